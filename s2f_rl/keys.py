@@ -1,0 +1,44 @@
+"""Every TensorDict key of the project: name, shape, dtype, unit.
+
+Shapes are per step with B lanes; a collected batch inserts T after B. ``frame_mask`` is True on valid frames,
+everywhere. Keys marked "next" are found under ``("next", key)`` in collected data.
+
+| key              | shape      | dtype   | meaning                                                              |
+|------------------|------------|---------|----------------------------------------------------------------------|
+| audio            | [B, A, D]  | float32 | frozen audio encoder output of the current frame                     |
+| style            | [B, S]     | float32 | weights over the training subjects' styles (one-hot in the reference) |
+| utterance        | [B, 1]     | int64   | index into the corpus                                                |
+| frame_mask       | [B, 1]     | bool    | the lane still has a frame to animate                                |
+| frame_index      | [B, 1]     | int64   | index of the current frame, 0 at the start of an utterance           |
+| action           | [B, V*3]   | float32 | displacement from the template, metres                               |
+| latent           | [B, H]     | float32 | sampled motion latent z (``vertex`` exploration: [B, V*3], metres)   |
+| latent_log_prob  | [B]        | float32 | log-density of ``latent``, nats; 0 where ``frame_mask`` is False     |
+| loc, scale       | as latent  | float32 | mean and standard deviation of ``latent``                            |
+| lip_score (next) | [B, 1]     | float32 | lip-sync score of the 5 frames that end here                         |
+| real_score (next)| [B, 1]     | float32 | realism score of the 5 frames that end here                          |
+| score_mask (next)| [B, 1]     | bool    | a clip was scored for this frame                                     |
+| reward (next)    | [B, 1]     | float32 | weighted sum of the scores; 0 where ``score_mask`` is False          |
+| state_value      | [B, 1]     | float32 | critic's estimate of the return                                      |
+| advantage        | [B, 1]     | float32 | advantage of the action                                              |
+| value_target     | [B, 1]     | float32 | regression target of the critic                                      |
+"""
+
+from __future__ import annotations
+
+AUDIO = "audio"
+STYLE = "style"
+UTTERANCE = "utterance"
+FRAME_MASK = "frame_mask"
+FRAME_INDEX = "frame_index"
+ACTION = "action"
+LATENT = "latent"
+LATENT_LOG_PROB = "latent_log_prob"
+LOC = "loc"
+SCALE = "scale"
+LIP_SCORE = "lip_score"
+REAL_SCORE = "real_score"
+SCORE_MASK = "score_mask"
+REWARD = "reward"
+STATE_VALUE = "state_value"
+ADVANTAGE = "advantage"
+VALUE_TARGET = "value_target"
