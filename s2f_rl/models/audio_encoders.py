@@ -1,0 +1,248 @@
+"""Audio encoders: waveform at 16 kHz to one (VOCASET) or two (BIWI) feature vectors per video frame.
+
+Every encoder first makes features at 50 Hz on wav2vec2's grid (window 400 samples, hop 320), then brings them to the
+video's frames (:func:`resample_to_frames`), then runs its network at that rate, as FaceFormer's encoder does
+(Fan et al., CVPR 2022, section 3.1). So all encoders agree on the number of frames of an utterance.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2f_rl.errors import UserError
+
+SAMPLE_RATE_HZ = 16000
+CONV_RATE_HZ = 50
+_WINDOW_SAMPLES, _HOP_SAMPLES = 400, 320
+FPS = {"vocaset": 30, "biwi": 25}
+FEATURES_PER_FRAME = {"vocaset": 1, "biwi": 2}
+
+
+def check_topology(topology: str) -> str:
+    """Return ``topology`` if it is known, else raise :class:`UserError`."""
+    if topology not in FPS:
+        raise UserError(f"topology={topology!r} is unknown: use one of {', '.join(FPS)}")
+    return topology
+
+
+def conv_frames(n_samples: int) -> int:
+    """Number of 50 Hz features of ``n_samples`` at 16 kHz (wav2vec2's convolution stack without padding)."""
+    return max(0, (n_samples - _WINDOW_SAMPLES) // _HOP_SAMPLES + 1)
+
+
+def frames_from_conv(n_conv: int, topology: str) -> int:
+    """Video frames of ``n_conv`` features at 50 Hz at their natural length.
+
+    VOCASET: the truncated double-precision value of ``n_conv / 50 * 30``, as the reference computes it, so that 205
+    features give 122 frames. BIWI: pairs, an odd last feature is dropped.
+    """
+    if check_topology(topology) == "vocaset":
+        return int(n_conv / float(CONV_RATE_HZ) * FPS["vocaset"])
+    return n_conv // 2
+
+
+def natural_frames(n_samples: int, topology: str) -> int:
+    """Video frames of a waveform of ``n_samples`` at 16 kHz, neither stretched nor cut to vertices."""
+    return frames_from_conv(conv_frames(n_samples), topology)
+
+
+def resample_to_frames(features: Tensor, topology: str, n_frames: int | None = None) -> Tensor:
+    """Bring 50 Hz features [B, C, D] to the video's frames [B, T*A, D].
+
+    VOCASET: linear interpolation with aligned end points to ``n_frames`` (stretching when it is given). BIWI: cut to
+    pairs, and to ``2 * n_frames`` at most. Source: FaceFormer, ``wav2vec.py``.
+    """
+    if topology == "biwi":
+        n_pairs = features.shape[1] // 2
+        if n_frames is not None:
+            n_pairs = min(n_pairs, n_frames)
+        return features[:, : 2 * n_pairs]
+    n_frames = frames_from_conv(features.shape[1], topology) if n_frames is None else n_frames
+    if n_frames <= 0:
+        return features[:, :0]
+    return F.interpolate(features.transpose(1, 2), size=n_frames, mode="linear", align_corners=True).transpose(1, 2)
+
+
+class AudioEncoder(nn.Module):
+    """Base class: ``encoder(waveform [B, N], n_frames=None) -> [B, T*A, D]``.
+
+    ``waveform`` is mono at 16 kHz with zero mean and unit variance. Rows are encoded as they are: pad nothing, since
+    normalisation over time would see the padding (:meth:`FaceFormer.predict` encodes rows one by one).
+
+    Args:
+        width: D, width of a feature.
+        topology: ``"vocaset"`` (30 fps, one feature per frame) or ``"biwi"`` (25 fps, two per frame).
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, width: int, topology: str) -> None:
+        super().__init__()
+        self.width = width
+        self.topology = check_topology(topology)
+
+    @property
+    def features_per_frame(self) -> int:
+        return FEATURES_PER_FRAME[self.topology]
+
+    def n_frames(self, n_samples: int) -> int:
+        """Natural number of video frames of ``n_samples`` at 16 kHz."""
+        return natural_frames(n_samples, self.topology)
+
+    def config(self) -> dict[str, Any]:
+        """Plain keyword arguments that rebuild this encoder (:func:`build_audio_encoder`)."""
+        raise TypeError(f"{type(self).__name__} has no config()")
+
+    def conv_features(self, waveform: Tensor) -> Tensor:
+        """Features at 50 Hz: [B, N] -> [B, C, D0]."""
+        raise TypeError(f"{type(self).__name__} has no conv_features()")
+
+    def contextualise(self, features: Tensor) -> Tensor:
+        """Features at the video's rate: [B, T*A, D0] -> [B, T*A, D]."""
+        raise TypeError(f"{type(self).__name__} has no contextualise()")
+
+    def forward(self, waveform: Tensor, n_frames: int | None = None) -> Tensor:
+        if waveform.ndim != 2:
+            raise UserError(f"waveform has shape {tuple(waveform.shape)}: expected [B, N] at 16 kHz")
+        if conv_frames(waveform.shape[1]) * FPS[self.topology] < CONV_RATE_HZ:
+            raise UserError(
+                f"waveform has {waveform.shape[1]} samples at 16 kHz: too short for one video frame, give at least 0.06 s"
+            )
+        return self.contextualise(resample_to_frames(self.conv_features(waveform), self.topology, n_frames))
+
+
+class Wav2Vec2AudioEncoder(AudioEncoder):
+    """wav2vec 2.0 (Baevski et al., 2020) as FaceFormer uses it: resampled between convolutions and transformer.
+
+    Args:
+        config: keyword arguments of :class:`transformers.Wav2Vec2Config`; nothing means wav2vec2-base.
+        topology: see :class:`AudioEncoder`.
+        pretrained: hub name or folder of published weights, e.g. ``"facebook/wav2vec2-base-960h"``.
+        local_files_only: never ask the network for ``pretrained``; the default, so that nothing downloads by accident.
+        spec_augment: mask time spans in training mode, as the reference does. Never used in RL.
+
+    The convolution stack is frozen, as in the reference (``_freeze_parameters``).
+    """
+
+    kind = "wav2vec2"
+
+    def __init__(
+        self,
+        config: dict[str, Any] | None = None,
+        topology: str = "vocaset",
+        pretrained: str | None = None,
+        local_files_only: bool = True,
+        spec_augment: bool = True,
+    ) -> None:
+        from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+        if pretrained is not None:
+            try:
+                model = Wav2Vec2Model.from_pretrained(pretrained, local_files_only=local_files_only)
+            except (OSError, ValueError, KeyError) as error:
+                raise UserError(
+                    f"actor.audio.pretrained={pretrained}: no wav2vec2 weights there; give a folder with config.json and "
+                    "model.safetensors, or set local_files_only=false to download a hub name"
+                ) from error
+        else:
+            # Eager attention would give the same numbers; the default kernel is faster.
+            model = Wav2Vec2Model(Wav2Vec2Config(**(config or {})))
+        super().__init__(model.config.hidden_size, topology)
+        if model.config.num_feat_extract_layers != len(model.config.conv_dim):
+            raise UserError("audio_config: num_feat_extract_layers and conv_dim disagree")
+        self.model = model
+        self.spec_augment = spec_augment
+        self.model.feature_extractor._freeze_parameters()
+
+    def config(self) -> dict[str, Any]:
+        # to_diff_dict keeps only what differs from wav2vec2-base.
+        diff = self.model.config.to_diff_dict()
+        plain = {k: v for k, v in diff.items() if k not in ("transformers_version", "architectures", "dtype", "_name_or_path")}
+        return {"kind": self.kind, "topology": self.topology, "config": plain, "spec_augment": self.spec_augment}
+
+    def conv_features(self, waveform: Tensor) -> Tensor:
+        return self.model.feature_extractor(waveform).transpose(1, 2)
+
+    def contextualise(self, features: Tensor) -> Tensor:
+        hidden = self.model.feature_projection(features)[0]
+        if self.training and self.spec_augment:
+            hidden = self.model._mask_hidden_states(hidden)
+        return self.model.encoder(hidden)[0]
+
+
+class MelAudioEncoder(AudioEncoder):
+    """A small convolution stack on log-mel, trained from scratch: the embedded default, needs no download.
+
+    100 Hz log-mel frames (25 ms windows) are paired to 50 Hz, each band is centred and scaled over the utterance (so
+    that gain and voice timbre matter little), brought to the video's frames, and passed through ``n_layers`` residual
+    convolutions of 5 frames with dilations 1, 2, 1, 2, ...
+
+    Args:
+        width: D, and the number of channels.
+        n_mels: mel bands from 40 Hz to 7.6 kHz.
+        n_layers: residual convolutions.
+        topology: see :class:`AudioEncoder`.
+    """
+
+    kind = "mel"
+    mel_filters: Tensor
+    window: Tensor
+
+    def __init__(self, width: int = 64, n_mels: int = 40, n_layers: int = 3, topology: str = "vocaset") -> None:
+        super().__init__(width, topology)
+        from transformers.audio_utils import mel_filter_bank
+
+        self.n_mels, self.n_layers = n_mels, n_layers
+        filters = mel_filter_bank(257, n_mels, 40.0, 7600.0, SAMPLE_RATE_HZ, norm="slaney", mel_scale="slaney")
+        self.register_buffer("mel_filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("window", torch.hann_window(400), persistent=False)
+        self.input = nn.Linear(2 * n_mels, width)
+        self.convolutions = nn.ModuleList(
+            nn.Conv1d(width, width, 5, dilation=1 + i % 2, padding=2 * (1 + i % 2)) for i in range(n_layers)
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(n_layers + 1))
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "topology": self.topology,
+            "width": self.width,
+            "n_mels": self.n_mels,
+            "n_layers": self.n_layers,
+        }
+
+    def conv_features(self, waveform: Tensor) -> Tensor:
+        n_conv = conv_frames(waveform.shape[1])
+        padded = F.pad(waveform, (0, 160))  # the second 100 Hz window of the last pair
+        spectrum = torch.stft(padded, 512, 160, 400, self.window, center=False, return_complex=True).abs().square()
+        mel = (spectrum.transpose(1, 2) @ self.mel_filters).clamp_min(1e-6).log()
+        # torch.stft centres a 400-sample window in 512 samples, so the last window may be missing: repeat the last one.
+        missing = 2 * n_conv - mel.shape[1]
+        if missing > 0:
+            mel = torch.cat([mel, mel[:, -1:].expand(-1, missing, -1)], dim=1)
+        mel = mel[:, : 2 * n_conv]
+        mel = (mel - mel.mean(1, keepdim=True)) / (mel.std(1, keepdim=True, correction=0) + 1e-2)
+        return mel.reshape(mel.shape[0], n_conv, 2 * self.n_mels)
+
+    def contextualise(self, features: Tensor) -> Tensor:
+        x = self.input(features)
+        for norm, convolution in zip(self.norms, self.convolutions, strict=False):
+            x = x + F.gelu(convolution(norm(x).transpose(1, 2))).transpose(1, 2)
+        return self.norms[-1](x)
+
+
+_KINDS: dict[str, type[AudioEncoder]] = {c.kind: c for c in (Wav2Vec2AudioEncoder, MelAudioEncoder)}
+
+
+def build_audio_encoder(kind: str, **kwargs: Any) -> AudioEncoder:
+    """Build an encoder by name (``"wav2vec2"`` or ``"mel"``); unknown names and arguments raise :class:`UserError`."""
+    if kind not in _KINDS:
+        raise UserError(f"actor.audio.kind={kind!r} is unknown: use one of {', '.join(_KINDS)}")
+    try:
+        return _KINDS[kind](**kwargs)
+    except TypeError as error:
+        raise UserError(f"actor.audio: {error}; see {_KINDS[kind].__name__}") from error

@@ -1,0 +1,113 @@
+"""Names and shapes of the published FaceFormer checkpoints, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from s2f_rl.errors import UserError
+from s2f_rl.models.audio_encoders import Wav2Vec2AudioEncoder
+from s2f_rl.models.decoder import periodic_positions
+
+if TYPE_CHECKING:
+    from s2f_rl.models.faceformer import FaceFormer
+
+_LAYER = "transformer_decoder.layers.0."
+_WEIGHT_NORM_2022 = {  # spelling of 2022-era torch -> torch parametrizations
+    "pos_conv_embed.conv.weight_g": "pos_conv_embed.conv.parametrizations.weight.original0",
+    "pos_conv_embed.conv.weight_v": "pos_conv_embed.conv.parametrizations.weight.original1",
+}
+_MAX_FRAMES = 600  # the reference's ceiling, which fixes the rows of its position table
+_N_HEAD = 4  # fixed in the reference, and not readable off the tensors
+
+
+def _own_name(name: str) -> str:
+    """Published name -> name in :class:`FaceFormer`."""
+    for old, new in _WEIGHT_NORM_2022.items():
+        name = name.replace(old, new)
+    if name.startswith("audio_encoder."):
+        return "audio_encoder.model." + name.removeprefix("audio_encoder.")
+    if name.startswith(_LAYER):
+        return "decoder.layer." + name.removeprefix(_LAYER)
+    return "decoder." + name
+
+
+def _published_name(name: str) -> str:
+    """Name in :class:`FaceFormer` -> published name."""
+    if name.startswith("audio_encoder.model."):
+        return "audio_encoder." + name.removeprefix("audio_encoder.model.")
+    if name.startswith("decoder.layer."):
+        return _LAYER + name.removeprefix("decoder.layer.")
+    return name.removeprefix("decoder.")
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+
+
+def clean_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Drop wrappers (``{"model": ..}``, ``{"state_dict": ..}``, ``module.``) and check that the values are tensors."""
+    for wrapper in ("model", "state_dict", "model_state_dict"):
+        if isinstance(state_dict, Mapping) and isinstance(state_dict.get(wrapper), Mapping):
+            state_dict = state_dict[wrapper]
+    if not isinstance(state_dict, Mapping) or not state_dict:
+        raise UserError("the checkpoint is not a state dict: expected a mapping from names to tensors")
+    wrong = [str(k) for k, v in state_dict.items() if not isinstance(v, Tensor)]
+    if wrong:
+        raise UserError(f"the checkpoint's {_listed(wrong)} is no tensor: pass the model's state dict alone")
+    return {str(k).removeprefix("module."): v for k, v in state_dict.items()}
+
+
+def build_from_reference(
+    cls: type[FaceFormer],
+    state_dict: Mapping[str, Any],
+    topology: str,
+    period: int | None,
+    audio_config: dict[str, Any],
+) -> FaceFormer:
+    """See :meth:`FaceFormer.from_reference`."""
+    published = clean_state_dict(state_dict)
+    sizes = {"vertice_map.weight": 2, "obj_vector.weight": 2}
+    for name, ndim in sizes.items():
+        if name not in published or published[name].ndim != ndim:
+            raise UserError(f"the checkpoint lacks {name}: is it a FaceFormer checkpoint?")
+    feature_dim, n_outputs = published["vertice_map.weight"].shape
+    if n_outputs % 3:
+        raise UserError(f"vertice_map.weight has {n_outputs} inputs: not a multiple of 3, so these are no vertices")
+    model = cls(
+        Wav2Vec2AudioEncoder(audio_config, topology),
+        n_vertices=n_outputs // 3,
+        feature_dim=feature_dim,
+        n_subjects=published["obj_vector.weight"].shape[1],
+        period=period,
+        n_head=_N_HEAD,
+    )
+    own = {_own_name(k): v for k, v in published.items() if k != "PPE.pe"}
+    expected = model.state_dict()
+    mask = "audio_encoder.model.masked_spec_embed"  # used in training only; absent where masking was off
+    if mask in expected and mask not in own:
+        own[mask] = expected[mask]
+    if mask in own and mask not in expected:
+        del own[mask]
+    missing = [_published_name(k) for k in expected if k not in own]
+    extra = [_published_name(k) for k in own if k not in expected]
+    shape = [_published_name(k) for k in expected if k in own and own[k].shape != expected[k].shape]
+    if missing or extra or shape:
+        parts = [f"{what}: {_listed(names)}" for what, names in
+                 (("missing", missing), ("unknown", extra), ("wrong shape", shape)) if names]  # fmt: skip
+        raise UserError(f"the checkpoint does not fit FaceFormer ({'; '.join(parts)}): check topology and audio_config")
+    model.load_state_dict({k: v.to(expected[k].dtype) for k, v in own.items()})
+    return model
+
+
+def to_reference(model: FaceFormer) -> dict[str, Tensor]:
+    """See :meth:`FaceFormer.to_reference`."""
+    published = {_published_name(k): v.detach().clone() for k, v in model.state_dict().items()}
+    decoder = model.decoder
+    repeats = _MAX_FRAMES // decoder.period + 1
+    table = periodic_positions(decoder.feature_dim, decoder.period).repeat(repeats, 1)
+    published["PPE.pe"] = table.unsqueeze(0).to(torch.float32)
+    return published
