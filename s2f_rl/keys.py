@@ -18,6 +18,7 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 | real_score (next)| [B, 1]     | float32 | realism score of the 5 frames that end here                          |
 | score_mask (next)| [B, 1]     | bool    | a clip was scored for this frame                                     |
 | reward (next)    | [B, 1]     | float32 | weighted sum of the scores; 0 where ``score_mask`` is False          |
+| mesh_feature (next), audio_feature (next) | [B, E] | float32 | unit reward features of that clip, on demand; 0 without a clip |
 | state_value      | [B, 1]     | float32 | critic's estimate of the return                                      |
 | advantage        | [B, 1]     | float32 | advantage of the action                                              |
 | value_target     | [B, 1]     | float32 | regression target of the critic                                      |
@@ -39,6 +40,8 @@ LIP_SCORE = "lip_score"
 REAL_SCORE = "real_score"
 SCORE_MASK = "score_mask"
 REWARD = "reward"
+MESH_FEATURE = "mesh_feature"
+AUDIO_FEATURE = "audio_feature"
 STATE_VALUE = "state_value"
 ADVANTAGE = "advantage"
 VALUE_TARGET = "value_target"

@@ -1,0 +1,144 @@
+"""Supervised FaceFormer: the actor that reinforcement learning starts from (Fan et al., CVPR 2022).
+
+    python recipes/supervised.py corpus.root=data/vocaset actor=wav2vec2
+
+Loss: squared error of positions and of frame-to-frame differences, in mm^2, on the mean motion.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from torch.nn.utils.rnn import pad_sequence
+
+from s2f_rl.errors import UserError
+from s2f_rl.evaluation import Scorer
+from s2f_rl.losses import lip_vertex_weight, motion_errors
+from s2f_rl.models import FaceFormer, build_audio_encoder
+from s2f_rl.rewards import RewardModel
+from s2f_rl.runs import (
+    PolicyAverage,
+    Progress,
+    RunFolder,
+    TrainingState,
+    make_logger,
+    pick_device,
+    recipe_main,
+    seed_everything,
+)
+from s2f_rl.training import Validation, actor_entry, make_optimizer, named_moments, open_corpora
+
+
+@recipe_main("supervised")
+def main(cfg: DictConfig) -> dict[str, float]:
+    if cfg.mode not in ("autoregressive", "teacher_forced"):
+        raise UserError(f"mode={cfg.mode}: use autoregressive or teacher_forced")
+    seed_everything(cfg.seed)
+    device = pick_device(cfg.device)
+    train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
+    trainable = [i for i in range(len(train)) if train.has_vertices(i)]
+    if not trainable:
+        raise UserError(f"corpus.root={cfg.corpus.root}: no training utterance has vertices, nothing to imitate")
+
+    encoder = build_audio_encoder(topology=train.topology, **OmegaConf.to_container(cfg.actor.audio))
+    encoder.requires_grad_(cfg.train_encoder)
+    if cfg.actor.audio.kind == "wav2vec2":
+        encoder.model.feature_extractor._freeze_parameters()  # as in the reference
+    actor = FaceFormer(
+        encoder, train.n_vertices, cfg.actor.feature_dim, len(train.subjects), dropout=cfg.actor.dropout
+    ).to(device)
+    weight = lip_vertex_weight(train, cfg.lip_weight)
+    weight = None if weight is None else weight.to(device)
+    optimizer = make_optimizer(actor.named_parameters(), cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay)
+    average = None if cfg.ema_decay is None else PolicyAverage(actor, cfg.ema_decay)
+    scorer = None if cfg.reward.folder is None else Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation)
+    validate = Validation(actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder)
+    draws = torch.Generator().manual_seed(cfg.seed)
+    state = TrainingState(actor=actor, optimizer=optimizer, average=average, validation=validate, draws=draws)
+
+    with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
+        if folder.resuming:
+            state.load_state_dict(folder.load_checkpoint("last.pt"))
+            folder.rows.cut_after(state.iteration)
+        logger = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
+        progress = Progress(cfg.iterations, state.iteration, cfg.progress, "supervised")
+        values: dict[str, float] = {}
+
+        for state.iteration in range(state.iteration + 1, cfg.iterations + 1):
+            # 1 draw utterances
+            started = time.perf_counter()
+            picks = torch.randint(len(trainable), (cfg.batch_size,), generator=draws).tolist()
+            utterances = [train[trainable[k]] for k in picks]
+            n_frames = [min(len(u.vertices), cfg.max_frames or len(u.vertices)) for u in utterances]
+            truth = pad_sequence([(u.vertices - u.template)[:n] for u, n in zip(utterances, n_frames, strict=True)], True)
+            truth = truth.to(device)
+            mask = (torch.arange(truth.shape[1]) < torch.tensor(n_frames)[:, None]).unsqueeze(-1).to(device)
+            style = torch.stack([u.style for u in utterances]).to(device)
+
+            # 2 encode speech, utterance by utterance: padding would enter the encoder's normalisation over time
+            actor.train()
+            features = [actor.frames_first(encoder(u.waveform[None].to(device)))[0] for u in utterances]
+            audio = pad_sequence([f[:n] for f, n in zip(features, n_frames, strict=True)], True)
+
+            # 3 predict and compare
+            forced = cfg.mode == "teacher_forced" or state.iteration <= cfg.warmup_iterations
+            dropout = actor.decoder.dropout
+            if forced:
+                latent = actor.decoder.sequence_from_displacements(truth, audio, style, "template", dropout)
+            else:
+                latent = actor.generate(audio, style, dropout=dropout)
+            position, velocity = motion_errors(actor.decoder.decode(latent), truth, mask, weight)
+            loss = position + cfg.velocity_weight * velocity
+
+            # 4 update
+            share = (1 + math.cos(math.pi * state.iteration / cfg.iterations)) / 2
+            for group in optimizer.param_groups:
+                group["lr"] = cfg.optimizer.final_lr + share * (cfg.optimizer.lr - cfg.optimizer.final_lr)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(actor.parameters(), cfg.optimizer.max_grad_norm)
+            optimizer.step()
+            if average is not None:
+                average.update()
+
+            # 5 log
+            state.frames += int(mask.sum())
+            row = {
+                "loss": loss,
+                "loss_position_mm2": position,
+                "loss_velocity_mm2": velocity,
+                "grad_norm": norm,
+                "time/iteration_s": time.perf_counter() - started,
+            }
+            progress.update(int(mask.sum()), {"loss": loss})
+
+            # 6 evaluate and save
+            last = state.iteration == cfg.iterations
+            if state.iteration % cfg.evaluation.every and not last:
+                folder.rows.append(row, state.iteration, state.frames)
+                continue
+            with average.swapped_in() if average is not None else contextlib.nullcontext():
+                values = validate()
+                entry = actor_entry(actor, train)
+            row |= {f"validation/{k}": v for k, v in values.items()}
+            value = validate.value(values)
+            moments = named_moments(optimizer, actor.named_parameters())
+            if state.best is None or value > state.best:
+                state.best = value
+                folder.save_checkpoint(
+                    "best.pt", {"actor": entry, "moments": moments, "iteration": state.iteration, "validation": values}
+                )
+            folder.rows.append(row, state.iteration, state.frames)
+            logger.log_scalars(row, state.iteration)
+            folder.save_checkpoint("last.pt", {**state.state_dict(), "actor": entry, "moments": moments})
+        progress.close()
+        logger.close()
+    return values
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Speech in, film out: what `s2f-rl animate` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.audio import normalise, read_wav, resample
+from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.errors import UserError
+from s2f_rl.models.audio_encoders import SAMPLE_RATE_HZ
+from s2f_rl.models.checkpoint import load_actor
+
+
+def animate(
+    speech: str | Path,
+    checkpoint: str | Path,
+    out: str | Path,
+    corpus: str | Path | None = None,
+    subject: str | None = None,
+    style: str | int | None = None,
+    size: int = 512,
+    topology: str = "vocaset",
+    device: str = "cpu",
+) -> Path:
+    """Animate a face with a recording.
+
+    Args:
+        speech: sound file, any rate, mono or stereo.
+        checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`. Published weights carry no template: give
+            ``corpus``.
+        out: ``.mp4`` (film with sound) or ``.npy`` (vertices [T, V*3], float32, metres).
+        corpus: corpus folder whose templates and triangles to use instead of the checkpoint's.
+        subject: whose face; default: the first training subject.
+        style: training subject (name or column) whose way of speaking to use; default: the subject's own, else the
+            first.
+        size: height and width of the film in pixels.
+
+    Raises:
+        UserError: a file, subject or style that does not exist.
+    """
+    out = Path(out)
+    if out.suffix not in (".mp4", ".npy"):
+        raise UserError(f"--out {out}: give a name that ends in .mp4 (film) or .npy (vertices)")
+    actor, about = load_actor(checkpoint, topology)
+    actor.to(device)
+    templates, faces, subjects = about.get("templates") or {}, about.get("faces"), list(about.get("subjects") or [])
+    if corpus is not None:
+        opened = FaceCorpus(corpus, split="all", topology=actor.topology)
+        subjects = subjects or list(opened.subjects)
+        names = [subject] if subject is not None else list(opened.subjects)[:1]
+        templates, faces = {name: opened.template(name) for name in names}, opened.faces
+    if not templates:
+        raise UserError(f"{checkpoint}: holds no template face; give --corpus, whose templates.pkl has one")
+    subject = next(iter(templates)) if subject is None else subject
+    if subject not in templates:
+        raise UserError(f"--subject {subject}: unknown; the checkpoint has {', '.join(templates)} (more with --corpus)")
+    column = _style_column(style, subject, subjects, actor.decoder.n_subjects)
+
+    waveform, rate = read_wav(speech)
+    signal = torch.as_tensor(normalise(resample(waveform, rate, SAMPLE_RATE_HZ))).float()
+    weights = torch.nn.functional.one_hot(torch.tensor([column]), actor.decoder.n_subjects).float()
+    template = torch.as_tensor(templates[subject]).float().flatten()
+    vertices = actor.predict(signal[None].to(device), template[None].to(device), weights.to(device))[0].cpu()
+    if out.suffix == ".npy":
+        atomic_save_npy(out, vertices.numpy())
+    else:
+        from s2f_rl.render import render_film
+
+        triangles = None if faces is None else torch.as_tensor(faces).numpy()
+        render_film([vertices.numpy()], None, triangles, speech, actor.fps, out, size=size)
+    return out
+
+
+def _style_column(style: str | int | None, subject: str, subjects: list[str], n_subjects: int) -> int:
+    if style is None:
+        return subjects.index(subject) if subject in subjects else 0
+    if str(style) in subjects:
+        return subjects.index(str(style))
+    try:
+        column = int(style)
+    except ValueError:
+        column = -1
+    if not 0 <= column < n_subjects:
+        known = ", ".join(subjects) if subjects else "none by name"
+        raise UserError(f"--style {style}: unknown; use a column from 0 to {n_subjects - 1} or a training subject ({known})")
+    return column

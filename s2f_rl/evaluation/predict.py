@@ -1,0 +1,66 @@
+"""Deterministic predictions of many utterances and styles at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from s2f_rl.models import FaceFormer
+from s2f_rl.models.audio_cache import CachedAudio
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One utterance in several style conditions: ``displacement`` [K, T, V*3] metres, ``styles`` the K columns."""
+
+    utterance: int
+    styles: tuple[int, ...]
+    displacement: Tensor
+
+
+@torch.no_grad()
+def predict_corpus(
+    actor: FaceFormer,
+    audio: CachedAudio,
+    utterances: Sequence[int],
+    styles: Sequence[Sequence[int]],
+    max_lanes: int = 64,
+) -> Iterator[Prediction]:
+    """Deterministic autoregressive displacements, utterance by utterance in the order given.
+
+    Args:
+        actor: its decoder runs without dropout; the audio comes from ``audio``.
+        audio: cached features of the corpus.
+        utterances: indices into the corpus.
+        styles: for each utterance the style columns to condition on.
+        max_lanes: (utterance, style) pairs that are recursed together.
+    """
+    device = actor.device
+    batch: list[tuple[int, tuple[int, ...]]] = []
+    for i, conditions in zip(utterances, styles, strict=True):
+        if batch and sum(len(c) for _, c in batch) + len(conditions) > max_lanes:
+            yield from _predict_batch(actor, audio, batch, device)
+            batch = []
+        batch.append((i, tuple(conditions)))
+    if batch:
+        yield from _predict_batch(actor, audio, batch, device)
+
+
+def _predict_batch(
+    actor: FaceFormer, audio: CachedAudio, batch: list[tuple[int, tuple[int, ...]]], device: torch.device
+) -> Iterator[Prediction]:
+    features = [audio.get(i) for i, _ in batch]
+    lanes = torch.nn.utils.rnn.pad_sequence(
+        [f for f, (_, conditions) in zip(features, batch, strict=True) for _ in conditions], batch_first=True
+    )
+    columns = torch.tensor([c for _, conditions in batch for c in conditions])
+    style = torch.nn.functional.one_hot(columns, actor.decoder.n_subjects).float()
+    latent = actor.generate(lanes.to(device), style.to(device))
+    start = 0
+    for (i, conditions), feature in zip(batch, features, strict=True):
+        own = latent[start : start + len(conditions), : len(feature)]
+        start += len(conditions)
+        yield Prediction(i, conditions, actor.decoder.decode(own).cpu())

@@ -1,0 +1,144 @@
+"""TorchRL's A2C and PPO on padded rows of whole utterances, with masks that hold on every statistic.
+
+TorchRL masks the losses (``loss_mask_key``), not ``clip_fraction``, ``kl_approx``, ``ESS``, the ratio statistics and
+the logged entropy. The subclasses here recompute those over valid frames, so that padding changes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+from torchrl.modules import set_recurrent_mode
+from torchrl.objectives import A2CLoss as _TorchRLA2CLoss
+from torchrl.objectives import ClipPPOLoss as _TorchRLClipPPOLoss
+
+from s2f_rl import keys
+
+
+class _MaskedStatistics:
+    """Recomputes what TorchRL averages over all entries."""
+
+    def _use_our_keys(self, frame_mask_key: str) -> None:
+        self.loss_mask_key = frame_mask_key
+        self.set_keys(  # type: ignore[attr-defined]
+            action=keys.LATENT,
+            sample_log_prob=keys.LATENT_LOG_PROB,
+            advantage=keys.ADVANTAGE,
+            value=keys.STATE_VALUE,
+            value_target=keys.VALUE_TARGET,
+        )
+
+    def _valid(self, tensordict: TensorDictBase) -> Tensor | None:
+        mask = tensordict.get(self.loss_mask_key, None)  # type: ignore[arg-type]
+        return None if mask is None else mask.squeeze(-1)
+
+    def _entropy_over_valid(self, tensordict: TensorDictBase, out: TensorDictBase) -> None:
+        valid = self._valid(tensordict)
+        if valid is not None and "entropy" in out.keys():
+            # The distribution's entropy is 0 on padding, so its plain mean only lacks the right denominator.
+            out.set("entropy", out.get("entropy") * (valid.numel() / valid.sum().clamp_min(1)))
+
+
+class ClipPPOLoss(_MaskedStatistics, _TorchRLClipPPOLoss):
+    """:class:`torchrl.objectives.ClipPPOLoss` on rows [B, T] with ``latent`` as the action (Schulman et al., 2017).
+
+    Args:
+        actor_module: ``policy.actor_module``, which ends at the latent.
+        critic: a module that writes ``state_value``, or None (advantages precomputed, e.g. from a group).
+        frame_mask_key: True on valid frames.
+        **kwargs: of TorchRL's loss (``clip_epsilon``, ``critic_coeff``, ...); no entropy bonus by default, since the
+            noise is fixed by default.
+
+    The statistics are over valid frames: ``clip_fraction``, ``kl_approx`` (nats per frame), ``ESS`` (share of
+    effective samples, 1 at ratio 1), ``max_ratio``, ``mean_ratio``, ``entropy``; all scalars.
+    """
+
+    def __init__(self, actor_module: Any, critic: Any = None, *, frame_mask_key: str = keys.FRAME_MASK, **kwargs: Any):
+        kwargs.setdefault("entropy_bonus", False)
+        super().__init__(actor_module, critic, **kwargs)
+        self._use_our_keys(frame_mask_key)
+        self._last_log_weight: Tensor | None = None
+
+    def _log_weight(self, tensordict: TensorDictBase, adv_shape: torch.Size) -> Any:
+        result = super()._log_weight(tensordict, adv_shape)
+        self._last_log_weight = result[0].detach().squeeze(-1)
+        return result
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        out = super().forward(tensordict)
+        log_weight, self._last_log_weight = self._last_log_weight, None
+        valid = self._valid(tensordict)
+        if log_weight is not None:
+            x = log_weight if valid is None else log_weight[valid]
+            low, high = (float(bound) for bound in self._clip_bounds)
+            n = max(1, x.numel())
+            out.set("clip_fraction", ((x < low) | (x > high)).sum() / n)
+            out.set("kl_approx", -x.sum() / n)
+            out.set("mean_ratio", x.exp().sum() / n)
+            if x.numel():
+                out.set("max_ratio", x.exp().max())
+                out.set("ESS", (2 * x.logsumexp(0) - (2 * x).logsumexp(0)).exp() / n)
+        if "explained_variance" in out.keys():
+            out.set("explained_variance", _explained_variance(self, tensordict, valid))
+        self._entropy_over_valid(tensordict, out)
+        return out
+
+
+class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
+    """:class:`torchrl.objectives.A2CLoss` on rows [B, T] with ``latent`` as the action: -advantage * log-probability.
+
+    Args:
+        actor_module: ``policy.actor_module``.
+        critic: a module that writes ``state_value`` (TorchRL's loss needs one; its term's weight is ``critic_coeff``).
+        frame_mask_key: True on valid frames.
+        **kwargs: of TorchRL's loss; no entropy bonus by default.
+    """
+
+    def __init__(self, actor_module: Any, critic: Any, *, frame_mask_key: str = keys.FRAME_MASK, **kwargs: Any):
+        kwargs.setdefault("entropy_bonus", False)
+        super().__init__(actor_module, critic, **kwargs)
+        self._use_our_keys(frame_mask_key)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        out = super().forward(tensordict)
+        self._entropy_over_valid(tensordict, out)
+        return out
+
+
+@torch.no_grad()
+def _explained_variance(loss: Any, tensordict: TensorDictBase, valid: Tensor | None) -> Tensor:
+    """1 - Var(target - value) / Var(target) over valid frames."""
+    with loss.critic_network_params.to_module(loss.critic_network), set_recurrent_mode(True):
+        value = loss.critic_network(tensordict.clone(False)).get(keys.STATE_VALUE).squeeze(-1)
+    target = tensordict.get(keys.VALUE_TARGET).squeeze(-1)
+    if valid is not None:
+        value, target = value[valid], target[valid]
+    return 1 - (target - value).var(correction=0) / target.var(correction=0).clamp_min(1e-12)
+
+
+@torch.no_grad()
+def check_ratio_is_one(actor_module: Any, batch: TensorDictBase, tolerance: float = 1e-3) -> float:
+    """Largest |log ratio| of a fresh batch under the policy that sampled it; every RL run asserts this at its start.
+
+    Args:
+        actor_module: ``policy.actor_module``.
+        batch: [B, T] rows as collected, before any update.
+        tolerance: nats per frame.
+
+    Raises:
+        RuntimeError: step mode and sequence mode disagree (dropout in a rollout, a stale cache, shifted rows, ...).
+    """
+    with set_recurrent_mode(True):
+        dist = actor_module.get_dist(batch.clone(False))
+    mask = batch.get(keys.FRAME_MASK).squeeze(-1)
+    difference = (dist.log_prob(batch.get(keys.LATENT)) - batch.get(keys.LATENT_LOG_PROB))[mask]
+    worst = float(difference.abs().max()) if difference.numel() else 0.0
+    if not worst < tolerance:
+        raise RuntimeError(
+            f"the policy's ratio is not 1 before its first update (worst |log ratio| {worst:.2e} > {tolerance:.0e}): "
+            "the rollout and the update do not see the same policy"
+        )
+    return worst

@@ -1,0 +1,132 @@
+"""A sum of named, weighted losses that tells each term's value and gradient norm, and can balance them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor, nn
+from torchrl.objectives import LossModule
+
+from s2f_rl.errors import UserError
+
+BALANCES = ("none", "grad_norm")
+
+
+class _CarryGradient(torch.autograd.Function):
+    """A scalar whose gradient is already known: each term is back-propagated once, for its norm and for the update."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor | None], *parameters: Tensor) -> Tensor:
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Any:  # type: ignore[override]
+        return (None, None, *(None if g is None else grad_output * g for g in ctx.gradients))
+
+
+class WeightedLoss(LossModule):
+    """``WeightedLoss({"policy": (ppo, 1.0), "supervised": (supervised, 1.0)})``: one loss of several.
+
+    Every ``loss_*`` entry of a part belongs to its term, except ``loss_critic``, which becomes the term
+    ``<name>_critic`` (its coefficient is the part's own ``critic_coeff``) and is never balanced.
+
+    Args:
+        losses: name -> (loss module, weight). A weight of 0 keeps the term's value and gradient norm in the log and
+            takes it out of the update: that is the compute-matched control.
+        balance: ``"none"``: the weighted sum. ``"grad_norm"``: each term's gradient is divided by its norm over the
+            parameters that two or more terms share, so the terms pull on them in the ratio of their weights. (A
+            supervised term with a gradient 5 to 30 times that of the policy term silently erased the RL signal.)
+            Balancing also keeps the noise of a vanished signal at full size: let the learning rate decay.
+
+    Returns (``forward``): per term ``loss_<name>`` (weighted and balanced: the sum of all ``loss_*`` is what to
+    minimise), ``value_<name>`` (unweighted), ``grad_norm_<name>`` (over the shared parameters, unweighted; over all
+    of its parameters where it shares none), and the parts' statistics as ``<name>_<statistic>``.
+
+    Without gradients enabled only values and statistics are returned.
+
+    Example:
+        >>> loss = WeightedLoss({"policy": (ppo, 1.0), "supervised": (supervised, 1.0)}, balance="grad_norm")
+        >>> out = loss(batch)
+        >>> total_loss(out).backward()
+    """
+
+    def __init__(self, losses: Mapping[str, tuple[nn.Module, float]], balance: str = "none") -> None:
+        if balance not in BALANCES:
+            raise UserError(f"balance={balance!r} is unknown: use one of {', '.join(BALANCES)}")
+        if not losses:
+            raise UserError("losses: at least one term is needed")
+        for name, (_, weight) in losses.items():
+            if weight < 0:
+                raise UserError(f"weight of {name} is {weight}: weights are not negative")
+        super().__init__()
+        self.parts = nn.ModuleDict({name: loss for name, (loss, _) in losses.items()})
+        self.weights = {name: float(weight) for name, (_, weight) in losses.items()}
+        self.balance = balance
+        self.in_keys = sorted({str(k) for loss, _ in losses.values() for k in getattr(loss, "in_keys", [])})
+
+    @property
+    def out_keys(self) -> list[str]:
+        return [f"loss_{name}" for name in self.parts]
+
+    @out_keys.setter
+    def out_keys(self, value: Any) -> None:
+        raise AttributeError("the out_keys of WeightedLoss follow from its parts")
+
+    def _terms(self, tensordict: TensorDictBase) -> tuple[dict[str, tuple[Tensor, float]], dict[str, Tensor]]:
+        terms: dict[str, tuple[Tensor, float]] = {}
+        statistics: dict[str, Tensor] = {}
+        for name, part in self.parts.items():
+            out = part(tensordict)
+            own = [out.get(k) for k in out.keys() if k.startswith("loss_") and k != "loss_critic"]
+            if own:
+                terms[name] = (torch.stack([x.sum() for x in own]).sum(), self.weights[name])
+            if "loss_critic" in out.keys():
+                terms[f"{name}_critic"] = (out.get("loss_critic").sum(), 1.0)
+            for k in out.keys():
+                statistics[f"{name}_{k.removeprefix('loss_')}"] = out.get(k).detach()
+        return terms, statistics
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        terms, statistics = self._terms(tensordict)
+        out = TensorDict({f"value_{name}": value.detach() for name, (value, _) in terms.items()})
+        out.update(statistics)
+        if not torch.is_grad_enabled():
+            for name, (value, weight) in terms.items():
+                out.set(f"loss_{name}", weight * value)
+            return out
+        parameters = list({id(p): p for p in self.parameters() if p.requires_grad}.values())
+        gradients = {name: self._gradients(value, parameters) for name, (value, _) in terms.items()}
+        touched = [sum(g[i] is not None for g in gradients.values()) for i in range(len(parameters))]
+        for name, (value, weight) in terms.items():
+            own = gradients[name]
+            shared = [g for g, n in zip(own, touched, strict=True) if g is not None and n > 1]
+            shares = bool(shared) and not name.endswith("_critic")
+            norm = _norm(shared if shares else [g for g in own if g is not None], value)
+            factor = torch.full_like(norm, weight)
+            if self.balance == "grad_norm" and shares:
+                factor = torch.where(norm > 0, weight / norm.clamp_min(1e-30), factor)
+            out.set(f"grad_norm_{name}", norm)
+            scaled = [None if g is None else factor * g for g in own] if weight else [None] * len(own)
+            out.set(f"loss_{name}", _CarryGradient.apply((factor * value).detach(), scaled, *parameters))
+        return out
+
+    @staticmethod
+    def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+        if not value.requires_grad or not parameters:
+            return (None,) * len(parameters)
+        return torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+
+
+def _norm(gradients: Sequence[Tensor], like: Tensor) -> Tensor:
+    if not gradients:
+        return torch.zeros((), device=like.device)
+    return torch.stack([g.norm() for g in gradients]).norm()
+
+
+def total_loss(out: TensorDictBase) -> Tensor:
+    """Sum of all ``loss_*`` entries of a loss module's output."""
+    return torch.stack([out.get(k).sum() for k in out.keys() if k.startswith("loss_")]).sum()

@@ -1,0 +1,125 @@
+"""Audio features of a corpus, computed once per utterance: a frozen encoder's output never changes in RL."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.models.audio_encoders import AudioEncoder
+
+if TYPE_CHECKING:
+    from s2f_rl.data import FaceCorpus
+
+log = logging.getLogger(__name__)
+
+
+def weights_hash(module: nn.Module) -> str:
+    """SHA-256 (16 hex digits) of a module's parameters and buffers, by name and content."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else b"")
+        if not value.ndim:
+            digest.update(repr(value.item()).encode())
+    return digest.hexdigest()[:16]
+
+
+class CachedAudio:
+    """``CachedAudio(encoder, corpus).get(i)`` is utterance i's audio features [T, A, D], T = ``corpus.n_frames(i)``.
+
+    Features keep their natural length and are then cut to the shorter of audio and vertices, never stretched, so that
+    they stay in step with the mel clips. The encoder runs in evaluation mode without gradient.
+
+    Args:
+        audio_encoder: treated as frozen; call :meth:`refresh` if its weights changed.
+        corpus: a :class:`~s2f_rl.data.FaceCorpus`.
+        folder: also keep features here as ``<hash>.npy``, keyed by waveform content and encoder weights; None: memory only.
+        max_megabytes: bound of the memory cache; the least recently used utterance goes first.
+    """
+
+    def __init__(
+        self,
+        audio_encoder: AudioEncoder,
+        corpus: FaceCorpus,
+        folder: str | Path | None = None,
+        max_megabytes: float = 2048.0,
+    ) -> None:
+        self.audio_encoder, self.corpus = audio_encoder, corpus
+        self.folder = None if folder is None else Path(folder)
+        self.max_bytes = int(max_megabytes * 2**20)
+        self._memory: OrderedDict[int, Tensor] = OrderedDict()
+        self._bytes = 0
+        self._weights: str | None = None
+
+    @property
+    def features_per_frame(self) -> int:
+        return self.audio_encoder.features_per_frame
+
+    @property
+    def width(self) -> int:
+        return self.audio_encoder.width
+
+    def refresh(self) -> None:
+        """Forget everything in memory; needed after the encoder was trained further."""
+        self._memory.clear()
+        self._bytes, self._weights = 0, None
+
+    def get(self, index: int) -> Tensor:
+        """Features [T, A, D] float32 on the CPU of utterance ``index``."""
+        found = self._memory.get(index)
+        if found is not None:
+            self._memory.move_to_end(index)
+            return found
+        features = self._load_or_compute(index)
+        self._memory[index] = features
+        self._bytes += features.nbytes
+        while self._bytes > self.max_bytes and len(self._memory) > 1:
+            self._bytes -= self._memory.popitem(last=False)[1].nbytes
+        return features
+
+    def _load_or_compute(self, index: int) -> Tensor:
+        utterance = self.corpus[index]
+        n_frames = self.corpus.n_frames(index)
+        shape = (n_frames, self.features_per_frame, self.width)
+        path = None
+        if self.folder is not None:
+            self._weights = self._weights or weights_hash(self.audio_encoder)
+            content = hashlib.sha256(utterance.waveform.numpy().tobytes()).hexdigest()[:24]
+            path = self.folder / f"audio-{self._weights}-{content}-{n_frames}.npy"
+            try:
+                stored = np.load(path, allow_pickle=False)
+                if stored.shape == shape and stored.dtype == np.float32 and np.isfinite(stored).all():
+                    return torch.from_numpy(stored)
+                log.warning("%s does not hold %s finite float32 features: computed anew", path, shape)
+            except FileNotFoundError:
+                pass
+            except (OSError, ValueError, EOFError) as error:
+                log.warning("%s is unreadable (%s): computed anew", path, error)
+        features = self._compute(utterance.waveform, n_frames)
+        if path is not None:
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                atomic_save_npy(path, features.numpy())
+            except OSError as error:
+                log.warning("cannot write %s (%s): features stay in memory", path, error)
+        return features
+
+    @torch.no_grad()
+    def _compute(self, waveform: Tensor, n_frames: int) -> Tensor:
+        encoder = self.audio_encoder
+        was_training = encoder.training
+        encoder.eval()
+        try:
+            device = next(encoder.parameters()).device
+            hidden = encoder(waveform[None].to(device))[0]
+        finally:
+            encoder.train(was_training)
+        return hidden.unflatten(0, (-1, self.features_per_frame))[:n_frames].cpu().contiguous()

@@ -1,0 +1,83 @@
+"""Opening what a recipe needs: corpora, and the actor that RL starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.errors import UserError
+from s2f_rl.models import FaceFormer
+from s2f_rl.models.checkpoint import actor_payload, load_actor, load_tensors
+
+
+def open_corpora(root: str, topology: str = "vocaset", splits: tuple[str, ...] = ("train", "validation")) -> list[Any]:
+    """One :class:`~s2f_rl.data.FaceCorpus` for each split of the corpus folder ``root``."""
+    if not Path(root).exists():
+        raise UserError(
+            f"corpus.root={root}: no such folder; make the built-in corpus with `s2f-rl synthesize {root}` or prepare "
+            "VOCASET with `s2f-rl prepare vocaset`"
+        )
+    corpora = [FaceCorpus(root, split=split, topology=topology) for split in splits]
+    for split, corpus in zip(splits, corpora, strict=True):
+        if not len(corpus):
+            raise UserError(f"corpus.root={root}: the {split} split is empty; run `s2f-rl check {root}`")
+    return corpora
+
+
+def actor_entry(actor: FaceFormer, corpus: Any) -> dict[str, Any]:
+    """The ``actor`` entry of a checkpoint, with what `s2f-rl animate` needs: templates, triangles, lips."""
+    faces = corpus.faces
+    return actor_payload(
+        actor,
+        list(corpus.subjects),
+        dataset=str(corpus.metadata.get("dataset", corpus.topology)),
+        units=str(corpus.metadata.get("units", "metres")),
+        templates={subject: corpus.template(subject).float() for subject in corpus.subjects},
+        faces=None if faces is None else torch.as_tensor(faces).int(),
+        lips=corpus.regions["lips"] if "lips" in corpus.regions else None,
+    )
+
+
+@dataclass
+class Start:
+    """A supervised actor and the state of its optimizer (``moments`` by parameter name; None: not in the file)."""
+
+    actor: FaceFormer
+    moments: dict[str, Any] | None
+
+
+def load_start(checkpoint: str | Path | None, corpus: Any, device: torch.device | str = "cpu") -> Start:
+    """The actor that RL starts from.
+
+    Args:
+        checkpoint: a run folder, ``best.pt``/``last.pt``, or published FaceFormer weights.
+        corpus: the training corpus; vertices and training subjects must be the checkpoint's.
+
+    Raises:
+        UserError: nothing given, or it does not fit the corpus.
+    """
+    if checkpoint is None:
+        raise UserError("start: RL starts from a supervised actor; give start=checkpoints/<a run of supervised.py>")
+    path = Path(checkpoint)
+    if path.is_dir():
+        path = path / "best.pt" if (path / "best.pt").exists() else path / "last.pt"
+    actor, about = load_actor(path, corpus.topology)
+    if actor.n_vertices != corpus.n_vertices:
+        raise UserError(
+            f"start={path}: animates {actor.n_vertices} vertices, the corpus has {corpus.n_vertices}; train a "
+            "supervised actor on this corpus first"
+        )
+    subjects = about.get("subjects")
+    if actor.decoder.n_subjects != len(corpus.subjects) or (subjects and list(subjects) != list(corpus.subjects)):
+        raise UserError(
+            f"start={path}: trained on the subjects {subjects or actor.decoder.n_subjects}, the corpus trains on "
+            f"{list(corpus.subjects)}; style columns would be mixed up"
+        )
+    content = load_tensors(path)
+    moments = content.get("moments") if isinstance(content, dict) else None
+    actor.audio_encoder.requires_grad_(False)
+    return Start(actor.to(device), moments)

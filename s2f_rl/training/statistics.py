@@ -1,0 +1,48 @@
+"""Figures of a collected batch that every RL recipe logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from s2f_rl import keys
+from s2f_rl.models import FaceFormerPolicy
+
+
+@torch.no_grad()
+def batch_statistics(batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor) -> dict[str, float]:
+    """Mean scores, motion and noise of a batch [B, T] with rewards; padding never enters.
+
+    ``reward``, ``lip_score``, ``real_score``: means over scored frames. ``amplitude_mm``: RMS distance of the lip
+    vertices from their mean over the utterance. ``noise_mm``: RMS displacement of the lips by the sampled noise.
+    ``frames``: valid frames.
+    """
+    mask = batch.get(keys.FRAME_MASK)
+    scored = batch.get(("next", keys.SCORE_MASK))
+    out = {"frames": float(mask.sum())}
+    for key in (keys.REWARD, keys.LIP_SCORE, keys.REAL_SCORE):
+        value = batch.get(("next", key), None)
+        if value is not None:
+            out[key] = float(value[scored].mean()) if bool(scored.any()) else float("nan")
+    n_lips = len(lips)
+    columns = (3 * lips[:, None] + torch.arange(3, device=lips.device)).flatten().to(mask.device)
+    weight = mask.float()
+    motion = batch.get(keys.ACTION)[..., columns]
+    mean = (motion * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+    squared = ((motion - mean).square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)
+    out["amplitude_mm"] = 1e3 * float(squared.sqrt())
+    noise = batch.get(keys.LATENT) - batch.get(keys.LOC)
+    if policy.core.exploration == "latent":
+        noise = noise @ policy.core.decoder.vertice_map_r.weight[columns].T
+    else:
+        noise = noise[..., columns]
+    out["noise_mm"] = 1e3 * float(((noise.square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)).sqrt())
+    return out
+
+
+def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:
+    """Mean of every scalar over the loss outputs of an iteration."""
+    return {key: float(torch.stack([out.get(key).float().mean() for out in outputs]).mean()) for key in outputs[0].keys()}

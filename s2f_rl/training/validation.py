@@ -1,0 +1,75 @@
+"""Validation during training, and the choice of the best checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from s2f_rl.errors import UserError
+from s2f_rl.evaluation import Scorer, evaluate_actor, summaries
+from s2f_rl.models import FaceFormer
+from s2f_rl.models.audio_cache import CachedAudio
+
+SELECTORS = ("lve", "reward")
+
+
+class Validation:
+    """Deterministic predictions on a validation corpus: ``validation() -> {"lve": .., "lip_score": .., ..}``.
+
+    Args:
+        actor: the model under training.
+        corpus: validation split.
+        scorer: reward models; None: geometric measures alone.
+        conditions: style columns, ``"all"`` or ``"own"``.
+        select: what ``best.pt`` is chosen by: ``"lve"`` (lowest) or ``"reward"`` (highest lip + real score among
+            checkpoints whose LVE is at most ``max_lve_ratio`` times that at the start: a reward alone picks the best
+            cheat).
+        encoder_trains: the audio encoder changes between calls, so features must be computed anew.
+
+    A corpus without vertices has no LVE; then the guard is off.
+    """
+
+    def __init__(
+        self,
+        actor: FaceFormer,
+        corpus: Any,
+        scorer: Scorer | None = None,
+        conditions: str | Sequence[int] = "own",
+        select: str = "lve",
+        max_lve_ratio: float = 1.05,
+        encoder_trains: bool = False,
+    ) -> None:
+        if select not in SELECTORS:
+            raise UserError(f"evaluation.select={select!r} is unknown: use one of {', '.join(SELECTORS)}")
+        if select == "reward" and scorer is None:
+            raise UserError("evaluation.select=reward needs a reward model: give reward.folder or select=lve")
+        self.actor, self.corpus, self.scorer, self.conditions = actor, corpus, scorer, conditions
+        self.select, self.max_lve_ratio = select, max_lve_ratio
+        self.encoder_trains = encoder_trains
+        self.audio = CachedAudio(actor.audio_encoder, corpus)
+        self.start_lve: float | None = None
+
+    def __call__(self) -> dict[str, float]:
+        if self.encoder_trains:
+            self.audio.refresh()
+        rows = evaluate_actor(self.actor, self.corpus, self.scorer, self.audio, self.conditions, timing=False)
+        values = summaries(rows)["style_dependent"]
+        values.pop("frames", None)
+        if self.start_lve is None:
+            self.start_lve = values.get("lve", math.nan)
+        return values
+
+    def value(self, values: dict[str, float]) -> float:
+        """What is compared, larger is better; -inf for a checkpoint that the LVE guard rules out."""
+        if self.select == "lve":
+            return -values.get("lve", math.inf)
+        if self.start_lve is not None and values.get("lve", -math.inf) > self.max_lve_ratio * self.start_lve:
+            return -math.inf
+        return values["lip_score"] + values.get("real_score", 0.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"start_lve": self.start_lve}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.start_lve = state["start_lve"]

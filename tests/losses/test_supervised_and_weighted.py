@@ -1,0 +1,144 @@
+"""The supervised term against a loop on vertices, and the weighted sum against plain autograd."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from losses_rollout import T, V
+
+from s2f_rl.errors import UserError
+from s2f_rl.losses import ClipPPOLoss, SupervisedLoss, WeightedLoss, total_loss
+
+LENGTHS = (T, 9, 7, 5)
+
+
+class TestSupervised:
+    @pytest.mark.parametrize("mode", ["on_policy", "teacher_forced"])
+    @pytest.mark.parametrize("lip_weight", [0.0, 3.0])
+    def test_against_a_loop(self, policy, batch, corpus, mode, lip_weight):
+        batch = batch.detach()
+        out = SupervisedLoss(policy.actor_module, corpus, mode, 2.0, 0.5, lip_weight)(batch)
+        decoder = policy.core.decoder
+        weight = torch.ones(V)
+        weight[[1, 2]] += lip_weight
+        weight = (weight / weight.sum() * V).repeat_interleave(3)
+        position, velocity, n_position, n_velocity = 0.0, 0.0, 0, 0
+        for b, n in enumerate(LENGTHS):
+            if int(batch["utterance"][b, 0]) == 1:  # no ground truth
+                continue
+            n = min(n, T - 2)  # the corpus has two vertex frames fewer
+            truth = corpus.truth[:n]
+            history = decoder.decode(batch["latent"][b : b + 1]) if mode == "on_policy" else corpus.truth[None]
+            first = "style" if mode == "on_policy" else "template"
+            hidden = decoder.sequence_from_displacements(history[:, :n], batch["audio"][b : b + 1, :n],
+                                                         batch["style"][b : b + 1, 0], first)  # fmt: skip
+            error = 1e3 * (decoder.decode(hidden)[0] - truth)
+            position += float((error.square() * weight).sum())
+            n_position += error.numel()
+            velocity += float(((error[1:] - error[:-1]).square() * weight).sum())
+            n_velocity += error[1:].numel()
+        assert float(out["loss_position"]) == pytest.approx(2.0 * position / n_position, rel=1e-4)
+        assert float(out["loss_velocity"]) == pytest.approx(0.5 * velocity / n_velocity, rel=1e-4)
+
+    def test_trains_the_output_map(self, policy, batch, corpus):
+        total_loss(SupervisedLoss(policy.actor_module, corpus)(batch.detach())).backward()
+        assert policy.core.decoder.vertice_map_r.weight.grad.abs().sum() > 0
+
+    def test_padding(self, policy, batch, corpus):
+        batch = batch.detach()
+        loss = SupervisedLoss(policy.actor_module, corpus)
+        expected = loss(batch)
+        mask = batch["frame_mask"]
+        batch["latent"] = torch.where(mask, batch["latent"], torch.nan)
+        again = loss(batch)
+        assert all(torch.equal(expected[k], again[k]) for k in expected.keys())
+
+    def test_no_truth_at_all(self, policy, batch, corpus):
+        batch = batch.detach()
+        batch["utterance"] = torch.ones_like(batch["utterance"])
+        out = SupervisedLoss(policy.actor_module, corpus)(batch)
+        total_loss(out).backward()
+        assert float(total_loss(out)) == 0.0
+        assert int(out["supervised_frames"]) == 0
+
+    def test_unknown_mode(self, policy, corpus):
+        with pytest.raises(UserError, match="supervised.mode='student'"):
+            SupervisedLoss(policy.actor_module, corpus, "student")
+
+
+def plain_gradients(policy, *terms):
+    policy.zero_grad()
+    sum(terms).backward()
+    return {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
+
+
+def norm_over(grads, names):
+    return torch.stack([grads[n].norm() for n in names]).norm()
+
+
+class TestWeighted:
+    @pytest.fixture
+    def parts(self, policy, corpus):
+        return ClipPPOLoss(policy.actor_module, None), SupervisedLoss(policy.actor_module, corpus)
+
+    def gradients(self, policy, weighted, batch):
+        policy.zero_grad()
+        out = weighted(batch)
+        total_loss(out).backward()
+        return out, {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
+
+    def test_plain_sum(self, policy, batch, parts):
+        batch = batch.detach()
+        ppo, supervised = parts
+        weighted = WeightedLoss({"policy": (ppo, 0.3), "supervised": (supervised, 2.0)})
+        out, grads = self.gradients(policy, weighted, batch)
+        expected = plain_gradients(policy, 0.3 * total_loss(ppo(batch)), 2.0 * total_loss(supervised(batch)))
+        for name, g in expected.items():
+            torch.testing.assert_close(grads[name], g, rtol=1e-4, atol=1e-7)
+        assert float(out["value_supervised"]) == pytest.approx(float(total_loss(supervised(batch))), rel=1e-6)
+        assert float(out["loss_supervised"]) == pytest.approx(2 * float(out["value_supervised"]), rel=1e-6)
+        assert "policy_clip_fraction" in out.keys()
+
+    def test_balance(self, policy, batch, parts):
+        """Over the shared parameters the two terms pull with norms in the ratio of the weights."""
+        batch = batch.detach()
+        ppo, supervised = parts
+        g_policy = plain_gradients(policy, total_loss(ppo(batch)))
+        g_supervised = plain_gradients(policy, total_loss(supervised(batch)))
+        shared = [n for n in g_policy if n in g_supervised]
+        assert not any("vertice_map_r" in n for n in shared) and any("vertice_map_r" in n for n in g_supervised)
+        n_policy, n_supervised = norm_over(g_policy, shared), norm_over(g_supervised, shared)
+        weighted = WeightedLoss({"policy": (ppo, 0.5), "supervised": (supervised, 1.0)}, balance="grad_norm")
+        out, grads = self.gradients(policy, weighted, batch)
+        assert float(out["grad_norm_policy"]) == pytest.approx(float(n_policy), rel=1e-4)
+        assert float(out["grad_norm_supervised"]) == pytest.approx(float(n_supervised), rel=1e-4)
+        for name, g in grads.items():
+            expected = g_supervised[name] / n_supervised
+            if name in g_policy:
+                expected = expected + 0.5 * g_policy[name] / n_policy
+            torch.testing.assert_close(g, expected, rtol=1e-3, atol=1e-6)
+
+    def test_control(self, policy, batch, parts):
+        """Weight 0 logs the term and leaves the update to the others, balanced or not."""
+        batch = batch.detach()
+        ppo, supervised = parts
+        for balance in ("none", "grad_norm"):
+            with_term = WeightedLoss({"policy": (ppo, 0.0), "supervised": (supervised, 1.0)}, balance)
+            out, grads = self.gradients(policy, with_term, batch)
+            g = plain_gradients(policy, total_loss(supervised(batch)))
+            scale = 1.0 if balance == "none" else 1 / float(out["grad_norm_supervised"])
+            for name in g:
+                torch.testing.assert_close(grads[name], scale * g[name], rtol=1e-4, atol=1e-7)
+            assert float(out["grad_norm_policy"]) > 0
+
+    def test_without_gradient(self, policy, batch, parts):
+        weighted = WeightedLoss({"policy": (parts[0], 0.3), "supervised": (parts[1], 2.0)})
+        with torch.no_grad():
+            out = weighted(batch.detach())
+        assert float(out["loss_supervised"]) == pytest.approx(2 * float(out["value_supervised"]))
+
+    def test_mistakes(self, parts):
+        with pytest.raises(UserError, match="balance='gradnorm'"):
+            WeightedLoss({"policy": (parts[0], 1.0)}, balance="gradnorm")
+        with pytest.raises(UserError, match="weight of policy is -1"):
+            WeightedLoss({"policy": (parts[0], -1)})
