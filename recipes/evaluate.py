@@ -1,6 +1,6 @@
 """Evaluate a checkpoint over every test utterance and style condition.
 
-    python recipes/evaluate.py checkpoint=checkpoints/ppo corpus.root=data/vocaset reward=... judge=...
+    python recipes/evaluate.py checkpoint=checkpoints/ppo corpus.root=data/vocaset reward_folder=... judge_folder=...
 
 Writes per-sequence rows, a summary (style-dependent and style-independent) and the predicted vertices.
 """
@@ -34,8 +34,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         out,
         cfg.split,
         cfg.corpus.topology,
-        cfg.reward,
-        cfg.judge,
+        cfg.reward_folder,
+        cfg.judge_folder,
         conditions,
         cfg.save_predictions,
         str(pick_device(cfg.device)),

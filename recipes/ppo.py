@@ -96,11 +96,11 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 5 log
             row = batch_statistics(batch, policy, parts.lips) | mean_of(outputs)
-            state.frames += int(row["frames"])
+            state.frames += int(row["batch_frames"])
             parts.check_alarm(row)
-            row |= {f"time/{k}_s": b - a for k, a, b in zip(("collect", "reward", "update"), clock, clock[1:], strict=False)}
-            row["time/update_s"] = clock[3] - clock[2]
-            progress.update(int(row["frames"]), {k: row[k] for k in ("reward", "policy_kl_approx")})
+            phases = zip(("collect", "reward", "update"), clock[:-1], clock[1:], strict=True)
+            row |= {f"time/{phase}_s": end - start for phase, start, end in phases}
+            progress.update(int(row["batch_frames"]), {k: row[k] for k in ("reward", "policy_kl_approx")})
 
             # 6 evaluate and save
             if state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations:

@@ -8,7 +8,6 @@ Loss: squared error of positions and of frame-to-frame differences, in mm^2, on 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 
 import torch
@@ -30,7 +29,7 @@ from s2f_rl.runs import (
     recipe_main,
     seed_everything,
 )
-from s2f_rl.training import Validation, actor_entry, make_optimizer, named_moments, open_corpora
+from s2f_rl.training import Validation, actor_entry, cosine_decay, make_optimizer, named_moments, open_corpora
 
 
 @recipe_main("supervised")
@@ -53,7 +52,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     ).to(device)
     weight = lip_vertex_weight(train, cfg.lip_weight)
     weight = None if weight is None else weight.to(device)
-    optimizer = make_optimizer(actor.named_parameters(), cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay)
+    options = cfg.optimizer
+    optimizer = make_optimizer([(actor.named_parameters(), 1.0)], options.lr, options.output_lr_factor, options.weight_decay)
     average = None if cfg.ema_decay is None else PolicyAverage(actor, cfg.ema_decay)
     scorer = None if cfg.reward.folder is None else Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation)
     validate = Validation(actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder)
@@ -95,9 +95,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             loss = position + cfg.velocity_weight * velocity
 
             # 4 update
-            share = (1 + math.cos(math.pi * state.iteration / cfg.iterations)) / 2
-            for group in optimizer.param_groups:
-                group["lr"] = cfg.optimizer.final_lr + share * (cfg.optimizer.lr - cfg.optimizer.final_lr)
+            cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(actor.parameters(), cfg.optimizer.max_grad_norm)

@@ -1,7 +1,7 @@
 """Plumbing that every recipe shares: opening parts, optimizers, batches, statistics, validation. No hidden loop."""
 
-from s2f_rl.training.optimizers import load_moments, make_optimizer, named_moments
-from s2f_rl.training.reinforce import RLParts, cosine_decay, lane_minibatches, prepare_rl
+from s2f_rl.training.optimizers import cosine_decay, load_moments, make_optimizer, named_moments
+from s2f_rl.training.reinforce import RLParts, lane_minibatches, prepare_rl
 from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora
 from s2f_rl.training.statistics import batch_statistics, mean_of
 from s2f_rl.training.validation import Validation

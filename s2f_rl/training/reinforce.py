@@ -20,7 +20,7 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.critics import BackboneCritic, DecoderCritic
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import MotionAlarm, PolicyAverage, RunFolder, TrainingState
-from s2f_rl.training.optimizers import load_moments
+from s2f_rl.training.optimizers import load_moments, make_optimizer
 from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora
 from s2f_rl.training.validation import Validation
 
@@ -48,12 +48,14 @@ class RLParts:
     def make_optimizer(self, loss: nn.Module) -> torch.optim.Adam:
         """Adam over the loss's parameters, the decoder's moments carried over from the supervised run."""
         options = self.cfg.optimizer
-        self.trained = list({id(p): p for p in loss.parameters() if p.requires_grad}.values())
-        critics = set() if self.critic is None else {id(p) for p in self.critic.parameters()}
-        groups = [{"params": [p for p in self.trained if id(p) not in critics], "lr_factor": 1.0}]
-        if critics:
-            groups.append({"params": [p for p in self.trained if id(p) in critics], "lr_factor": options.critic_lr_factor})
-        optimizer = torch.optim.Adam(groups, lr=options.lr)
+        actor = self.start.actor
+        groups = [(list(actor.named_parameters()), 1.0), (list(self.policy.named_parameters()), 1.0)]
+        if self.critic is not None:
+            groups.append((list(self.critic.named_parameters()), options.critic_lr_factor))
+        wanted = {id(p) for p in loss.parameters() if p.requires_grad}
+        groups = [([(n, p) for n, p in named if id(p) in wanted], factor) for named, factor in groups]
+        optimizer = make_optimizer(groups, options.lr, options.output_lr_factor)
+        self.trained = [p for group in optimizer.param_groups for p in group["params"]]
         if options.keep_moments and self.start.moments:
             load_moments(optimizer, self.start.actor.named_parameters(), self.start.moments)
         return optimizer
@@ -116,7 +118,7 @@ def prepare_rl(cfg: Any, device: torch.device) -> RLParts:
     needs_features = cfg.critic.kind == "backbone"
     reward = FrozenRewardTransform(
         model, train, dict(cfg.reward.weights), cfg.reward.scale, cfg.reward.stride, cfg.reward.cap,
-        cfg.corpus.cache, write_features=needs_features,
+        cfg.corpus.cache, **({"write_features": True} if needs_features else {}),
     )  # fmt: skip
     critic: nn.Module | None = None
     if cfg.critic.kind == "decoder":
@@ -179,11 +181,3 @@ def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBa
     for rows in torch.randperm(len(batch)).to(batch.device or "cpu").split(lanes):
         yield batch[rows]
 
-
-def cosine_decay(optimizer: torch.optim.Optimizer, options: Any, iteration: int, iterations: int) -> float:
-    """Set the learning rate of ``iteration`` (1 to ``iterations``): from ``options.lr`` down to ``options.final_lr``."""
-    share = (1 + math.cos(math.pi * (iteration - 1) / max(1, iterations))) / 2
-    lr = options.final_lr + share * (options.lr - options.final_lr)
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("lr_factor", 1.0)
-    return lr

@@ -18,11 +18,11 @@ def batch_statistics(batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tens
 
     ``reward``, ``lip_score``, ``real_score``: means over scored frames. ``amplitude_mm``: RMS distance of the lip
     vertices from their mean over the utterance. ``noise_mm``: RMS displacement of the lips by the sampled noise.
-    ``frames``: valid frames.
+    ``batch_frames``: valid frames.
     """
     mask = batch.get(keys.FRAME_MASK)
     scored = batch.get(("next", keys.SCORE_MASK))
-    out = {"frames": float(mask.sum())}
+    out = {"batch_frames": float(mask.sum())}
     for key in (keys.REWARD, keys.LIP_SCORE, keys.REAL_SCORE):
         value = batch.get(("next", key), None)
         if value is not None:
@@ -45,4 +45,5 @@ def batch_statistics(batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tens
 
 def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:
     """Mean of every scalar over the loss outputs of an iteration."""
-    return {key: float(torch.stack([out.get(key).float().mean() for out in outputs]).mean()) for key in outputs[0].keys()}
+    means = {key: torch.stack([out.get(key).float().mean() for out in outputs]).mean() for key in outputs[0].keys()}
+    return {key: float(value) for key, value in means.items()}

@@ -13,12 +13,12 @@ from s2f_rl.models.critics import DecoderCritic
 LENGTHS = torch.tensor([T, 9, 7, 5])
 
 
-def disturbed(policy):
+def disturbed(policy, size=0.02):
     """Move the policy a little, so that ratios differ from 1."""
     torch.manual_seed(3)
     with torch.no_grad():
         for p in policy.core.decoder.layer.parameters():
-            p.add_(0.001 * torch.randn_like(p))
+            p.add_(size * torch.randn_like(p))
 
 
 def results(loss, batch, policy):
@@ -67,7 +67,7 @@ class TestPadding:
 
 def test_statistics_against_a_loop(policy):
     batch = rollout(policy, LENGTHS).detach()
-    disturbed(policy)
+    disturbed(policy, 0.001)
     loss = ClipPPOLoss(policy.actor_module, None, clip_epsilon=0.05)
     out = loss(batch)
     with set_recurrent_mode(True):
