@@ -1,0 +1,158 @@
+"""Predictions, rows and scores against one-by-one computation."""
+
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+import torch
+from tiny import make_tiny_corpus
+
+from s2f_rl import metrics
+from s2f_rl.data import FaceCorpus
+from s2f_rl.errors import UserError
+from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth, predict_corpus, summarise
+from s2f_rl.evaluation.animate import animate
+from s2f_rl.evaluation.score import score_folder
+from s2f_rl.models import FaceFormer, MelAudioEncoder
+from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
+from s2f_rl.training import actor_entry
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    torch.manual_seed(0)
+    reward = RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2), ScoreHead(16, 16, 8))
+    reward.save(folder / "reward")
+    return make_tiny_corpus(folder / "corpus", n_subjects=4, n_sentences=2).parent
+
+
+@pytest.fixture
+def corpus(root):
+    return FaceCorpus(root / "corpus", split="all")
+
+
+@pytest.fixture
+def actor():
+    torch.manual_seed(1)
+    model = FaceFormer(MelAudioEncoder(width=12), 40, feature_dim=16, n_subjects=2).eval()
+    torch.nn.init.normal_(model.decoder.vertice_map_r.weight, std=1e-3)
+    return model
+
+
+def test_predictions_equal_predict(actor, corpus):
+    """Batched and padded over utterances and styles, every motion is what ``predict`` gives alone."""
+    audio = CachedAudio(actor.audio_encoder, corpus)
+    found = list(predict_corpus(actor, audio, [3, 0, 5], [[0, 1], [1], [0, 1]], max_lanes=3))
+    assert [(p.utterance, p.styles) for p in found] == [(3, (0, 1)), (0, (1,)), (5, (0, 1))]
+    for p in found:
+        u = corpus[p.utterance]
+        for k, column in enumerate(p.styles):
+            alone = actor.predict(u.waveform[None], u.template[None], torch.eye(2)[column : column + 1])[0]
+            ours = p.displacement[k] + u.template
+            assert len(ours) == corpus.n_frames(p.utterance)
+            torch.testing.assert_close(ours, alone[: len(ours)], atol=1e-6, rtol=1e-5)
+
+
+def test_rows(actor, corpus, root):
+    reward = RewardModel.load(root / "reward")
+    rows = evaluate_actor(actor, corpus, Scorer({"train": reward}, corpus))
+    assert len(rows) == len(corpus) * 3
+    for row in rows[:6]:
+        u = corpus[row["utterance"]]
+        styles = torch.eye(2) if row["condition"] == "mean" else torch.eye(2)[[corpus.subjects.index(row["condition"])]]
+        motion = actor.predict(u.waveform.expand(len(styles), -1), u.template.expand(len(styles), -1), styles).mean(0)
+        motion = motion[: len(u.vertices)]
+        assert row["lve"] == pytest.approx(float(metrics.lip_vertex_error(motion, u.vertices, corpus.regions["lips"])), rel=1e-4)
+        assert row["mve"] == pytest.approx(float(metrics.max_vertex_error(motion, u.vertices)), rel=1e-4)
+        score = reward.score(motion, u.mel_clips)
+        assert row["lip_score"] == pytest.approx(float(score["lip_score"][score["score_mask"]].mean()), abs=1e-5)
+    own = evaluate_actor(actor, corpus, conditions="own")
+    assert [r["condition"] for r in own if r["subject"] == "S1"] == ["S1"] * 2
+    with pytest.raises(UserError, match="conditions"):
+        evaluate_actor(actor, corpus, conditions=[7])
+
+
+def test_truth_is_perfect(corpus):
+    rows = evaluate_truth(corpus)
+    assert all(r["lve"] == 0 and r["fdd"] == 0 and r["amplitude_ratio"] == pytest.approx(1) for r in rows)
+
+
+def test_summary_leaves_nan_out():
+    rows = [{"lve": 1.0, "fdd": -1.0, "mtm": math.nan}, {"lve": 3.0, "fdd": 3.0, "mtm": 2.0, "name": "x"}]
+    assert summarise(rows) == {"lve": 2.0, "fdd": 1.0, "fdd_abs": 2.0, "mtm": 2.0}
+
+
+class TestScoreFolder:
+    def test_against_one_by_one(self, corpus, root, tmp_path):
+        reward = RewardModel.load(root / "reward")
+        rng = np.random.default_rng(0)
+        lengths = {"S0_sentence01_condition_S1": 17, "S1_sentence02": 40, "S2_sentence01_condition_mean": 3}
+        for k, (name, n) in enumerate(lengths.items()):
+            motion = corpus[name.split("_condition_")[0]].template.numpy() + rng.normal(0, 1e-3, (n, 120))
+            motion = motion.astype(np.float32)
+            np.save(tmp_path / f"{name}.npy", motion.reshape(n, 40, 3) if k else motion)
+        rows = score_folder(tmp_path, root / "corpus", root / "reward", tmp_path / "out.csv", batch=2, progress=False)
+        assert [r["file"] for r in rows] == sorted(f"{n}.npy" for n in lengths)
+        for row in rows:
+            u = corpus[row["utterance"]]
+            score = reward.score(np.load(tmp_path / row["file"]), u.mel_clips)
+            mask = score["score_mask"]
+            assert row["clips"] == int(mask.sum())
+            if row["clips"]:
+                for key in ("lip_score", "real_score"):
+                    assert row[key] == pytest.approx(float(score[key][mask].mean()), abs=1e-5)
+            else:
+                assert math.isnan(row["lip_score"])
+        with open(tmp_path / "out.csv", newline="") as file:
+            assert list(next(csv.reader(file))) == ["file", "utterance", "lip_score", "real_score", "value", "clips"]
+
+    def test_broken_motions(self, corpus, root, tmp_path):
+        motion = corpus["S0_sentence01"].vertices.numpy().copy()
+        motion[10, 3] = np.nan
+        np.save(tmp_path / "S0_sentence01.npy", motion)
+        (row,) = score_folder(tmp_path, root / "corpus", root / "reward", tmp_path / "o.csv", progress=False)
+        assert row["clips"] == len(motion) - 4 - 5 and math.isfinite(row["real_score"])
+        for name, array, message in (
+            ("S9_sentence01", motion, "no utterance 'S9_sentence01'"),
+            ("S0_sentence02", motion[:, :60], "expected"),
+        ):
+            np.save(tmp_path / f"{name}.npy", array)
+            with pytest.raises(UserError, match=message):
+                score_folder(tmp_path, root / "corpus", root / "reward", tmp_path / "o.csv", progress=False)
+            (tmp_path / f"{name}.npy").unlink()
+        with pytest.raises(UserError, match="nowhere"):
+            score_folder("nowhere", root / "corpus", root / "reward", tmp_path / "o.csv")
+
+
+class TestAnimate:
+    @pytest.fixture
+    def checkpoint(self, actor, corpus, tmp_path):
+        torch.save({"actor": actor_entry(actor, corpus)}, tmp_path / "best.pt")
+        return tmp_path / "best.pt"
+
+    def test_vertices(self, actor, corpus, root, checkpoint, tmp_path):
+        u = corpus["S1_sentence01"]
+        out = animate(root / "corpus" / "wav" / "S1_sentence01.wav", checkpoint, tmp_path / "a.npy", subject="S1")
+        expected = actor.predict(u.waveform[None], u.template[None], torch.eye(2)[1:2])[0]
+        np.testing.assert_allclose(np.load(out), expected.numpy(), atol=1e-6)
+        other = animate(root / "corpus" / "wav" / "S1_sentence01.wav", checkpoint, tmp_path / "b.npy",
+                        corpus=root / "corpus", subject="S3", style="S0")  # fmt: skip
+        expected = actor.predict(u.waveform[None], corpus.template("S3")[None], torch.eye(2)[:1])[0]
+        np.testing.assert_allclose(np.load(other), expected.numpy(), atol=1e-6)
+
+    def test_mistakes(self, root, checkpoint, tmp_path):
+        wav = root / "corpus" / "wav" / "S1_sentence01.wav"
+        for kwargs, message in (
+            ({"subject": "Nobody"}, "--subject Nobody"),
+            ({"style": "9"}, "--style 9"),
+            ({"out": tmp_path / "a.gif"}, "a.gif"),
+            ({"speech": tmp_path / "no.wav"}, "no.wav"),
+        ):
+            arguments = {"speech": wav, "checkpoint": checkpoint, "out": tmp_path / "a.npy", **kwargs}
+            with pytest.raises(UserError, match=message):
+                animate(**arguments)

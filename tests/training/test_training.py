@@ -1,0 +1,107 @@
+"""Statistics, optimizers and the choice of the best checkpoint."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tensordict import TensorDict
+
+from s2f_rl.training import Validation, batch_statistics, cosine_decay, load_moments, make_optimizer, named_moments
+from s2f_rl.training.reinforce import lane_minibatches, mean_amplitude_mm
+
+
+def test_batch_statistics():
+    generator = torch.Generator().manual_seed(0)
+    mask = (torch.arange(6) < torch.tensor([6, 4])[:, None]).unsqueeze(-1)
+    latent, loc = torch.randn(2, 2, 6, 3, generator=generator)
+    action, reward = torch.randn(2, 6, 12, generator=generator), torch.randn(2, 6, 1, generator=generator)
+    weight = torch.randn(12, 3, generator=generator)
+    core = SimpleNamespace(exploration="latent", decoder=SimpleNamespace(vertice_map_r=SimpleNamespace(weight=weight)))
+    score_mask = mask & (torch.arange(6)[:, None] >= 2)
+    batch = TensorDict(
+        {
+            "frame_mask": mask, "latent": latent, "loc": loc, "action": action,
+            "next": {"reward": reward, "score_mask": score_mask, "lip_score": 2 * reward},
+        }, [2, 6],
+    )  # fmt: skip
+    lips = torch.tensor([1, 3])
+    out = batch_statistics(batch, SimpleNamespace(core=core), lips)
+    assert out["batch_frames"] == 10
+    assert out["reward"] == pytest.approx(float(torch.cat([reward[0, 2:6], reward[1, 2:4]]).mean()))
+    assert out["lip_score"] == pytest.approx(2 * out["reward"], rel=1e-5)
+    squared, noise = [], []
+    for b, n in ((0, 6), (1, 4)):
+        motion = action[b, :n].view(n, 4, 3)[:, lips]
+        squared.append((motion - motion.mean(0)).square().sum(-1).flatten())
+        moved = ((latent - loc)[b, :n] @ weight.T).view(n, 4, 3)[:, lips]
+        noise.append(moved.square().sum(-1).flatten())
+    assert out["amplitude_mm"] == pytest.approx(1e3 * float(torch.cat(squared).mean().sqrt()), rel=1e-5)
+    assert out["noise_mm"] == pytest.approx(1e3 * float(torch.cat(noise).mean().sqrt()), rel=1e-5)
+
+
+def test_moments_carry_over():
+    """Two optimizers that share moments make the same step; without them they do not."""
+    torch.manual_seed(0)
+    nets = [torch.nn.Linear(4, 2) for _ in range(3)]
+    for net in nets[1:]:
+        net.load_state_dict(nets[0].state_dict())
+    optimizers = [make_optimizer([(net.named_parameters(), 1.0)], 1e-2) for net in nets]
+    for _ in range(5):
+        nets[0](torch.randn(3, 4)).square().sum().backward()
+        optimizers[0].step()
+        optimizers[0].zero_grad()
+    for net in nets[1:]:
+        net.load_state_dict(nets[0].state_dict())
+    moments = named_moments(optimizers[0], nets[0].named_parameters())
+    assert load_moments(optimizers[1], nets[1].named_parameters(), moments) == 2
+    x = torch.randn(3, 4)
+    for net, optimizer in zip(nets, optimizers, strict=True):
+        net(x).square().sum().backward()
+        optimizer.step()
+    assert torch.equal(nets[0].weight, nets[1].weight)
+    assert not torch.allclose(nets[0].weight, nets[2].weight)
+    assert load_moments(optimizers[1], [("weight", torch.nn.Parameter(torch.zeros(1)))], moments) == 0
+
+
+def test_rates():
+    net = torch.nn.ModuleDict({"vertice_map_r": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2)})
+    critic = torch.nn.Linear(2, 1)
+    optimizer = make_optimizer([(net.named_parameters(), 1.0), (critic.named_parameters(), 10.0)], 1.0, 0.03)
+    options = SimpleNamespace(lr=1.0, final_lr=0.1)
+    for iteration, lr in ((1, 1.0), (6, 0.55), (11, 0.1)):
+        assert cosine_decay(optimizer, options, iteration, 10) == pytest.approx(lr)
+        rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
+        assert rates[id(net["vertice_map_r"].weight)] == pytest.approx(0.03 * lr)
+        assert rates[id(net["other"].weight)] == pytest.approx(lr)
+        assert rates[id(critic.weight)] == pytest.approx(10 * lr)
+
+
+def test_minibatches_cover_every_row_once():
+    batch = TensorDict({"x": torch.arange(7)[:, None].expand(7, 3)}, [7, 3])
+    seen = torch.cat([rows["x"][:, 0] for rows in lane_minibatches(batch, 3)])
+    assert sorted(seen.tolist()) == list(range(7))
+
+
+def test_best_checkpoint_is_guarded():
+    validation = Validation.__new__(Validation)
+    validation.select, validation.max_lve_ratio, validation.start_lve = "reward", 1.05, 1.0
+    fair, cheat = {"lve": 1.04, "lip_score": 0.5, "real_score": 0.5}, {"lve": 1.2, "lip_score": 0.9, "real_score": 0.9}
+    assert validation.value(fair) == 1.0
+    assert validation.value(cheat) == float("-inf")
+    validation.select = "lve"
+    assert validation.value(fair) > validation.value(cheat)
+
+
+def test_mean_amplitude():
+    generator = torch.Generator().manual_seed(0)
+    motions = [torch.randn(5, 12, generator=generator), None, torch.randn(9, 12, generator=generator)]
+    corpus = [SimpleNamespace(vertices=m) for m in motions]
+    lips = torch.tensor([0, 2])
+    expected = []
+    for m in (motions[0], motions[2]):
+        own = m.view(-1, 4, 3)[:, lips]
+        expected.append(float((own - own.mean(0)).square().sum(-1).mean()))
+    assert mean_amplitude_mm(corpus, lips) == pytest.approx(1e3 * (sum(expected) / 2) ** 0.5, rel=1e-5)
+    assert mean_amplitude_mm([SimpleNamespace(vertices=None)], lips) is None
