@@ -1,0 +1,117 @@
+"""One PPO iteration at full size: frames per second of collection, reward and update, and their shares.
+
+    python benchmarks/speed/iteration.py --corpus FOLDER [--lanes 1 8 16] [--small]
+
+FOLDER is any corpus in the VOCASET layout (V=5023: `s2f-rl synthesize FOLDER --vertices 5023`). wav2vec2-base and the
+speech-mesh transformer (width 512, depth 10) have random weights; what is measured does not depend on them. Prints one
+JSON line per batch size: all phases of one run are measured side by side, so compare them with each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+
+import torch
+
+from s2f_rl import keys
+from s2f_rl.collectors import utterance_collector
+from s2f_rl.data import FaceCorpus
+from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
+from s2f_rl.losses import (
+    ClipPPOLoss,
+    SupervisedLoss,
+    WeightedLoss,
+    discounted_returns,
+    masked_standardise,
+    total_loss,
+)
+from s2f_rl.models import FaceFormer, FaceFormerPolicy, MelAudioEncoder, Wav2Vec2AudioEncoder
+from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8, 16])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--small", action="store_true", help="mel encoder and a reward of width 64, depth 2")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    corpus = FaceCorpus(options.corpus, split="train")
+    encoder = MelAudioEncoder() if options.small else Wav2Vec2AudioEncoder()
+    actor = FaceFormer(encoder, corpus.n_vertices, n_subjects=len(corpus.subjects)).to(device).eval()
+    torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=2e-4)
+    size = (64, 2, 4) if options.small else (512, 10, 8)
+    backbone = SpeechMeshTransformer(3 * corpus.n_vertices, width=size[0], depth=size[1], n_heads=size[2])
+    model = RewardModel(backbone, ScoreHead(size[0], size[0])).to(device)
+    policy = FaceFormerPolicy(actor, noise_vertices=corpus.regions["lips"])
+    for lanes in options.lanes:
+        print(json.dumps(measure(corpus, actor, model, policy, lanes, options.epochs, device)), flush=True)
+
+
+def measure(corpus, actor, model, policy, lanes: int, epochs: int, device) -> dict:
+    audio = CachedAudio(actor.audio_encoder, corpus)
+    env = SpeechToFaceEnv(corpus, audio, lanes, device=device)
+    reward = FrozenRewardTransform(model, corpus)
+    loss = WeightedLoss(
+        {"policy": (ClipPPOLoss(policy.actor_module), 0.5), "supervised": (SupervisedLoss(policy.actor_module, corpus), 1.0)},
+        balance="grad_norm",
+    )
+    parameters = [p for p in loss.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=1e-6)
+    clock = Clock(device)
+    with utterance_collector(env, policy) as collector:
+        row: dict = {"lanes": lanes, "vertices": corpus.n_vertices}
+        for temperature in ("cold", "warm"):
+            draws = env.draw_state()
+            clock.start()
+            batch = collector.next()
+            row[f"collect_{temperature}_s"] = clock.stop()
+            frames = int(batch[keys.FRAME_MASK].sum())
+            clock.start()
+            batch = reward(batch)
+            row[f"reward_{temperature}_s"] = clock.stop()
+            if temperature == "cold":
+                env.load_draw_state(draws)  # the warm pass animates the same utterances
+        row["frames"] = frames
+        mask = batch[keys.FRAME_MASK]
+        batch[keys.ADVANTAGE] = masked_standardise(discounted_returns(batch["next", "reward"], mask, 0.7), mask)
+        clock.start()
+        for _ in range(epochs):
+            optimizer.zero_grad()
+            total_loss(loss(batch)).backward()
+            optimizer.step()
+        row["update_s"] = clock.stop()
+    warm = row["collect_warm_s"] + row["reward_warm_s"] + row["update_s"]
+    for phase, key in (("collect", "collect_warm_s"), ("reward", "reward_warm_s"), ("update", "update_s")):
+        row[f"{phase}_frames_per_s"] = round(frames / row[key], 1)
+        row[f"{phase}_share"] = round(row[key] / warm, 3)
+    row["frames_per_s"] = round(frames / warm, 1)
+    row["frames_per_s_cold"] = round(frames / (row["collect_cold_s"] + row["reward_cold_s"] + row["update_s"]), 1)
+    return {k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()}
+
+
+class Clock:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def start(self) -> None:
+        self.began = self._now()
+
+    def stop(self) -> float:
+        return self._now() - self.began
+
+
+if __name__ == "__main__":
+    sys.exit(main())
