@@ -30,7 +30,7 @@ from s2f_rl.data.synthetic import synthesize
 from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth, predict_corpus, summarise, write_report
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.render import render_film
+from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import recipe_main
 
@@ -130,7 +130,8 @@ def make_film(options: Any, test: Any, actors: dict[str, Any], out: Path) -> Non
     motions = [torch.as_tensor(motion).numpy() for motion in sequences.values()]
     faces = None if test.faces is None else test.faces.numpy()
     sound = (utterance.waveform_raw.numpy(), utterance.sample_rate)
-    render_film(motions, captions, faces, sound, test.fps, out, size=options.size)
+    look = corpus_look(test, motions, utterance.subject)
+    render_film(motions, captions, faces, sound, test.fps, out, size=options.size, **look)
 
 
 if __name__ == "__main__":

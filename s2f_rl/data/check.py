@@ -1,0 +1,234 @@
+"""``check``: every fault of a corpus at once, before hours of training tell of the first."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from s2f_rl.data.annotations import read_transcripts
+from s2f_rl.data.check_utterance import MotionStatistics, Setting, check_sound, check_vertices
+from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, default_description, read_description
+from s2f_rl.data.faults import ERROR, WARNING, Fault, Faults, format_faults
+from s2f_rl.data.mesh_files import find_faces
+from s2f_rl.data.regions import MASKS_FILE, TEXT_LISTS, Regions, load_regions
+from s2f_rl.data.splits import parse_name, select, subjects_of
+from s2f_rl.data.templates import FILE as TEMPLATES_FILE
+from s2f_rl.data.templates import load_templates
+from s2f_rl.data.units import BIWI_PUBLISHED_EXTENT, PLAUSIBLE_EXTENT_M, guess_unit
+from s2f_rl.errors import UserError
+
+__all__ = ["Fault", "Faults", "check_corpus", "format_faults"]
+_STILL_MM, _SMALL_MM, _LARGE_MM = 0.02, 0.3, 20.0
+"""Root mean square motion of the lips: none, suspiciously little, more than speech makes (it makes 1 to 5 mm)."""
+
+
+def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, progress: bool = False) -> Faults:
+    """Look through a whole corpus and list everything that is wrong with it.
+
+    Every file is read once, vertices in pieces; nothing is written, and nothing in the files makes it raise.
+
+    Args:
+        root: the corpus folder.
+        topology: "vocaset" or "biwi"; None takes what ``corpus.json`` says, else "vocaset".
+        progress: show a progress bar.
+
+    Returns:
+        A list of :class:`Fault` (empty for a sound corpus) whose ``counts`` say how much was seen.
+    """
+    root = Path(root)
+    faults = Faults(root)
+    if not root.is_dir():
+        faults.add(ERROR, root, "no such corpus folder", "check the path, or make one with s2f-rl synthesize")
+        return faults
+    description = _description(root, topology, faults)
+    spoken, recorded = _listed(root, "wav", ".wav", faults), _listed(root, "vertices_npy", ".npy", faults)
+    if not spoken:
+        faults.add(ERROR, "wav", "holds no .wav files", "a corpus needs wav/NAME.wav (s2f-rl prepare makes them)")
+    for name in sorted(recorded - spoken):
+        faults.add(ERROR, f"vertices_npy/{name}.npy", "has no sound", f"add wav/{name}.wav or remove it")
+    for folder, suffix in (("wav_npy", ".npy"), ("phones", ".json"), ("hidden", ".npz")):
+        for name in sorted(_listed(root, folder, suffix, faults, others=False) - spoken):
+            faults.add(WARNING, f"{folder}/{name}{suffix}", "belongs to no utterance", "remove it")
+
+    templates = _templates(root, description, faults)
+    n_vertices = next(iter(templates.values())).size // 3 if templates else None
+    setting = _setting(root, description, templates, n_vertices, faults)
+    _check_names(spoken, description, templates, faults)
+
+    motion: dict[str, MotionStatistics] = {}
+    names = sorted(spoken)
+    for name in tqdm(names, desc="check", unit="utterance", disable=not progress):
+        subject = parse_name(name)[0]
+        try:
+            seconds = check_sound(root, name, setting, faults)
+            faults.counts.seconds += seconds or 0.0
+            if name in recorded:
+                statistics = motion.setdefault(subject, MotionStatistics())
+                faults.counts.frames += check_vertices(
+                    root, name, seconds, setting, templates.get(subject), statistics, faults
+                )
+        except Exception as error:  # a check reports what it cannot read; it never ends in a traceback
+            faults.add(ERROR, f"wav/{name}.wav", f"cannot be checked ({type(error).__name__}: {error})", "replace it")
+    for subject, statistics in sorted(motion.items()):
+        _check_motion(subject, statistics, setting, faults)
+    counts = faults.counts
+    counts.utterances, counts.recorded, counts.vertices = len(spoken), len(spoken & recorded), n_vertices or 0
+    counts.subjects = len({parse_name(name)[0] for name in spoken})
+    return faults
+
+
+def _description(root: Path, topology: str | None, faults: Faults) -> CorpusDescription:
+    try:
+        return read_description(root, topology)
+    except UserError as error:
+        faults.add_error(root / FILE, error)
+        return default_description(topology if topology in N_VERTICES else "vocaset")
+
+
+def _listed(root: Path, folder: str, suffix: str, faults: Faults, others: bool = True) -> set[str]:
+    """Names in a folder; faults for what does not belong there and for names that differ in case only."""
+    path = root / folder
+    if not path.exists():
+        return set()
+    try:
+        entries = sorted(os.listdir(path))
+    except OSError as error:
+        faults.add(ERROR, folder, f"cannot be listed ({error.strerror})", "it must be a readable folder")
+        return set()
+    names = {entry[: -len(suffix)] for entry in entries if entry.endswith(suffix) and not entry.startswith(".")}
+    if others:
+        for entry in entries:
+            if entry.startswith(".") and ".tmp" in entry:
+                faults.add(WARNING, f"{folder}/{entry}", "was left by an interrupted write", "remove it")
+            elif not entry.startswith(".") and not entry.endswith(suffix):
+                faults.add(WARNING, f"{folder}/{entry}", f"is no {suffix} file", "remove it, or convert it")
+    lower = Counter(name.lower() for name in names)
+    for name in sorted(names):
+        if lower[name.lower()] > 1:
+            faults.add(ERROR, f"{folder}/{name}{suffix}", "differs from another only in case", "rename one of them")
+    return names
+
+
+def _templates(root: Path, description: CorpusDescription, faults: Faults) -> dict[str, np.ndarray]:
+    try:
+        templates = load_templates(root)
+    except UserError as error:
+        faults.add_error(root / TEMPLATES_FILE, error)
+        return {}
+    n_vertices = next(iter(templates.values())).size // 3
+    expected = N_VERTICES[description.topology]
+    if n_vertices != expected and not (root / FILE).exists():
+        other = next((name for name, count in N_VERTICES.items() if count == n_vertices), None)
+        hint = (
+            f"open it with topology {other}"
+            if other
+            else "get the audiovisual corpus B3D(AC)2 (the BIWI Kinect head pose set has no speech)"
+            if description.topology == "biwi"
+            else f"describe your own corpus in {FILE}"
+        )
+        message = f"faces of {n_vertices} vertices, {description.topology} has {expected}"
+        faults.add(ERROR if other or description.topology == "biwi" else WARNING, TEMPLATES_FILE, message, hint)
+    return templates
+
+
+def _setting(
+    root: Path, description: CorpusDescription, templates: dict[str, np.ndarray], n_vertices: int | None, faults: Faults
+) -> Setting:
+    """Judge units, regions, faces and transcripts, and collect what the checks of an utterance need."""
+    extents = {s: float(np.ptp(flat.reshape(-1, 3), axis=0).max()) for s, flat in templates.items()}
+    metres = description.metres_per_unit
+    if metres is None:
+        typical = float(np.median(list(extents.values()))) if extents else 0.0
+        metres = BIWI_PUBLISHED_EXTENT.metres_per_unit if typical > BIWI_PUBLISHED_EXTENT.above else 1.0
+    wrong = {
+        s: extent
+        for s, extent in extents.items()
+        if not PLAUSIBLE_EXTENT_M[0] <= extent * metres <= PLAUSIBLE_EXTENT_M[1]
+    }
+    for subject, extent in wrong.items():
+        unit = guess_unit(extent)
+        faults.add(
+            ERROR,
+            TEMPLATES_FILE,
+            f"the face of {subject} is {extent * metres:.3g} m long, a head is 0.1 to 0.6 m; it looks like {unit}",
+            "convert templates and vertices to metres",
+        )
+    if len(wrong) == len(extents) and extents:  # amplitudes are then judged in the guessed unit
+        metres = guess_unit(float(np.median(list(extents.values())))).metres_per_unit or metres
+    regions: Regions | None = None
+    if n_vertices is not None:
+        regions = _regions(root, n_vertices, faults)
+        try:
+            if find_faces(root, n_vertices) is None:
+                remedy = "add faces.npy [F, 3], FLAME_sample.ply or BIWI.ply to see films"
+                faults.add(WARNING, "faces.npy", "no triangles, the faces cannot be drawn", remedy)
+        except UserError as error:
+            faults.add_error(root / "faces.npy", error)
+    try:
+        read_transcripts(root / "transcripts.json")
+    except UserError as error:
+        faults.add_error(root / "transcripts.json", error, WARNING)
+    lips = regions.get("lips") if regions is not None else None
+    return Setting(description, metres, n_vertices, None if lips is None else lips.numpy())
+
+
+def _regions(root: Path, n_vertices: int, faults: Faults) -> Regions:
+    regions = load_regions(root, n_vertices, on_fault=faults.add_error)
+    for region in ("lips", "upper_face"):
+        if region not in regions:
+            faults.add(
+                WARNING,
+                MASKS_FILE,
+                f"no {region} region, its metrics and rewards cannot be computed",
+                f"add {MASKS_FILE} (FLAME) or {TEXT_LISTS[region]}",
+            )
+    return regions
+
+
+def _check_names(
+    spoken: set[str], description: CorpusDescription, templates: dict[str, np.ndarray], faults: Faults
+) -> None:
+    known = subjects_of(description.splits, description.training_subjects)
+    by_subject: dict[str, list[str]] = {}
+    for name in sorted(spoken):
+        subject, sentence = parse_name(name)
+        by_subject.setdefault(subject, []).append(name)
+        if not subject or sentence is None:
+            faults.add(WARNING, f"wav/{name}.wav", "its name is not SUBJECT_sentenceNN, no split holds it", "rename it")
+    for subject, names in by_subject.items():
+        if subject and templates and subject not in templates:
+            message = f"no template of {subject}, who has {len(names)} utterances"
+            faults.add(ERROR, TEMPLATES_FILE, message, "add the subject's neutral face or remove the utterances")
+        if subject and subject not in known:
+            message = f"{subject} is in no split ({len(names)} utterances)"
+            faults.add(WARNING, f"wav/{names[0]}.wav", message, f"check the name, or name the splits in {FILE}")
+    for split in description.splits:
+        chosen = select(spoken, split, description.splits, description.topology, "")
+        faults.counts.splits[split] = len(chosen)
+        if spoken and not chosen:
+            faults.add(WARNING, "wav", f"no utterance belongs to the split {split}", f"name the splits in {FILE}")
+    absent = [subject for subject in description.training_subjects if subject not in by_subject]
+    if absent and spoken:
+        message = f"no utterance of the training subjects {', '.join(absent)}: their style columns are never trained"
+        faults.add(WARNING, "wav", message, "add their recordings")
+
+
+def _check_motion(subject: str, statistics: MotionStatistics, setting: Setting, faults: Faults) -> None:
+    amplitude = statistics.amplitude(setting.lips)
+    if amplitude is None:
+        return
+    millimetres = amplitude * setting.metres_per_unit * 1000
+    where = f"vertices_npy/{subject}_*.npy"
+    what = "the lips" if setting.lips is not None else "the most mobile tenth of the face"
+    if millimetres < _STILL_MM:
+        faults.add(ERROR, where, f"the face does not move ({what}: {millimetres:.2g} mm rms)", "check the export")
+    elif millimetres < _SMALL_MM:
+        message = f"the face hardly moves ({what}: {millimetres:.2g} mm rms; speech makes 1 to 5)"
+        faults.add(WARNING, where, message, "check units, and that frames differ")
+    elif millimetres > _LARGE_MM:
+        message = f"the face moves too much ({what}: {millimetres:.3g} mm rms; speech makes 1 to 5)"
+        faults.add(WARNING, where, message, "check units, remove head motion")

@@ -1,0 +1,322 @@
+"""A corpus on disk, opened for the price of its index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from s2f_rl.data.annotations import read_phones, read_transcripts
+from s2f_rl.data.audio import SPEECH_RATE_HZ, natural_frames, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.description import (
+    AUDIO_FEATURES_PER_FRAME,
+    BIWI_METRES_PER_UNIT,
+    FILE,
+    N_VERTICES,
+    CorpusDescription,
+    read_description,
+)
+from s2f_rl.data.files import load_npy, npy_header
+from s2f_rl.data.lru import TensorCache
+from s2f_rl.data.mel import SAMPLES_PER_FRAME, mel_clips
+from s2f_rl.data.mel_cache import cached_mel_clips
+from s2f_rl.data.mesh_files import find_faces
+from s2f_rl.data.regions import Regions, load_regions
+from s2f_rl.data.splits import parse_name, select
+from s2f_rl.data.templates import load_templates
+from s2f_rl.data.utterance import Utterance
+from s2f_rl.errors import UserError
+
+_TOY_VERTICES = 1000
+"""Below this a mesh is somebody's experiment: no published face set is so coarse."""
+
+
+class FaceCorpus:
+    """Speech and moving faces in the VOCASET layout, read lazily.
+
+    The folder holds ``wav/NAME.wav``, ``vertices_npy/NAME.npy`` [frames, V*3] (absent for audio-only utterances),
+    ``templates.pkl``, and optionally ``FLAME_masks.pkl``, ``corpus.json`` (see :mod:`s2f_rl.data.description`),
+    ``faces.npy``, ``landmarks.json``, ``phones/NAME.json``, ``transcripts.json``, ``wav_npy/NAME.npy``. Opening reads
+    the names, the templates and one vertex header; vertices are memory-mapped when an utterance is read.
+
+    ``corpus[i]`` and ``corpus["NAME"]`` give an :class:`~s2f_rl.data.utterance.Utterance`; they are sorted by name. The
+    object can be pickled into worker processes and used from several threads.
+
+    Args:
+        root: the corpus folder.
+        split: "train", "validation", "test", "test_seen" (BIWI), "all", or a name from ``corpus.json``.
+        topology: "vocaset" or "biwi"; None takes what ``corpus.json`` says, else "vocaset".
+        cache_mb: how much speech and mel clips are kept in memory; vertices are left to the system's page cache.
+        keep_mel_clips: whether computed mel clips are written to ``wav_npy`` if the folder can be written.
+
+    Attributes:
+        names: the utterances of the split, sorted.
+        subjects: the training subjects in the order of the style columns, whatever the split.
+        topology: "vocaset" or "biwi".
+        fps: frames per second (30 and 25).
+        audio_features_per_frame: A (1 and 2).
+        n_vertices: V.
+        metadata: ``corpus.json`` or its defaults; at least dataset, topology, units and metres_per_unit.
+
+    Raises:
+        UserError: anything missing or wrong, naming the file and the remedy.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        split: str = "train",
+        topology: str | None = None,
+        *,
+        cache_mb: float = 64,
+        keep_mel_clips: bool = True,
+    ) -> None:
+        self.root = Path(root)
+        self.split = split
+        self.keep_mel_clips = keep_mel_clips
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such corpus folder; check the path, or make one with s2f-rl synthesize")
+        self.description: CorpusDescription = read_description(self.root, topology)
+        self.topology = self.description.topology
+        self.fps = self.description.fps
+        self.audio_features_per_frame = AUDIO_FEATURES_PER_FRAME[self.topology]
+        self.subjects = list(self.description.training_subjects)
+
+        spoken = _names(self.root / "wav", ".wav")
+        if not spoken:
+            what = "holds no .wav files" if (self.root / "wav").is_dir() else "no such folder"
+            raise UserError(f"{self.root / 'wav'}: {what}; a corpus needs wav/NAME.wav (s2f-rl prepare makes them)")
+        self._recorded = _names(self.root / "vertices_npy", ".npy")
+        self.names = select(spoken, split, self.description.splits, self.topology, str(self.root))
+        if not self.names:
+            raise UserError(self._empty_split(spoken))
+        self._index = {name: i for i, name in enumerate(self.names)}
+
+        templates = load_templates(self.root)
+        for subject in dict.fromkeys(parse_name(name)[0] for name in self.names):
+            if subject not in templates:
+                raise UserError(
+                    f"{self.root / 'templates.pkl'}: has no template of {subject or 'a nameless subject'}; add its "
+                    f"neutral face or remove its utterances (wav/{subject}_*)"
+                )
+        self.n_vertices = next(iter(templates.values())).size // 3
+        self._refuse_other_sets()
+        self._templates = {subject: torch.from_numpy(flat) for subject, flat in templates.items()}
+        self._frames: dict[int, int] = {}
+        self._cache = TensorCache(int(cache_mb * 2**20))
+        first = next((i for i, name in enumerate(self.names) if name in self._recorded), None)
+        if first is not None:
+            self._stored_frames(first)
+
+    # what the corpus as a whole knows
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, key: int | str) -> Utterance:
+        return Utterance(self, self.index(key) if isinstance(key, str) else self._position(key))
+
+    def __iter__(self) -> Iterator[Utterance]:
+        return (Utterance(self, i) for i in range(len(self)))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._index
+
+    def __repr__(self) -> str:
+        return (
+            f"FaceCorpus({str(self.root)!r}, split={self.split!r}, topology={self.topology!r}): "
+            f"{len(self)} utterances, {self.n_vertices} vertices, {self.fps} fps"
+        )
+
+    def index(self, name: str) -> int:
+        """Position of an utterance. Raises UserError when the split has none of that name."""
+        try:
+            return self._index[name]
+        except KeyError:
+            raise UserError(
+                f"{name}: no such utterance in the split {self.split!r} of {self.root}; names look like {self.names[0]}"
+            ) from None
+
+    @cached_property
+    def metres_per_unit(self) -> float:
+        """Size of the vertices' unit; 1 for metres.
+
+        The published BIWI vertices are divided by the root of each face's surface area, about 0.186 m; a BIWI folder
+        without ``corpus.json`` whose faces are larger than 60 cm is taken to be that.
+        """
+        size = self.description.metres_per_unit
+        if size is not None:
+            return size
+        extents = [np.ptp(flat.numpy().reshape(-1, 3), axis=0).max() for flat in self._templates.values()]
+        return BIWI_METRES_PER_UNIT if self.topology == "biwi" and np.median(extents) > 0.6 else 1.0
+
+    @cached_property
+    def metadata(self) -> dict[str, Any]:
+        return {
+            **self.description.metadata,
+            "dataset": self.description.dataset,
+            "topology": self.topology,
+            "units": self.description.units,
+            "metres_per_unit": self.metres_per_unit,
+        }
+
+    @cached_property
+    def regions(self) -> Regions:
+        """Vertex indices by region: "lips", "upper_face", "upper_lip", "lower_lip" and more, as the files allow."""
+        template = next(iter(self._templates.values())).numpy()
+        return load_regions(self.root, self.n_vertices, template.reshape(-1, 3))
+
+    @cached_property
+    def faces(self) -> torch.Tensor | None:
+        """Triangles int32 [F, 3]; None where the corpus has none (see :func:`~s2f_rl.data.mesh_files.find_faces`)."""
+        faces = find_faces(self.root, self.n_vertices)
+        return None if faces is None else torch.from_numpy(faces)
+
+    def template(self, subject: str) -> torch.Tensor:
+        """A subject's neutral face [V*3]. Raises UserError when there is none."""
+        try:
+            return self._templates[subject].clone()
+        except KeyError:
+            raise UserError(
+                f"{self.root / 'templates.pkl'}: has no template of {subject}; known are {', '.join(self._templates)}"
+            ) from None
+
+    def style(self, subject: str) -> torch.Tensor | None:
+        """One-hot style [S] of a training subject; None for any other."""
+        if subject not in self.subjects:
+            return None
+        return torch.nn.functional.one_hot(torch.tensor(self.subjects.index(subject)), len(self.subjects)).float()
+
+    # what is known of one utterance without reading it
+
+    def has_vertices(self, i: int) -> bool:
+        """Whether the face of utterance i was recorded."""
+        return self.names[i] in self._recorded
+
+    def n_frames(self, i: int) -> int:
+        """T of utterance i from its headers: the speech's natural frame count, cut to the frames recorded.
+
+        Raises UserError when a file is damaged or the utterance is too short for a single frame.
+        """
+        i = self._position(i)
+        if i not in self._frames:
+            frames = natural_frames(
+                resampled_length(*wav_header(self._wav(i)), SPEECH_RATE_HZ), self.topology, self.fps
+            )
+            if self.has_vertices(i):
+                frames = min(frames, self._stored_frames(i))
+            if frames == 0:
+                raise UserError(f"{self._wav(i)}: too short for a single frame at {self.fps} fps; remove it")
+            self._frames[i] = frames
+        return self._frames[i]
+
+    # reading, for Utterance
+
+    def _waveform(self, i: int) -> torch.Tensor:
+        return self._cache.get(("waveform", i), lambda: torch.from_numpy(self._speech(i, SPEECH_RATE_HZ)))
+
+    def _mel_clips(self, i: int) -> torch.Tensor:
+        rate = round(SAMPLES_PER_FRAME * self.fps)
+
+        def make() -> torch.Tensor:
+            if not self.keep_mel_clips:
+                return mel_clips(self._speech(i, rate))
+            n_samples = resampled_length(*wav_header(self._wav(i)), rate)
+            folder = self.root / "wav_npy"
+            return cached_mel_clips(folder, self.names[i], self._wav(i), rate, n_samples, lambda: self._speech(i, rate))
+
+        return self._cache.get(("mel", i), make)
+
+    def _vertices(self, i: int) -> torch.Tensor | None:
+        if not self.has_vertices(i):
+            return None
+        path = self._vertex_file(i)
+        stored = load_npy(path)
+        self._check_vertex_shape(stored.shape, path)
+        used = stored[:: self.description.frame_step][: self.n_frames(i)]
+        vertices = torch.from_numpy(np.array(used, dtype=np.float32).reshape(len(used), -1))
+        if not torch.isfinite(vertices.sum()):  # one pass; NaN and infinity both reach the sum
+            raise UserError(f"{path}: holds NaN or infinity; mend or remove it (s2f-rl check lists all such files)")
+        return vertices
+
+    def _phones(self, name: str) -> list[tuple[str, float, float]] | None:
+        return read_phones(self.root / "phones" / f"{name}.json")
+
+    def _transcript(self, name: str) -> str | None:
+        return self._transcripts.get(name)
+
+    @cached_property
+    def _transcripts(self) -> dict[str, str]:
+        return read_transcripts(self.root / "transcripts.json")
+
+    def _speech(self, i: int, rate: int) -> np.ndarray:
+        # Both rates are made from the file's own: resampling twice would dull the mel clips.
+        waveform, own_rate = read_wav(self._wav(i))
+        return resample(waveform, own_rate, rate)
+
+    def _wav(self, i: int) -> Path:
+        return self.root / "wav" / f"{self.names[i]}.wav"
+
+    def _vertex_file(self, i: int) -> Path:
+        return self.root / "vertices_npy" / f"{self.names[i]}.npy"
+
+    def _stored_frames(self, i: int) -> int:
+        path = self._vertex_file(i)
+        shape, _ = npy_header(path)
+        self._check_vertex_shape(shape, path)
+        return -(-shape[0] // self.description.frame_step)
+
+    def _check_vertex_shape(self, shape: tuple[int, ...], path: Path) -> None:
+        if shape[1:] not in ((self.n_vertices * 3,), (self.n_vertices, 3)):
+            raise UserError(
+                f"{path}: has the shape {list(shape)}, but the templates have {self.n_vertices} vertices; "
+                f"[frames, {self.n_vertices * 3}] is expected"
+            )
+
+    def _position(self, i: int) -> int:
+        length = len(self.names)
+        try:
+            i = int(i.__index__())
+        except AttributeError:
+            raise TypeError(f"an utterance is chosen by number or name, not by {type(i).__name__}") from None
+        if not -length <= i < length:
+            raise IndexError(f"utterance {i} of {length}")
+        return i % length
+
+    def _empty_split(self, spoken: set[str]) -> str:
+        found = sorted({parse_name(name)[0] for name in spoken})
+        wanted = self.description.splits[self.split].subjects if self.split in self.description.splits else ()
+        missing = [subject for subject in wanted if subject not in found]
+        why = f"it expects subjects such as {missing[0]}" if missing else "no sentence number falls into it"
+        return (
+            f"{self.root}: no utterance belongs to the split {self.split!r} ({why}; wav/ holds {', '.join(found[:4])}"
+            f"{', ...' if len(found) > 4 else ''}); check the topology or name your own splits in {FILE}"
+        )
+
+    def _refuse_other_sets(self) -> None:
+        declared = (self.root / FILE).exists()
+        expected = N_VERTICES[self.topology]
+        if self.topology == "biwi" and not declared and _TOY_VERTICES <= self.n_vertices != expected:
+            raise UserError(
+                f"{self.root / 'templates.pkl'}: faces of {self.n_vertices} vertices, but BIWI's audiovisual corpus "
+                f"B3D(AC)2 has {expected}; this may be the BIWI Kinect head pose set, which has no speech: get "
+                f"B3D(AC)2, or describe your own corpus in {FILE}"
+            )
+
+
+def _names(folder: Path, suffix: str) -> set[str]:
+    """Names of the entries of a folder with a suffix; hidden ones (half-written files) left out."""
+    try:
+        with os.scandir(folder) as entries:
+            return {e.name[: -len(suffix)] for e in entries if e.name.endswith(suffix) and not e.name.startswith(".")}
+    except FileNotFoundError:
+        return set()
+    except NotADirectoryError:
+        raise UserError(f"{folder}: is a file where a folder is expected; move it away") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error

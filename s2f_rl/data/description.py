@@ -1,0 +1,186 @@
+"""What a corpus says about itself: ``corpus.json``, or the defaults of VOCASET and BIWI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s2f_rl.data.files import load_json
+from s2f_rl.data.splits import ALL, DEFAULT_SPLITS, Split
+from s2f_rl.errors import UserError
+
+FILE = "corpus.json"
+TOPOLOGIES = ("vocaset", "biwi")
+FORMAT = 1
+STORED = {"vocaset": (60, 2), "biwi": (25, 1)}
+"""Stored frames per second and step between the frames used, by topology."""
+N_VERTICES = {"vocaset": 5023, "biwi": 23370}
+AUDIO_FEATURES_PER_FRAME = {"vocaset": 1, "biwi": 2}
+METRES_PER_UNIT = {
+    "metres": 1.0,
+    "metre": 1.0,
+    "m": 1.0,
+    "centimetres": 0.01,
+    "cm": 0.01,
+    "millimetres": 0.001,
+    "mm": 0.001,
+}
+BIWI_METRES_PER_UNIT = 0.1856
+"""The published preprocessing of BIWI divides each face by the root of its surface area. That root, averaged over the
+14 subjects, in metres (EvelynFan/FaceFormer, public measurement of the subjects' scale factors: 174 to 201 mm)."""
+
+
+@dataclass(frozen=True)
+class CorpusDescription:
+    """How the files of a corpus are to be read.
+
+    Attributes:
+        dataset: a name for reports ("vocaset", "biwi", "synthetic", ...).
+        topology: "vocaset" (one audio feature per frame) or "biwi" (two, 25 fps).
+        stored_fps: frames per second of the vertex files.
+        frame_step: every ``frame_step``-th stored frame is used.
+        units: unit of the vertices, in words.
+        metres_per_unit: their size; None where it is not known.
+        training_subjects: order of the style columns.
+        splits: the utterances of each split.
+        metadata: the whole of ``corpus.json``.
+    """
+
+    dataset: str
+    topology: str
+    stored_fps: float
+    frame_step: int
+    units: str
+    metres_per_unit: float | None
+    training_subjects: tuple[str, ...]
+    splits: dict[str, Split]
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the motion; an int where it is whole."""
+        fps = self.stored_fps / self.frame_step
+        return int(fps) if float(fps).is_integer() else fps
+
+
+def read_description(root: Path, topology: str | None = None) -> CorpusDescription:
+    """Read ``corpus.json``, or fall back on FaceFormer's use of VOCASET and BIWI where there is none.
+
+    Args:
+        root: the corpus folder.
+        topology: "vocaset" or "biwi"; None takes what ``corpus.json`` says, else "vocaset".
+
+    Raises:
+        UserError: unknown topology, a contradiction with ``corpus.json``, or something wrong in it.
+    """
+    if topology is not None and topology not in TOPOLOGIES:
+        raise UserError(f"topology={topology!r}: unknown; known are {', '.join(TOPOLOGIES)}")
+    path = root / FILE
+    if path.exists():
+        return parse_description(load_json(path), path, topology)
+    return default_description(topology or "vocaset")
+
+
+def default_description(topology: str) -> CorpusDescription:
+    """FaceFormer's use of a published corpus: its splits, frame rates and units."""
+    stored_fps, frame_step = STORED[topology]
+    splits = DEFAULT_SPLITS[topology]
+    units, size = ("metres", 1.0) if topology == "vocaset" else ("as published", None)
+    return CorpusDescription(
+        dataset=topology,
+        topology=topology,
+        stored_fps=stored_fps,
+        frame_step=frame_step,
+        units=units,
+        metres_per_unit=size,
+        training_subjects=splits["train"].subjects,
+        splits=dict(splits),
+        metadata={"dataset": topology, "topology": topology, "units": units},
+    )
+
+
+def parse_description(content: Any, path: Path, topology: str | None = None) -> CorpusDescription:
+    """Check the content of a ``corpus.json``. Raises UserError naming the file and the key."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path}: holds {type(content).__name__} where an object is expected; mend or delete it")
+    if content.get("format", FORMAT) != FORMAT:
+        raise UserError(f"{path}: format {content['format']!r} is not {FORMAT}; it was written by another version")
+    own = content.get("topology", topology or "vocaset")
+    if own not in TOPOLOGIES:
+        raise UserError(f"{path}: topology {own!r} is unknown; known are {', '.join(TOPOLOGIES)}")
+    if topology is not None and topology != own:
+        raise UserError(f"topology={topology!r}: {path} says {own!r}; leave the argument out or mend the file")
+    default_fps, default_step = STORED[own]
+    stored_fps = _number(content, "stored_fps", default_fps, path, low=1, high=1000)
+    step = _number(content, "frame_step", default_step, path, low=1, high=100)
+    if step != int(step):
+        raise UserError(f"{path}: frame_step is {step}; it must be a whole number")
+    if own == "biwi" and stored_fps / step != 25:
+        raise UserError(
+            f"{path}: stored_fps/frame_step is {stored_fps / step:g}, but the biwi topology runs at 25 fps (two 50 Hz "
+            "audio features per frame); resample the motion or set topology to vocaset"
+        )
+    units = content.get("units", "metres" if own == "vocaset" else "as published")
+    if not isinstance(units, str):
+        raise UserError(f"{path}: units must be a word such as metres")
+    known_size = METRES_PER_UNIT.get(units)
+    size = (
+        _number(content, "metres_per_unit", known_size, path, low=1e-9, high=1e6)
+        if (known_size is not None or content.get("metres_per_unit") is not None)
+        else None
+    )
+    splits = _splits(content.get("splits"), own, path)
+    training = _strings(content.get("training_subjects"), "training_subjects", path)
+    if training is None:
+        training = splits["train"].subjects if "train" in splits else ()
+    return CorpusDescription(
+        dataset=str(content.get("dataset", own)),
+        topology=own,
+        stored_fps=stored_fps,
+        frame_step=int(step),
+        units=units,
+        metres_per_unit=size,
+        training_subjects=training,
+        splits=splits,
+        metadata=dict(content),
+    )
+
+
+def _number(content: Mapping[str, Any], key: str, default: float | None, path: Path, low: float, high: float) -> float:
+    value = content.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise UserError(f"{path}: {key} is {str(value)[:40]}; it must be a number from {low:g} to {high:g}")
+    return value
+
+
+def _strings(value: Any, key: str, path: Path) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise UserError(f"{path}: {key} must be a list of subject names")
+    if len(set(value)) != len(value):
+        raise UserError(f"{path}: {key} names a subject twice")
+    return tuple(value)
+
+
+def _splits(value: Any, topology: str, path: Path) -> dict[str, Split]:
+    if value is None:
+        return dict(DEFAULT_SPLITS[topology])
+    if not isinstance(value, Mapping):
+        raise UserError(f"{path}: splits must be an object of split names")
+    splits = {}
+    for name, content in value.items():
+        key = f"splits.{name}"
+        if name == ALL:
+            raise UserError(f"{path}: {key} cannot be defined; {ALL!r} is every utterance")
+        if not isinstance(content, Mapping):
+            raise UserError(f"{path}: {key} must be an object with subjects and sentences")
+        subjects = _strings(content.get("subjects"), f"{key}.subjects", path)
+        sentences = content.get("sentences", [0, 10**9])
+        whole = isinstance(sentences, list) and len(sentences) == 2 and all(type(item) is int for item in sentences)
+        if subjects is None or not whole:
+            raise UserError(f"{path}: {key} needs subjects (a list of names) and sentences (first and last number)")
+        splits[name] = Split(subjects, sentences[0], sentences[1])
+    return splits

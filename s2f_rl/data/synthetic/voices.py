@@ -1,0 +1,44 @@
+"""The voices of the built-in speakers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Voice:
+    """An espeak-ng voice: language and variant, pitch (0 to 99) and words per minute. sex is "F" or "M"."""
+
+    sex: str
+    espeak: str
+    pitch: int
+    rate: int
+
+
+VOICES: tuple[Voice, ...] = (
+    Voice("F", "en-us+f3", 52, 146),
+    Voice("M", "en-us+m3", 46, 142),
+    Voice("F", "en-us+steph", 46, 138),
+    Voice("M", "en-us+m7", 62, 152),
+    Voice("F", "en+f5", 40, 146),
+    Voice("M", "en-us+m1", 34, 136),
+    Voice("F", "en-us+Annie", 58, 154),
+    Voice("M", "en+m4", 66, 150),
+    Voice("F", "en-us+f1", 36, 140),
+    Voice("M", "en-us+adam", 44, 138),
+    Voice("F", "en-us+f2", 66, 148),
+    Voice("M", "en-gb-scotland+m2", 52, 146),
+    Voice("F", "en+linda", 50, 142),
+    Voice("M", "en-us+pablo", 60, 154),
+    Voice("F", "en-gb-scotland+f4", 56, 136),
+    Voice("M", "en-us+m8", 40, 146),
+)
+
+
+def voice_of(index: int) -> Voice:
+    """Voice of the speaker with a 0-based index; beyond the list, its voices return at another pitch and rate."""
+    base, turn = VOICES[index % len(VOICES)], index // len(VOICES)
+    if turn == 0:
+        return base
+    pitch = (base.pitch + 17 * turn) % 60 + 20
+    return Voice(base.sex, base.espeak, pitch, base.rate - 6 + (5 * turn) % 13)

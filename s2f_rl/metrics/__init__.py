@@ -1,0 +1,60 @@
+"""Measures of a talking face: pure functions of arrays or tensors, metres in, float64 tensors out.
+
+Meshes are [.., T, V*3] or [.., T, V, 3]; a result has the batch shape of its sequences (a scalar for one). Too short
+a sequence gives nan, shapes that do not fit raise :class:`s2f_rl.errors.UserError`. :data:`METRICS` lists each
+metric's version, unit, aim and source.
+"""
+
+from s2f_rl.metrics.amplitude import amplitude_ratio, motion_amplitude
+from s2f_rl.metrics.closure import (
+    bilabial_frames,
+    closure_rate,
+    closure_threshold,
+    false_closure_rate,
+    is_bilabial,
+)
+from s2f_rl.metrics.diversity import diversity
+from s2f_rl.metrics.dynamics import upper_face_dynamics_deviation
+from s2f_rl.metrics.error import (
+    lip_vertex_error,
+    lip_vertex_error_per_frame,
+    max_vertex_error,
+    max_vertex_error_per_frame,
+)
+from s2f_rl.metrics.intensity import lip_intensity
+from s2f_rl.metrics.jitter import jitter_ratio, rms_jerk
+from s2f_rl.metrics.lag import lag_ms
+from s2f_rl.metrics.lips import lip_distance, rest_lip_distance
+from s2f_rl.metrics.misalignment import Misalignment, mean_temporal_misalignment, temporal_misalignment_matches
+from s2f_rl.metrics.readability import lip_readability_per_clip, perceptual_lip_readability
+from s2f_rl.metrics.registry import METRICS, Metric, vertex_mask_hash
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "Misalignment",
+    "amplitude_ratio",
+    "bilabial_frames",
+    "closure_rate",
+    "closure_threshold",
+    "diversity",
+    "false_closure_rate",
+    "is_bilabial",
+    "jitter_ratio",
+    "lag_ms",
+    "lip_distance",
+    "lip_intensity",
+    "lip_readability_per_clip",
+    "lip_vertex_error",
+    "lip_vertex_error_per_frame",
+    "max_vertex_error",
+    "max_vertex_error_per_frame",
+    "mean_temporal_misalignment",
+    "motion_amplitude",
+    "perceptual_lip_readability",
+    "rest_lip_distance",
+    "rms_jerk",
+    "temporal_misalignment_matches",
+    "upper_face_dynamics_deviation",
+    "vertex_mask_hash",
+]

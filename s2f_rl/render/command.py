@@ -1,0 +1,97 @@
+"""``s2f-rl render``: predicted meshes of a corpus into one film."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.description import FILE, N_VERTICES
+from s2f_rl.data.splits import parse_name
+from s2f_rl.errors import UserError
+from s2f_rl.render.faces import find_faces
+from s2f_rl.render.film import render_film
+from s2f_rl.render.frames import load_sequences
+from s2f_rl.render.look import corpus_look
+from s2f_rl.render.meshes import as_sequence
+
+
+def open_for_viewing(root: str | os.PathLike[str], topology: str | None = None) -> FaceCorpus:
+    """All utterances of a corpus; a folder without ``corpus.json`` is BIWI when its templates have BIWI's vertices."""
+    corpus = FaceCorpus(root, "all", topology)
+    declared = topology is not None or (Path(root) / FILE).exists()
+    if not declared and corpus.n_vertices == N_VERTICES["biwi"]:
+        return FaceCorpus(root, "all", "biwi")
+    return corpus
+
+
+def _load(path: Path, corpus: FaceCorpus) -> np.ndarray:
+    """An npy file; the corpus's own recordings at the corpus's frame rate (VOCASET stores twice as many frames)."""
+    own = path.parent.resolve() == (corpus.root / "vertices_npy").resolve() and path.stem in corpus
+    if own and path.is_file():
+        vertices = corpus[path.stem].vertices
+        if vertices is not None:
+            return as_sequence(vertices, str(path))
+    sequence = as_sequence(path)
+    if sequence.shape[1] != corpus.n_vertices:
+        raise UserError(
+            f"{path}: has {sequence.shape[1]} vertices, the corpus {corpus.root} {corpus.n_vertices}; "
+            "name the corpus that it was made for"
+        )
+    return sequence
+
+
+def _speaker(path: Path, corpus: FaceCorpus) -> str | None:
+    """Whose utterance a file shows: the corpus's NAME.npy, or a prediction NAME_condition_SUBJECT.npy."""
+    names = [name for name in corpus.names if path.stem == name or path.stem.startswith(f"{name}_")]
+    return parse_name(max(names, key=len))[0] if names else None
+
+
+def cli_render(
+    paths: Sequence[str | os.PathLike[str]],
+    corpus_root: str | os.PathLike[str],
+    audio: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str],
+    captions: Sequence[str] | None = None,
+    size: int = 512,
+    topology: str | None = None,
+) -> Path:
+    """Render mesh sequences side by side with sound.
+
+    Args:
+        paths: npy files [T, V*3] or [T, V, 3] at the corpus's frame rate: predictions, or recordings from the
+            corpus's own ``vertices_npy``.
+        corpus_root: the corpus; gives frame rate, triangles (without them, dots are drawn), and colours: those of the
+            first file's speaker, where it has them.
+        audio: sound file of any rate; None for a silent film.
+        out: the film, a name that ends in .mp4.
+        captions: one line over each sequence; the files' names when None.
+        size: side of one picture, pixels.
+        topology: "vocaset" or "biwi"; None reads it off the corpus.
+
+    Returns:
+        The path of the film.
+
+    Raises:
+        UserError: anything missing or wrong, naming the file and the remedy.
+    """
+    corpus = open_for_viewing(corpus_root, topology)
+    files = [Path(path) for path in paths]
+    if not files:
+        raise UserError("no mesh files to render; pass at least one .npy")
+    names = [str(path) for path in files]
+    sequences = load_sequences([_load(path, corpus) for path in files], names)
+    return render_film(
+        sequences,
+        [path.stem for path in files] if captions is None else captions,
+        find_faces(corpus_root, corpus.n_vertices),
+        audio,
+        corpus.fps,
+        out,
+        size,
+        names=names,
+        **corpus_look(corpus, sequences, _speaker(files[0], corpus)),
+    )
