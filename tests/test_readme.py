@@ -25,7 +25,9 @@ def demo_folder(tmp_path, monkeypatch):
     torch.manual_seed(0)
     make_tiny_corpus(tmp_path / "data" / "demo", n_subjects=4)
     checkpoints = tmp_path / "checkpoints" / "demo"
-    RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2), ScoreHead(16, 16, 8)).save(checkpoints / "reward")
+    RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2), ScoreHead(16, 16, 8)).save(
+        checkpoints / "reward"
+    )
     corpus = FaceCorpus(tmp_path / "data" / "demo", split="train")
     actor = FaceFormer(MelAudioEncoder(width=16), corpus.n_vertices, feature_dim=16, n_subjects=len(corpus.subjects))
     torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)

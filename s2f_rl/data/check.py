@@ -13,6 +13,7 @@ from s2f_rl.data.annotations import read_transcripts
 from s2f_rl.data.check_utterance import MotionStatistics, Setting, check_sound, check_vertices
 from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, default_description, read_description
 from s2f_rl.data.faults import ERROR, WARNING, Fault, Faults, format_faults
+from s2f_rl.data.files import npy_header
 from s2f_rl.data.mesh_files import find_faces
 from s2f_rl.data.regions import MASKS_FILE, TEXT_LISTS, Regions, load_regions
 from s2f_rl.data.splits import parse_name, select, subjects_of
@@ -55,7 +56,7 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
             faults.add(WARNING, f"{folder}/{name}{suffix}", "belongs to no utterance", "remove it")
 
     templates = _templates(root, description, faults)
-    n_vertices = next(iter(templates.values())).size // 3 if templates else None
+    n_vertices = next(iter(templates.values())).size // 3 if templates else _usual_vertices(root, recorded)
     setting = _setting(root, description, templates, n_vertices, faults)
     _check_names(spoken, description, templates, faults)
 
@@ -133,6 +134,18 @@ def _templates(root: Path, description: CorpusDescription, faults: Faults) -> di
         message = f"faces of {n_vertices} vertices, {description.topology} has {expected}"
         faults.add(ERROR if other or description.topology == "biwi" else WARNING, TEMPLATES_FILE, message, hint)
     return templates
+
+
+def _usual_vertices(root: Path, recorded: set[str]) -> int | None:
+    """Without templates: V of most vertex files, so that the odd ones are still found; None without any."""
+    widths: Counter[int] = Counter()
+    for name in recorded:
+        try:
+            shape = npy_header(root / "vertices_npy" / f"{name}.npy")[0]
+        except UserError:
+            continue
+        widths[int(np.prod(shape[1:])) // 3] += 1
+    return widths.most_common(1)[0][0] if widths else None
 
 
 def _setting(

@@ -181,7 +181,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
-    return text[:200] if text else type(error).__name__
+    return text[:200] if " " in text else f"{type(error).__name__} {text[:200]}".rstrip()
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -75,7 +75,7 @@ class Raw:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tarfile.open(path.with_name(f"{sentence}.tar"), "w") as archive:
             for t, frame in reversed(list(enumerate(frames, start=1))):
-                member = tarfile.TarInfo(f"{sentence}/frame_{t:03d}.vl")
+                member = tarfile.TarInfo(f"{sentence}/frame_{t}.vl")
                 member.size = len(_vl(frame))
                 archive.addfile(member, io.BytesIO(_vl(frame)))
 

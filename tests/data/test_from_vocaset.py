@@ -103,9 +103,11 @@ def test_a_second_run_keeps_what_is_complete(raw: Raw, tmp_path: Path) -> None:
     before = os.stat(untouched).st_mtime_ns
     broken = out / "vertices_npy" / f"{name}.npy"
     broken.write_bytes(broken.read_bytes()[:1000])
+    shorter = out / "vertices_npy" / f"{PEOPLE[1]}_sentence22.npy"
+    np.save(shorter, np.load(shorter)[:-1])
     (out / "wav" / f"{name}.wav").unlink()
     report = prepare_vocaset(raw.folder, out, progress=False)
-    assert (report.n_written, report.n_kept) == (2, 10)
+    assert (report.n_written, report.n_kept) == (3, 9)
     assert os.stat(untouched).st_mtime_ns == before
     np.testing.assert_array_equal(np.load(broken), raw.expected(PEOPLE[0], "sentence21"))
 
@@ -119,6 +121,8 @@ def test_faulty_utterances_are_listed_and_the_others_converted(raw: Raw, tmp_pat
     raw.rows[second]["sentence22"] = {}
     del raw.rows[second]["sentence23"][10]
     raw.audio[first]["../../evil"] = raw.audio[first]["sentence23"]
+    raw.audio[first]["x/evil"] = raw.audio[first]["sentence23"]
+    raw.audio[".evil"] = {"sentence01": raw.audio[first]["sentence23"]}
     raw.rows["X"] = {"sentence01": {0: 0}}
     raw.audio["X"] = {"sentence01": {"audio": np.zeros(400, np.int16), "sample_rate": RATE}}
     raw.write()
@@ -132,7 +136,9 @@ def test_faulty_utterances_are_listed_and_the_others_converted(raw: Raw, tmp_pat
         f"{second}_sentence22: has no audio or no sample rate",
         f"{second}_sentence22: has no frames",
         f"{second}_sentence23: lacks 1 frames",
-        "evil' in raw_audio_fixed.pkl: cannot be a file name",
+        "/../evil' in raw_audio_fixed.pkl: cannot be a file name",
+        "x/evil' in raw_audio_fixed.pkl: cannot be a file name",
+        "'.evil_sentence01' in raw_audio_fixed.pkl: cannot be a file name",
         "X: has no template",
     ):
         assert expected in text, expected

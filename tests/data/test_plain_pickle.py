@@ -7,6 +7,7 @@ import os
 import pickle
 import random
 import struct
+import tracemalloc
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
@@ -180,6 +181,17 @@ def test_the_message_names_what_the_file_asked_for(tmp_path: Path) -> None:
 def test_memo_indices_do_not_allocate(tmp_path: Path) -> None:
     """Ten bytes that make the unpickler in C reserve tens of gigabytes."""
     assert _load(b"\x80\x02Nr\xff\xff\xff\xff.", tmp_path) is None
+
+
+@pytest.mark.parametrize("opcode", [b"\x8e", b"\x96", b"\x8d"])
+def test_forged_lengths_do_not_allocate(opcode: bytes, tmp_path: Path) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match="ends too early"):
+            _load(b"\x80\x05" + opcode + struct.pack("<Q", 3 * 10**9) + b"abc.", tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(("shape", "n_bytes"), [((3,), 16), ((10**9,), 8), ((-1,), 8), ((2**33, 2**33), 8), ((1,), 0)])

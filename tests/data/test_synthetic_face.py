@@ -13,7 +13,7 @@ from s2f_rl.data.synthetic.speakers import make_speaker
 from s2f_rl.data.synthetic.topology import Topology, build_topology, from_plane, to_plane
 from s2f_rl.errors import UserError
 
-COUNTS = (300, 311, 450, 600, 1000, 2503)
+COUNTS = (300, 311, 450, 600, 1201)
 
 
 def _edges(faces: np.ndarray) -> dict[tuple[int, int], int]:
@@ -61,7 +61,6 @@ class TestTopology:
         skin = top.faces[np.isin(top.faces, top.skin).all(1)]
         known = {tuple(sorted(f)) for f in skin.tolist()}
         mirrored = {tuple(sorted(f)) for f in top.mirror[skin].tolist()}
-        # the fan at the back is cut differently on the two sides of nothing: all triangles have a partner
         assert known == mirrored
 
     def test_too_few(self) -> None:
@@ -151,6 +150,13 @@ class TestFace:
         assert t[found["forehead"], 1].min() > t[found["eye_region"], 1].mean() > t[found["nose"], 1].mean()
         assert t[found["nose"], 1].mean() > t[found["lips"], 1].max()
         assert (t[found["left_eye_region"], 0] > 0).all() and (t[found["right_eyeball"], 0] < 0).all()
+
+    @pytest.mark.parametrize("n", [300, 5023])
+    def test_regions_that_everybody_needs(self, n: int) -> None:
+        found = regions(n)
+        assert {"lips", "upper_face", "eye_region", "face", "neck", "scalp", "mouth_interior"} <= set(found)
+        assert ("left_ear" in found) == (n > 300)
+        assert all(len(index) for index in found.values())
 
     def test_colours(self) -> None:
         face = build_face(Identity(), 600)

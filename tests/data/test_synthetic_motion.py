@@ -27,7 +27,9 @@ from s2f_rl.errors import UserError
 PHONE_LIST = "sil b aa b uw m iy f ah p eh w ao m b aa v ih s t er sil".split()
 LENGTHS = np.resize([0.09, 0.07, 0.12, 0.05, 0.15], len(PHONE_LIST))
 ENDS = 0.1 + np.cumsum(LENGTHS)
-PHONES_SAID = [(p, float(e - n) if k else 0.0, float(e)) for k, (p, e, n) in enumerate(zip(PHONE_LIST, ENDS, LENGTHS, strict=True))]
+PHONES_SAID = [
+    (p, float(e - n) if k else 0.0, float(e)) for k, (p, e, n) in enumerate(zip(PHONE_LIST, ENDS, LENGTHS, strict=True))
+]
 DURATION = PHONES_SAID[-1][2]
 N_FRAMES = int(DURATION * 60)
 
@@ -110,7 +112,9 @@ class TestMotion:
 
     def test_open_vowels_open(self, cast: list[Speaker]) -> None:
         for speaker in cast:
-            distance = _lip_distance_mm(speaker, generate(PHONES_SAID, N_FRAMES, speaker, Hidden.none(len(PHONES_SAID))))
+            distance = _lip_distance_mm(
+                speaker, generate(PHONES_SAID, N_FRAMES, speaker, Hidden.none(len(PHONES_SAID)))
+            )
             start, end = PHONES_SAID[2][1:]
             assert PHONES_SAID[2][0] == "aa"
             assert distance[int(start * 60) : int(end * 60) + 2].max() > 5.0
@@ -123,7 +127,11 @@ class TestMotion:
             v = speaker.face.template_mm + d
             contact = speaker.face.topology.lips[-1]
             forward = float(d[speaker.rig.upper_lip, 2])
-            return float(v[speaker.rig.upper_lip, 1] - v[speaker.rig.lower_lip, 1]), float(np.ptp(v[contact, 0])), forward
+            return (
+                float(v[speaker.rig.upper_lip, 1] - v[speaker.rig.lower_lip, 1]),
+                float(np.ptp(v[contact, 0])),
+                forward,
+            )
 
         a, i, u, f = held("aa"), held("iy"), held("uw"), held("f")
         assert a[0] > 10 > u[0] and f[0] < 4
@@ -219,9 +227,7 @@ class TestHidden:
         path.write_bytes(hidden.to_bytes())
         again = Hidden.load(path)
         assert again.to_bytes() == hidden.to_bytes()
-        assert np.array_equal(
-            generate(PHONES_SAID, 30, cast[0], again), generate(PHONES_SAID, 30, cast[0], hidden)
-        )
+        assert np.array_equal(generate(PHONES_SAID, 30, cast[0], again), generate(PHONES_SAID, 30, cast[0], hidden))
 
     def test_bad_files(self, cast: list[Speaker], tmp_path: Path) -> None:
         good = _sample(11, cast[0])

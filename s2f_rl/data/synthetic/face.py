@@ -125,7 +125,8 @@ def regions(n_vertices: int) -> dict[str, NDArray[np.int64]]:
 
     FLAME's: face, forehead, lips, nose, eye_region, left_eye_region, right_eye_region, left_eyeball, right_eyeball,
     left_ear, right_ear, scalp, neck, boundary. Ours: upper_face (forehead, eye region, brows), brows, upper_teeth,
-    lower_teeth, mouth_interior. lips is the red of the lips, contact edges included.
+    lower_teeth, mouth_interior. lips is the red of the lips, contact edges included. A region without vertices (ears
+    of a very coarse face) is left out.
     """
     face = build_face(Identity(), n_vertices)
     top, v = face.topology, face.template_mm
@@ -156,7 +157,7 @@ def regions(n_vertices: int) -> dict[str, NDArray[np.int64]]:
         return np.sort(np.concatenate([np.ravel(p) for p in parts])).astype(np.int64)
 
     eyes = where(around_eye)
-    return {
+    found = {
         "face": where(front),
         "forehead": where(forehead),
         "lips": flat(top.lips[1:]),
@@ -168,7 +169,7 @@ def regions(n_vertices: int) -> dict[str, NDArray[np.int64]]:
         "right_eyeball": flat(top.eye_rings[1], top.eye_pole[1:]),
         "left_ear": flat(top.ears[0], top.ear_pole[:1]),
         "right_ear": flat(top.ears[1], top.ear_pole[1:]),
-        "scalp": np.append(where(scalp), top.back).astype(np.int64),
+        "scalp": flat(where(scalp), np.array([top.back])),
         "neck": where(neck),
         "boundary": flat(top.skin[np.linalg.norm(top.skin_plane, axis=-1) > RIM - 1e-6]),
         "upper_face": flat(np.union1d(where(forehead | around_eye), brows)),
@@ -177,6 +178,7 @@ def regions(n_vertices: int) -> dict[str, NDArray[np.int64]]:
         "lower_teeth": flat(top.teeth[1]),
         "mouth_interior": flat(top.cavity, np.array([top.cavity_pole])),
     }
+    return {name: index for name, index in found.items() if index.size}
 
 
 def face_colours(face: Face, skin: Colour, lips: Colour, hair: Colour, iris: Colour) -> NDArray[np.uint8]:

@@ -103,11 +103,12 @@ def _intervals(
 ) -> list[tuple[str, float, float]]:
     """Phone onsets (in samples) to gapless intervals in seconds, silences joined, stops given their closures."""
     starts = [(SILENCE, 0), *sorted(starts, key=lambda s: s[1])]
+    quiet = _QUIET * float(np.abs(samples.astype(np.float64)).max())
     for k in range(1, len(starts)):
         phone, start = starts[k]
         if phone in UNVOICED_STOPS:
             earliest = max(starts[k - 1][1] + round(0.03 * rate_hz), start - round(_LONGEST_CLOSURE_S * rate_hz))
-            starts[k] = (phone, _closure_start(samples, start, earliest, rate_hz))
+            starts[k] = (phone, _closure_start(samples, start, earliest, round(_FRAME_S * rate_hz), quiet))
     out: list[tuple[str, float, float]] = []
     for (phone, start), (_, end) in zip(starts, [*starts[1:], (SILENCE, len(samples))], strict=True):
         if end <= start:
@@ -119,10 +120,8 @@ def _intervals(
     return out
 
 
-def _closure_start(samples: NDArray[np.int16], burst: int, earliest: int, rate_hz: int) -> int:
-    """Where the silence that ends at `burst` begins, not before `earliest`."""
-    step = round(_FRAME_S * rate_hz)
-    quiet = _QUIET * np.abs(samples.astype(np.float64)).max()
+def _closure_start(samples: NDArray[np.int16], burst: int, earliest: int, step: int, quiet: float) -> int:
+    """Where the silence that ends at `burst` begins, not before `earliest`: in steps whose RMS stays below `quiet`."""
     at = burst
     while at - step >= earliest and np.sqrt(np.mean(samples[at - step : at].astype(np.float64) ** 2)) < quiet:
         at -= step

@@ -226,7 +226,7 @@ def _fan(ring: Index, pole: int) -> Index:
     return np.stack([ring, np.roll(ring, -1), np.full_like(ring, pole)], -1)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def build_topology(n_vertices: int) -> Topology:
     """Blocks and triangles of a face with exactly `n_vertices` vertices (at least `MIN_VERTICES`).
 

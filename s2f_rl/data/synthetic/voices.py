@@ -15,22 +15,24 @@ class Voice:
     rate: int
 
 
+# Only variants without "breath" in their definition: espeak-ng seeds that noise with the time of day, so the same text
+# would sound different every second.
 VOICES: tuple[Voice, ...] = (
-    Voice("F", "en-us+f3", 52, 146),
+    Voice("F", "en-us+f4", 52, 146),
     Voice("M", "en-us+m3", 46, 142),
     Voice("F", "en-us+steph", 46, 138),
     Voice("M", "en-us+m7", 62, 152),
-    Voice("F", "en+f5", 40, 146),
+    Voice("F", "en+shelby", 40, 146),
     Voice("M", "en-us+m1", 34, 136),
     Voice("F", "en-us+Annie", 58, 154),
     Voice("M", "en+m4", 66, 150),
     Voice("F", "en-us+f1", 36, 140),
     Voice("M", "en-us+adam", 44, 138),
-    Voice("F", "en-us+f2", 66, 148),
+    Voice("F", "en-us+belinda", 64, 148),
     Voice("M", "en-gb-scotland+m2", 52, 146),
     Voice("F", "en+linda", 50, 142),
     Voice("M", "en-us+pablo", 60, 154),
-    Voice("F", "en-gb-scotland+f4", 56, 136),
+    Voice("F", "en-gb-scotland+aunty", 56, 136),
     Voice("M", "en-us+m8", 40, 146),
 )
 

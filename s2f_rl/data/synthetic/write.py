@@ -30,6 +30,7 @@ FRAME_STEP = 2
 REQUEST_FILE = "synthesis.json"
 """What the folder was asked for; an interrupted run with the same request goes on."""
 REQUEST_FORMAT = 1
+"""Goes up when the same arguments come to give other bytes, so that two versions never mix in one folder."""
 MAX_SPEAKERS = 99
 MAX_VERTICES = 100_000
 
@@ -176,6 +177,8 @@ def _claim_folder(root: Path, request: dict[str, Any]) -> None:
         if before != request:
             keys = [k for k in request if not isinstance(before, dict) or before.get(k) != request[k]]
             raise UserError(f"{root}: holds a corpus made with another {', '.join(keys)}; choose another folder")
+        for left_over in root.rglob(".*.tmp*"):  # of a run that was killed while it wrote
+            left_over.unlink(missing_ok=True)
         return
     # what a run that was killed in its first moment leaves behind is nobody's data
     foreign = [name for name in held if not (name.startswith(f".{Path(REQUEST_FILE).stem}.") and ".tmp" in name)]

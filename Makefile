@@ -1,0 +1,49 @@
+# make setup | demo | test | lint | bench      each of the last four runs setup itself, once
+#   make test PYTHON=python3.12     another interpreter (3.10 or newer)
+#   make setup VENV=/tmp/venv       another place for the virtual environment
+#   make setup TORCH_INDEX=ADDRESS  a package index for torch, e.g. the one for CPU-only builds (see pytorch.org)
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+JOBS ?= 2
+
+BIN := $(VENV)/bin
+DONE := $(VENV)/.s2f-rl-installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint format bench
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+
+setup: $(DONE)
+
+$(DONE): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "error: $(PYTHON) is older than Python 3.10; name a newer one with PYTHON=..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@# torch first and alone: a resolver that meets it through torchrl may pick another build
+	$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
+	$(PIP) -c constraints.txt -e '.[demo,render,dev]'
+	@touch $(DONE)
+
+demo: setup
+	$(BIN)/python recipes/demo.py
+
+# one thread per test process: on the small matrices of the tests more threads only wait for each other
+test: setup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	@for script in benchmarks/speed/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -1,0 +1,77 @@
+"""The ``s2f-rl`` command: corpora, films, scores and evaluation from a shell. Training is in ``recipes/``.
+
+Nothing heavy is imported until a subcommand runs, so that ``--help`` answers at once.
+
+Exit codes: 0 done; 1 ``check`` found errors, or a bug (with its traceback); 2 the user's mistake, told in one line on
+stderr; 130 stopped by Ctrl-C; 141 the reader of a pipe went away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from s2f_rl import __version__, cli_commands
+from s2f_rl.runs.mistakes import mistake_line
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code (also on mistakes); ``arguments`` default to ``sys.argv[1:]``."""
+    options = _parser().parse_args(arguments)
+    try:
+        from s2f_rl.runs.progress import show_log
+
+        show_log()
+        code = int(options.run(options))
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("error: stopped by Ctrl-C", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit and would complain about the same pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except Exception as error:
+        line = mistake_line(error)
+        if line is None:
+            raise
+        if options.debug:
+            traceback.print_exc()
+        else:
+            print(f"error: {line}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="s2f-rl",
+        description="Speech-driven 3D face animation: corpora, films, scores, evaluation.",
+        epilog="Training: python recipes/NAME.py key=value ...",
+    )
+    parser.add_argument("--version", action="version", version=f"s2f-rl {__version__}")
+    parser.set_defaults(debug=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for add in cli_commands.COMMANDS:
+        add(commands)
+    _add_debug(parser)
+    return parser
+
+
+def _add_debug(parser: argparse.ArgumentParser) -> None:
+    """``--debug`` before or after the subcommand, at any depth."""
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of errors")
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in action.choices.values():
+                _add_debug(child)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

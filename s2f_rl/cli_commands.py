@@ -1,0 +1,260 @@
+"""The subcommands of ``s2f-rl``: options on the left, one call into the library on the right."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from s2f_rl.errors import UserError
+
+Run = Callable[[argparse.Namespace], int]
+
+
+def add_synthesize(commands: Any) -> None:
+    """``s2f-rl synthesize OUT``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.data.synthetic import synthesize
+
+        synthesize(
+            options.out,
+            subjects=options.subjects,
+            sentences=options.sentences,
+            vertices=options.vertices,
+            seed=options.seed,
+            audio_only_subjects=options.audio_only_subjects,
+            progress=sys.stderr.isatty(),
+        )
+        print(f"{options.out}: written; look it over with: s2f-rl check {options.out}")
+        return 0
+
+    parser = _command(commands, "synthesize", run, "write the built-in corpus: synthetic speech and a procedural face")
+    parser.add_argument("out", metavar="OUT", help="folder to write")
+    parser.add_argument("--subjects", type=_positive, default=12, help="speakers, at least 3 (default: %(default)s)")
+    parser.add_argument("--sentences", type=_positive, default=40, help="sentences per speaker (default: %(default)s)")
+    parser.add_argument("--vertices", type=_positive, default=600, help="vertices of the face (default: %(default)s)")
+    parser.add_argument(
+        "--audio-only-subjects", type=int, default=0, help="further speakers without vertices (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
+
+
+def add_prepare(commands: Any) -> None:
+    """``s2f-rl prepare vocaset|biwi RAW OUT``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.data import prepare_biwi, prepare_vocaset
+
+        convert = {"vocaset": prepare_vocaset, "biwi": prepare_biwi}[options.dataset]
+        print(convert(options.raw, options.out))
+        return 0
+
+    parser = _command(commands, "prepare", run, "convert a downloaded data set into the layout that training reads")
+    parser.add_argument("dataset", choices=["vocaset", "biwi"])
+    parser.add_argument("raw", metavar="RAW", help="folder with the downloaded files")
+    parser.add_argument("out", metavar="OUT", help="corpus folder to write; an interrupted run goes on")
+
+
+def add_check(commands: Any) -> None:
+    """``s2f-rl check CORPUS``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.data import check_corpus, format_faults
+
+        if not Path(options.corpus).is_dir():
+            raise UserError(f"{options.corpus}: no such corpus folder; check the path")
+        faults = check_corpus(options.corpus, progress=sys.stderr.isatty(), **_given(options, "topology"))
+        print(format_faults(faults))
+        return int(faults.has_errors)
+
+    parser = _command(
+        commands,
+        "check",
+        run,
+        "list every fault of a corpus at once; exit code 1 if there are errors, 0 with warnings only",
+    )
+    parser.add_argument("corpus", metavar="CORPUS", help="corpus folder")
+    _add_topology(parser)
+
+
+def add_animate(commands: Any) -> None:
+    """``s2f-rl animate SPEECH.wav --checkpoint F --out face.mp4``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.evaluation.animate import animate
+
+        animate(
+            options.speech,
+            options.checkpoint,
+            options.out,
+            corpus=options.corpus,
+            subject=options.subject,
+            style=options.style,
+            size=options.size,
+            device=_device(options),
+            **_given(options, "topology"),
+        )
+        print(options.out)
+        return 0
+
+    parser = _command(commands, "animate", run, "animate a face with a recording")
+    parser.add_argument("speech", metavar="SPEECH.wav", help="sound file, any rate")
+    _add_checkpoint(parser)
+    parser.add_argument("--out", required=True, help=".mp4 for a film with sound, .npy for vertices in metres")
+    parser.add_argument("--corpus", help="corpus folder to take the face from; default: the checkpoint's own")
+    parser.add_argument("--subject", help="whose face; default: the first training subject")
+    parser.add_argument("--style", help="training subject, or style column, whose way of speaking to use")
+    parser.add_argument("--size", type=_positive, default=512, help="pixels of the film's side (default: %(default)s)")
+    _add_topology(parser)
+    _add_device(parser)
+
+
+def add_score(commands: Any) -> None:
+    """``s2f-rl score MESHES --corpus C --reward FOLDER --out scores.csv``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.evaluation.score import score_folder
+
+        rows = score_folder(
+            options.meshes if len(options.meshes) > 1 else options.meshes[0],
+            options.corpus,
+            options.reward,
+            options.out,
+            device=_device(options),
+            **_given(options, "topology"),
+        )
+        print(f"{options.out}: {len(rows)} sequences scored")
+        return 0
+
+    parser = _command(commands, "score", run, "score mesh sequences with a reward model")
+    parser.add_argument("meshes", metavar="MESHES", nargs="+", help="folder of .npy sequences, or such files")
+    parser.add_argument("--corpus", required=True, help="corpus folder with their speech")
+    parser.add_argument("--reward", required=True, help="folder of the reward model")
+    parser.add_argument("--out", required=True, help="csv file to write")
+    _add_topology(parser)
+    _add_device(parser)
+
+
+def add_render(commands: Any) -> None:
+    """``s2f-rl render A.npy [B.npy ...] --corpus C --audio F --out film.mp4``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.render import cli_render
+
+        cli_render(
+            options.meshes,
+            options.corpus,
+            options.audio,
+            options.out,
+            captions=options.captions,
+            size=options.size,
+            **_given(options, "topology"),
+        )
+        print(options.out)
+        return 0
+
+    parser = _command(commands, "render", run, "film mesh sequences side by side, with sound")
+    parser.add_argument("meshes", metavar="MESH.npy", nargs="+", help="vertices [T, V*3], metres; one panel each")
+    parser.add_argument("--corpus", required=True, help="corpus folder, for the triangles and the frame rate")
+    parser.add_argument("--audio", help="sound file; without one the film is silent")
+    parser.add_argument("--out", required=True, help=".mp4 to write")
+    parser.add_argument("--captions", nargs="+", metavar="TEXT", help="one per panel; default: the file names")
+    parser.add_argument("--size", type=_positive, default=512, help="pixels of a panel's side (default: %(default)s)")
+    _add_topology(parser)
+
+
+def add_evaluate(commands: Any) -> None:
+    """``s2f-rl evaluate --checkpoint F --corpus C --out FOLDER``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.evaluation import evaluate_checkpoint
+
+        summary = evaluate_checkpoint(
+            options.checkpoint,
+            options.corpus,
+            options.out,
+            split=options.split,
+            reward=options.reward,
+            judge=options.judge,
+            conditions=options.conditions,
+            save_predictions=not options.no_predictions,
+            device=_device(options),
+            **_given(options, "topology"),
+        )
+        for kind in ("style_dependent", "style_independent"):
+            for name, value in summary.get(kind, {}).items():
+                print(f"{kind:18} {name:24} {value:.6g}")
+        print(f"{options.out}: summary.json, sequences.csv{'' if options.no_predictions else ', predictions/'}")
+        return 0
+
+    parser = _command(commands, "evaluate", run, "predict and measure a split in every style condition")
+    _add_checkpoint(parser)
+    parser.add_argument("--corpus", required=True, help="corpus folder")
+    parser.add_argument("--out", required=True, help="folder for summary, rows and predictions")
+    parser.add_argument("--split", default="test", choices=["train", "validation", "test", "test_seen", "all"])
+    parser.add_argument("--reward", help="folder of the reward model that training used")
+    parser.add_argument("--judge", help="folder of a reward model that training never saw")
+    parser.add_argument(
+        "--conditions",
+        type=_conditions,
+        default="all",
+        help="styles to predict with: all, own, or columns such as 0,2 (default: %(default)s)",
+    )
+    parser.add_argument("--no-predictions", action="store_true", help="do not write the predicted vertices")
+    _add_topology(parser)
+    _add_device(parser)
+
+
+COMMANDS = (add_synthesize, add_prepare, add_check, add_animate, add_score, add_render, add_evaluate)
+
+
+def _command(commands: Any, name: str, run: Run, description: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", required=True, help="run folder, its best.pt, or published FaceFormer weights")
+
+
+def _add_topology(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--topology",
+        choices=["vocaset", "biwi"],
+        help="frame rate and layout where the files do not tell them (then vocaset)",
+    )
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: %(default)s)")
+
+
+def _device(options: argparse.Namespace) -> str:
+    from s2f_rl.runs.device import pick_device
+
+    return str(pick_device(options.device))
+
+
+def _given(options: argparse.Namespace, *names: str) -> dict[str, Any]:
+    """Options that the user gave; the library's own defaults stand for the others."""
+    return {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return number
+
+
+def _conditions(text: str) -> str | list[int]:
+    if text in ("all", "own"):
+        return text
+    try:
+        return [int(column) for column in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not all, own or a list of columns such as 0,2") from None

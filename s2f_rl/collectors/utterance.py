@@ -1,0 +1,229 @@
+"""Batches of whole utterances, [B, T], on TorchRL's collectors."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torchrl.collectors import Collector, MultiSyncCollector
+from torchrl.envs import EnvBase
+from torchrl.envs.utils import ExplorationType
+
+from s2f_rl.errors import UserError
+
+# auto_register_policy_transforms: our policy keeps its own cache, nothing is to be appended to the environment.
+LEAN = {"reset_at_each_iter": True, "compact_obs": True, "auto_register_policy_transforms": False}
+
+
+def trim_to_longest(batch: TensorDictBase) -> TensorDictBase:
+    """Cut the time axis of ``batch`` [.., T] after the last frame of its longest lane.
+
+    Looks at each lane's first ``("next", "done")``, so that frames behind it may hold anything; a lane that never ends
+    keeps all T. The result shares memory with ``batch``.
+    """
+    done = batch.get(("next", "done")).squeeze(-1)
+    n_time = done.shape[-1]
+    length = torch.where(done.any(-1), done.to(torch.uint8).argmax(-1) + 1, n_time).max()
+    return batch[..., : int(length)]
+
+
+class UtteranceCollector:
+    """Iterates over batches of whole utterances: rows of one utterance each, trimmed to the longest of the batch.
+
+    Made by :func:`utterance_collector` and its relatives. Iteration ends after ``n_batches``, counted over resumed
+    runs; None never ends. **A batch is overwritten when the next one is collected**: clone what you keep.
+
+    To go on after a kill with the data of an unbroken run, save :meth:`state_dict` and torch's random state between
+    two batches and restore both before the next (one process only: workers keep their own random states).
+
+    Attributes:
+        collector: the TorchRL collector underneath.
+        n_collected: batches so far.
+    """
+
+    def __init__(
+        self,
+        collector: Any,
+        n_batches: int | None = None,
+        postproc: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
+        env: Any = None,
+        shutdown: Callable[[], None] | None = None,
+    ) -> None:
+        self.collector = collector
+        self.n_batches = n_batches
+        self.n_collected = 0
+        self._postproc = [] if postproc is None else list(postproc) if isinstance(postproc, Sequence) else [postproc]
+        self._env = env
+        self._shutdown = shutdown or collector.shutdown
+        self._iterator: Iterator[TensorDictBase] | None = None
+
+    def __iter__(self) -> Iterator[TensorDictBase]:
+        while self.n_batches is None or self.n_collected < self.n_batches:
+            yield self.next()
+
+    def next(self) -> TensorDictBase:
+        """Collect one batch [B, T] (all workers' lanes in one B)."""
+        if self._iterator is None:
+            self._iterator = iter(self.collector)
+        batch = next(self._iterator)
+        self.n_collected += 1
+        if batch.ndim > 2:  # Ray hands over [workers, B, T]
+            batch = batch.flatten(0, -2)
+        batch = trim_to_longest(batch)
+        for transform in self._postproc:
+            batch = transform(batch)
+        return batch
+
+    def update_policy_weights_(self, policy: Any = None) -> None:
+        """Send the policy's weights to the workers; needed after every update where there are any."""
+        self.collector.update_policy_weights_(policy)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Batches so far and, in a single process, the state of the draws; plain numbers."""
+        return {"n_collected": self.n_collected, "draws": None if self._env is None else self._env.draw_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state`` was taken, between two batches."""
+        if not {"n_collected", "draws"} <= set(state):
+            raise UserError("collector state: expected n_collected and draws; was it saved by state_dict()?")
+        if self._env is not None and state["draws"] is not None:
+            self._env.load_draw_state(state["draws"])
+        self.n_collected = int(state["n_collected"])
+
+    def shutdown(self) -> None:
+        """Close the environments and end the workers."""
+        self._iterator = None
+        self._shutdown()
+
+    def __enter__(self) -> UtteranceCollector:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        self.shutdown()
+
+
+class _StopWhenIdle:
+    """Tells a Collector to stop stepping once every lane has ended, instead of padding up to the horizon."""
+
+    def __init__(self, env: EnvBase) -> None:
+        self.env = env
+
+    def collection_stopped(self) -> bool:
+        return self.env.all_idle
+
+
+def utterance_collector(
+    env: EnvBase | Callable[[], EnvBase],
+    policy: Any,
+    *,
+    n_batches: int | None = None,
+    reward_transform: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
+    exploration_type: ExplorationType = ExplorationType.RANDOM,
+    **collector_options: Any,
+) -> UtteranceCollector:
+    """Collect in this process with TorchRL's Collector and its lean options.
+
+    Building it uses up no draw of the environment and no random number: the Collector's own trial reset and policy
+    call are undone.
+
+    Args:
+        env: a :class:`s2f_rl.envs.SpeechToFaceEnv`, bare or transformed, or a function that makes one.
+        policy: on the environment's device.
+        n_batches: batches in all; None: endless.
+        reward_transform: applied to every batch, in order: :class:`s2f_rl.envs.FrozenRewardTransform`, ...
+        exploration_type: RANDOM samples, DETERMINISTIC takes the mean.
+        **collector_options: further arguments of :class:`torchrl.collectors.Collector`.
+
+    Example:
+        >>> collector = utterance_collector(env, policy, n_batches=100, reward_transform=reward)
+        >>> for batch in collector:           # [B, T], valid until the next batch
+        ...     advantage = batch["next", "reward"] - baseline
+    """
+    env = env if isinstance(env, EnvBase) else env()
+    base = _base_env(env)
+    draws = base.draw_state()
+    options = {
+        "frames_per_batch": env.numel() * base.horizon,
+        "total_frames": -1,
+        "exploration_type": exploration_type,
+        "track_traj_ids": False,
+        "return_same_td": True,
+        # Else the generator would leave its caller on a side stream between batches; copies to the host still wait.
+        "no_cuda_sync": True,
+        "interruptor": _StopWhenIdle(base),
+        **LEAN,
+        **collector_options,
+    }
+    with _random_state_kept():
+        collector = Collector(env, policy, **options)
+    base.load_draw_state(draws)
+    return UtteranceCollector(collector, n_batches, reward_transform, env=base)
+
+
+def multi_utterance_collector(
+    make_env: Callable[..., EnvBase],
+    policy: Any,
+    *,
+    n_workers: int = 2,
+    seed: int = 0,
+    n_batches: int | None = None,
+    reward_transform: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
+    exploration_type: ExplorationType = ExplorationType.RANDOM,
+    **collector_options: Any,
+) -> UtteranceCollector:
+    """Collect in ``n_workers`` processes with TorchRL's MultiSyncCollector: batches [n_workers * B, T].
+
+    Call it under ``if __name__ == "__main__":``, and :meth:`UtteranceCollector.update_policy_weights_` after every
+    update. The reward is computed in this process. A resumed run goes on with other draws than an unbroken one.
+
+    Args:
+        make_env: called as ``make_env(seed=...)`` in every worker; must pickle (cloudpickle).
+        policy, n_batches, reward_transform, exploration_type: see :func:`utterance_collector`.
+        n_workers: processes.
+        seed: worker w draws with ``worker_seed(seed, w)``, and so does its torch generator.
+        **collector_options: further arguments of :class:`torchrl.collectors.MultiSyncCollector`.
+    """
+    env = _base_env(make_env(seed=seed))
+    frames = env.numel() * env.horizon * n_workers
+    env.close()
+    options = {
+        "frames_per_batch": frames,
+        "total_frames": -1,
+        "exploration_type": exploration_type,
+        "cat_results": 0,
+        "use_buffers": True,  # what it finds out by itself, with a warning
+        **LEAN,
+        **collector_options,
+    }
+    factories = [partial(_make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
+    return UtteranceCollector(MultiSyncCollector(factories, policy, **options), n_batches, reward_transform)
+
+
+def worker_seed(seed: int, worker: int) -> int:
+    """A worker's seed: its own for every pair of arguments below 2**20 workers."""
+    return seed * 2**20 + worker
+
+
+def _make_seeded(make_env: Callable[..., EnvBase], seed: int) -> EnvBase:
+    env = make_env(seed=seed)
+    # Every new process starts with the same torch generator: without this, all workers would sample the same noise.
+    torch.manual_seed(seed)
+    return env
+
+
+def _base_env(env: EnvBase) -> Any:
+    while hasattr(env, "base_env"):
+        env = env.base_env
+    for name in ("horizon", "draw_state", "load_draw_state", "all_idle"):
+        if not hasattr(env, name):
+            raise UserError(f"{type(env).__name__} has no {name}: utterance collection needs a SpeechToFaceEnv")
+    return env
+
+
+def _random_state_kept() -> contextlib.AbstractContextManager:
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    return torch.random.fork_rng(devices=devices)

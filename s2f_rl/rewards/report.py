@@ -1,0 +1,127 @@
+"""How well a reward tells true motion from spoiled motion, on speakers it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
+from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption
+from s2f_rl.rewards.model import RewardModel
+from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.regression import SpeechRegressor
+
+SUM = "lip_score+real_score"
+_NOISE = ("policy_noise_fine", "policy_noise", "jitter")
+
+
+def auc(better: Sequence[float], worse: Sequence[float]) -> float:
+    """Probability that a draw of ``better`` exceeds a draw of ``worse``, ties counting half (Mann-Whitney)."""
+    a, b = np.asarray(better, dtype=np.float64)[:, None], np.asarray(worse, dtype=np.float64)[None]
+    return float((a > b).mean() + 0.5 * (a == b).mean())
+
+
+def corruption_auc(
+    reward_model: RewardModel,
+    corpus: Any,
+    motion: MotionStatistics,
+    regressor: SpeechRegressor | None = None,
+    corruptions: Sequence[Corruption] | None = None,
+    strength: float = 1.0,
+    seed: int = 0,
+    utterances: Sequence[int] | None = None,
+) -> list[dict[str, Any]]:
+    """Score every utterance as it is and spoiled, and compare the utterance means.
+
+    Args:
+        reward_model: what is judged.
+        corpus: speakers it was not trained on.
+        motion: statistics of the *training* corpus, which define the corruptions.
+        regressor: trained on the training corpus; without one ``regression_to_mean`` is left out.
+        corruptions: default all. strength: of the corruptions. seed: of their draws.
+        utterances: indices into ``corpus``, default all with vertices.
+
+    Returns:
+        One row per corruption and score: ``corruption``, ``base`` ("truth", or the smoothed motion that noise was laid
+        over), ``family``, ``score`` (lip_score, real_score or their sum), ``routed`` (this head ought to notice),
+        ``auc`` (over all pairs of utterances), ``paired`` (share of utterances in which the better motion scores
+        higher), ``better``, ``worse`` (means), ``strength``, ``utterances``.
+    """
+    bank = MotionBank(corpus, utterances)
+    corruptions = list(CORRUPTIONS.values()) if corruptions is None else list(corruptions)
+    scores: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
+    for position in range(len(bank)):
+        recording = bank[position]
+        if recording.n_clips == 0:
+            continue
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
+        context = bank.context(position, motion, generator, regressor)
+        with torch.no_grad():
+            audio = reward_model.encode_audio(recording.mel_clips[: recording.n_clips])
+        bases = {"truth": recording.displacement}
+        if context.regression is not None:
+            bases["regression_to_mean"] = context.regression
+        for base, displacement in bases.items():
+            reference = _means(reward_model, recording.template + displacement, audio)
+            for corruption in corruptions:
+                if not corruption.possible(context) or (base != "truth" and corruption.name not in _NOISE):
+                    continue
+                spoiled = corruption(displacement, strength, context)
+                found = _means(reward_model, recording.template + spoiled, audio)
+                pairs = scores.setdefault((corruption.name, base), {})
+                for score in found:
+                    pairs.setdefault(score, []).append((reference[score], found[score]))
+    return [
+        _row(CORRUPTIONS[name], base, score, pairs, strength)
+        for (name, base), by_score in scores.items()
+        for score, pairs in by_score.items()
+    ]
+
+
+def auc_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of :func:`corruption_auc` as a text table, a line per corruption; a star where the head ought to notice."""
+    lines = [f"{'corruption':26s}{'over':20s}{'lip':>8s}{'real':>8s}{'sum':>8s}{'paired':>8s}"]
+    for name, base in dict.fromkeys((row["corruption"], row["base"]) for row in rows):
+        found = {row["score"]: row for row in rows if (row["corruption"], row["base"]) == (name, base)}
+        cells = [_cell(found.get(score)) for score in (LIP_SCORE, REAL_SCORE, SUM)]
+        paired = found.get(SUM, found[LIP_SCORE])["paired"]
+        lines.append(f"{name:26s}{base:20s}" + "".join(f"{cell:>8s}" for cell in cells) + f"{paired:8.2f}")
+    return "\n".join(lines)
+
+
+def _means(reward_model: RewardModel, vertices: Tensor, audio: Tensor) -> dict[str, float]:
+    with torch.no_grad():
+        scored = reward_model.score_batch(vertices[None], audio[None])
+    mask = scored[SCORE_MASK][0]
+    means = {key: float(scored[key][0][mask].mean()) for key in (LIP_SCORE, REAL_SCORE) if key in scored}
+    if len(means) == 2:
+        means[SUM] = sum(means.values())
+    return means
+
+
+def _row(
+    corruption: Corruption, base: str, score: str, pairs: list[tuple[float, float]], strength: float
+) -> dict[str, Any]:
+    better, worse = zip(*pairs, strict=True)
+    return {
+        "corruption": corruption.name,
+        "base": base,
+        "family": corruption.family,
+        "score": score,
+        "routed": score in corruption.heads or score == SUM,
+        "auc": auc(better, worse),
+        "paired": float(np.mean([a > b for a, b in pairs])),
+        "better": float(np.mean(better)),
+        "worse": float(np.mean(worse)),
+        "strength": strength,
+        "utterances": len(pairs),
+    }
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    return "-" if row is None else f"{row['auc']:.2f}" + ("*" if row["routed"] and row["score"] != SUM else " ")

@@ -1,0 +1,65 @@
+"""Checkpoint files: tensors and plain containers only, written atomically, read without running code."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2f_rl.data.files import atomic_path
+from s2f_rl.errors import UserError
+from s2f_rl.models.checkpoint import load_tensors
+
+_PLAIN = (torch.Tensor, str, int, float, bool, bytes, type(None))
+
+
+def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
+    """Write ``checkpoint`` to ``path``: a kill at any moment leaves the old file or the new one, whole.
+
+    Args:
+        path: file to write, e.g. ``checkpoints/ppo/last.pt``; its folder must exist.
+        checkpoint: nested dicts, lists and tuples of tensors, numbers, strings, booleans and None.
+
+    Raises:
+        TypeError: something else is inside; the message names where (such a file could not be read back safely).
+    """
+    _assert_plain(checkpoint, "checkpoint")
+    with atomic_path(path) as temporary:
+        torch.save(checkpoint, temporary)
+
+
+def load_checkpoint(path: str | Path, needs: tuple[str, ...] = (), device: str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint written by :func:`save_checkpoint` (or any file of plain tensors); no code in it is run.
+
+    Args:
+        path: the file.
+        needs: top-level keys that must be there.
+        device: where the tensors go.
+
+    Raises:
+        UserError: missing file, folder, truncated file, a pickle with code in it, no dict, or a missing key.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's remarks on odd pickles would stand beside our one line
+        checkpoint = load_tensors(path, device)
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint dict; check the path")
+    missing = [key for key in needs if key not in checkpoint]
+    if missing:
+        raise UserError(f"{path}: has no entry {', '.join(map(repr, missing))}; it is another kind of checkpoint")
+    return checkpoint
+
+
+def _assert_plain(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, (str, int)):
+                raise TypeError(f"{where}: key {key!r} is a {type(key).__name__}, not a string or an integer")
+            _assert_plain(inner, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            _assert_plain(inner, f"{where}[{number}]")
+    elif type(value) not in _PLAIN and not isinstance(value, torch.Tensor):
+        raise TypeError(f"{where}: a {type(value).__name__} does not belong in a checkpoint; store plain values")

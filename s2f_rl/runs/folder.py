@@ -1,0 +1,195 @@
+"""The folder of one run: config, checkpoints, rows; never deleted, never overwritten by accident."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import yaml
+
+from s2f_rl.data.files import atomic_write_text
+from s2f_rl.errors import UserError
+from s2f_rl.runs.checkpoints import load_checkpoint, save_checkpoint
+from s2f_rl.runs.rows import MetricsRows
+
+if sys.platform != "win32":
+    import fcntl
+
+logger = logging.getLogger(__name__)
+
+# what changes no number; iterations changes how far the run goes, and a learning rate that decays towards its end
+MAY_CHANGE = (
+    "resume",
+    "debug",
+    "progress",
+    "logger",
+    "logger_online",
+    "device",
+    "root",
+    "iterations",
+    "corpus.cache",
+)
+
+
+class RunFolder:
+    """``root/name/`` with ``config.yaml``, ``last.pt``, ``best.pt``, ``metrics.jsonl`` and whatever the recipe adds.
+
+    Args:
+        name: run name; may hold ``/`` for grouping (``bench/ppo_seed1``), never leaves ``root``.
+        root: parent of all runs, relative to the working directory.
+        config: resolved config (plain dict or OmegaConf), written to ``config.yaml``.
+        resume: go on in a folder that exists. With nothing in it yet, the run simply starts.
+        may_change: config keys (with everything under them) that a resumed run may change.
+        seed: written into every metrics row; None takes ``config["seed"]``.
+
+    Attributes:
+        path: the folder.
+        resuming: there is a ``last.pt`` to go on from.
+        rows: the run's :class:`~s2f_rl.runs.rows.MetricsRows`.
+
+    Raises:
+        UserError: the run exists and ``resume`` is off, its config differs, another process works in it, or the name
+            is no folder name.
+
+    Example:
+        >>> folder = RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume)   # doctest: +SKIP
+        >>> if folder.resuming:                                                          # doctest: +SKIP
+        ...     state.load_state_dict(folder.load_checkpoint("last.pt"))
+        ...     folder.rows.cut_after(state.iteration)
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: str | Path = "checkpoints",
+        config: Any = None,
+        resume: bool = False,
+        may_change: tuple[str, ...] = MAY_CHANGE,
+        seed: int | None = None,
+    ) -> None:
+        parts = Path(str(name)).parts
+        if not parts or Path(str(name)).is_absolute() or any(part in ("..", ".") for part in parts):
+            raise UserError(f"name={name}: not a run name; use letters, digits, '-', '_' and, for groups, '/'")
+        self.name = str(name)
+        self.path = Path(root) / self.name
+        plain = _plain_config(config)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be made ({error.strerror}); choose another root or name") from error
+        self._lock = self._take_lock()
+        if self._has_content() and not resume:
+            self.close()
+            raise UserError(
+                f"{self.path}: this run exists; continue it with resume=true or start another with name=...; "
+                "nothing is deleted for you"
+            )
+        if plain is not None:
+            if resume:
+                self._compare_config(plain, may_change)
+            atomic_write_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+        self.resuming = resume and (self.path / "last.pt").exists()
+        if seed is None:
+            seed = int((plain or {}).get("seed") or 0)
+        self.rows = MetricsRows(self.path / "metrics.jsonl", seed=seed)
+        if resume and not self.resuming:
+            logger.info("%s: no last.pt to resume from, starting from the beginning", self.path)
+            self.rows.cut_after(-1)
+
+    def __truediv__(self, name: str) -> Path:
+        """``folder / "predictions"`` is a path in the folder."""
+        return self.path / name
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process work in the folder. The end of the process does the same, however it ends."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def save_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> Path:
+        """Write ``name`` (``"last.pt"``, ``"best.pt"``) atomically; see :func:`~s2f_rl.runs.checkpoints`."""
+        save_checkpoint(self.path / name, checkpoint)
+        return self.path / name
+
+    def load_checkpoint(self, name: str = "last.pt", needs: tuple[str, ...] = ()) -> dict[str, Any]:
+        """Read ``name`` onto the CPU. Raises UserError when it is missing, damaged or hostile."""
+        return load_checkpoint(self.path / name, needs=needs)
+
+    def _has_content(self) -> bool:
+        # a run that ended before its first row (its config is there) has nothing that could be lost
+        return any(entry.name not in (".lock", "config.yaml") for entry in self.path.iterdir())
+
+    def _take_lock(self) -> IO[str] | None:
+        # A record lock: the system drops it when the process ends, by SIGKILL too, and worker processes that outlive
+        # the run do not inherit it, as they would inherit a flock.
+        if sys.platform == "win32":  # two processes in one folder are not noticed there
+            return None
+        file = open(self.path / ".lock", "w")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise UserError(f"{self.path}: another process is writing this run; wait for it or use name=...") from error
+        except OSError:  # a file system without locks: go on unguarded
+            pass
+        return file
+
+    def _compare_config(self, config: Mapping[str, Any], may_change: tuple[str, ...]) -> None:
+        path = self.path / "config.yaml"
+        if not path.exists():
+            return
+        try:
+            before = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(before, dict):
+                raise ValueError("no mapping")
+        except (OSError, ValueError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: cannot be read, so the run cannot be resumed; restore the file") from error
+        old, new = _flat(before), _flat(config)
+        absent = object()
+        changed = [
+            f"{key} was {old.get(key, '(absent)')!r} and is {new.get(key, '(absent)')!r}"
+            for key in sorted(old.keys() | new.keys())
+            if old.get(key, absent) != new.get(key, absent) and not _covered(key, may_change)
+        ]
+        if changed:
+            self.close()
+            raise UserError(
+                f"{path}: a resumed run keeps its config, but {'; '.join(changed)}. Set the old values back or start a "
+                "new run with name=..."
+            )
+
+
+def _plain_config(config: Any) -> dict[str, Any] | None:
+    """OmegaConf or mapping -> plain resolved dict, as YAML will give it back."""
+    if config is None:
+        return None
+    from omegaconf import OmegaConf
+
+    if OmegaConf.is_config(config):
+        config = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(config)))
+    return plain
+
+
+def _flat(config: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat.update(_flat(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _covered(key: str, prefixes: tuple[str, ...]) -> bool:
+    return any(key == prefix or key.startswith(f"{prefix}.") for prefix in prefixes)

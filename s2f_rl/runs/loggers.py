@@ -1,0 +1,139 @@
+"""Loggers for looking at a run while it runs. The record that counts is ``metrics.jsonl`` (:mod:`s2f_rl.runs.rows`)."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from s2f_rl.data.files import atomic_write_text
+from s2f_rl.errors import UserError
+
+PROJECT = "s2f_rl"
+
+
+class RunLogger:
+    """Several of TorchRL's loggers behind one call.
+
+    Args:
+        loggers: TorchRL loggers; may be empty.
+    """
+
+    def __init__(self, loggers: Sequence[Any]) -> None:
+        self.loggers = list(loggers)
+
+    def log_scalars(self, scalars: Mapping[str, Any], step: int) -> None:
+        """Log numbers (or one-element tensors) of one iteration; other values and None are passed over."""
+        numbers = {}
+        for key, value in scalars.items():
+            value = value.item() if hasattr(value, "item") else value
+            if isinstance(value, (int, float)):
+                numbers[key] = float(value)
+        for logger in self.loggers:
+            logger.log_metrics(numbers, step=step)
+
+    def close(self) -> None:
+        """Finish every logger; afterwards nothing can be logged."""
+        for logger in self.loggers:
+            experiment = logger.experiment
+            # one verb per backend: wandb's run finishes, tensorboard's writer closes, csv has open files
+            for verb in ("finish", "close"):
+                if callable(getattr(experiment, verb, None)):
+                    getattr(experiment, verb)()
+                    break
+            else:
+                for file in getattr(experiment, "files", {}).values():
+                    file.close()
+        self.loggers = []
+
+
+def make_logger(
+    kind: str | Sequence[str] | None,
+    folder: str | Path,
+    name: str,
+    config: Mapping[str, Any] | None = None,
+    online: bool = False,
+    resume_step: int | None = None,
+) -> RunLogger:
+    """TorchRL's csv, tensorboard and wandb loggers, one or several.
+
+    Args:
+        kind: ``"csv"``, ``"tensorboard"``, ``"wandb"``, ``"none"`` (or None), or a list of them.
+        folder: the run folder; files go to ``folder/logs``.
+        name: name of the run as the logger shows it.
+        config: plain or OmegaConf config, stored by wandb.
+        online: let wandb send the run to its server; otherwise it is written to disk only (``wandb sync`` sends it).
+        resume_step: last step of the checkpoint that the run continues from: csv lines beyond it are cut off. wandb and
+            tensorboard keep what they showed before the kill.
+
+    Raises:
+        UserError: unknown kind, or its package is not installed.
+
+    Example:
+        >>> logger = make_logger("csv", folder.path, "ppo")             # doctest: +SKIP
+        >>> logger.log_scalars({"reward": 0.7}, step=1)                 # doctest: +SKIP
+    """
+    if config is not None and OmegaConf.is_config(config):
+        config = cast("dict[str, Any]", OmegaConf.to_container(cast(Any, config), resolve=True))
+    kinds = [kind] if isinstance(kind, str) else list(kind or [])
+    kinds = [str(one) for one in kinds if str(one) != "none"]
+    makers: dict[str, Callable[[], Any]] = {
+        "csv": lambda: _csv(logs, resume_step),
+        "tensorboard": lambda: _tensorboard(logs),
+        "wandb": lambda: _wandb(logs, name, config, online),
+    }
+    unknown = [one for one in kinds if one not in makers]
+    if unknown:
+        raise UserError(f"logger={unknown[0]}: unknown; use {', '.join(makers)}, none, or a list of them")
+    logs = Path(folder) / "logs"
+    return RunLogger([makers[one]() for one in dict.fromkeys(kinds)])
+
+
+def _csv(logs: Path, resume_step: int | None) -> Any:
+    from torchrl.record.loggers.csv import CSVLogger
+
+    if resume_step is not None:
+        for path in (logs / "csv" / "scalars").rglob("*.csv"):
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            whole = [line for line in lines if line.endswith("\n") and line.split(",", 1)[0].isdigit()]
+            atomic_write_text(path, "".join(line for line in whole if int(line.split(",", 1)[0]) <= resume_step))
+    return CSVLogger(exp_name="csv", log_dir=str(logs))
+
+
+def _tensorboard(logs: Path) -> Any:
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError as error:
+        raise UserError("logger=tensorboard: the package is missing; pip install tensorboard") from error
+    from torchrl.record.loggers.tensorboard import TensorboardLogger
+
+    return TensorboardLogger(exp_name="tensorboard", log_dir=str(logs))
+
+
+def _wandb(logs: Path, name: str, config: Mapping[str, Any] | None, online: bool) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError("logger=wandb: the package is missing; pip install wandb") from error
+    from torchrl.record.loggers.wandb import WandbLogger
+
+    # the identifier is kept in the folder, so that a resumed run goes on in the same wandb run
+    identifier = logs / "wandb_id"
+    if not identifier.exists():
+        atomic_write_text(identifier, uuid.uuid4().hex)
+    try:
+        return WandbLogger(
+            exp_name=name,
+            save_dir=str(logs),
+            id=identifier.read_text(encoding="utf-8").strip(),
+            project=PROJECT,
+            # not TorchRL's offline=True, which sets WANDB_MODE for the whole process and everything after it
+            mode="online" if online else "offline",
+            config=dict(config) if config is not None else None,
+            settings=wandb.Settings(silent=True),
+        )
+    except wandb.Error as error:
+        raise UserError(f"logger=wandb: {error}; log in with `wandb login` or use it offline") from error

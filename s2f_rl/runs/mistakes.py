@@ -1,0 +1,38 @@
+"""Which exceptions mean "the user can mend this", and the one line that tells it. Standard library only."""
+
+from __future__ import annotations
+
+import errno
+
+from s2f_rl.errors import UserError
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space or choose another disk",
+    errno.EDQUOT: "free some space or choose another disk",
+    errno.EACCES: "check the permissions or choose another place",
+    errno.EPERM: "check the permissions or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file, not a folder",
+    errno.EEXIST: "choose another name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+def mistake_line(error: BaseException) -> str | None:
+    """One line for stderr if ``error`` is the user's to mend (a UserError, or the system refusing a file), else None.
+
+    Example:
+        >>> mistake_line(UserError("speech.wav: no such file; check the path"))
+        'speech.wav: no such file; check the path'
+        >>> mistake_line(ValueError("a bug")) is None
+        True
+    """
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _REMEDIES:
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return " ".join(f"{place}{error.strerror}; {_REMEDIES[error.errno]}".split())
+    return None

@@ -1,0 +1,80 @@
+"""Progress bar with the numbers worth watching, and a log that does not tear it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from tqdm import tqdm
+
+
+class Progress:
+    """A bar over iterations: frames per second and a few metrics behind it.
+
+    Silent when ``enabled`` is off or stderr is no terminal (log files stay readable).
+
+    Args:
+        total: iterations of the whole run.
+        done: iterations done before (a resumed run).
+        enabled: the recipe's ``progress`` switch.
+        label: text before the bar.
+
+    Example:
+        >>> with Progress(total=100, label="ppo") as progress:          # doctest: +SKIP
+        ...     progress.update(frames=800, metrics={"reward": 0.71, "loss_objective": -0.02})
+    """
+
+    def __init__(self, total: int, done: int = 0, enabled: bool = True, label: str = "") -> None:
+        self.frames = 0
+        self._bar = tqdm(
+            total=total,
+            initial=done,
+            desc=label or None,
+            disable=not (enabled and sys.stderr.isatty()),
+            dynamic_ncols=True,
+            unit="it",
+        )
+
+    def update(self, frames: int = 0, metrics: Mapping[str, Any] | None = None) -> None:
+        """One iteration more, with the frames it handled and the metrics to show."""
+        self.frames += frames
+        if not self._bar.disable:
+            shown = {key: f"{float(value):.4g}" for key, value in (metrics or {}).items()}
+            elapsed = self._bar.format_dict["elapsed"]
+            if self.frames and elapsed:
+                shown["frames/s"] = f"{self.frames / elapsed:.0f}"
+            self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(1)
+
+    def close(self) -> None:
+        """Leave the finished bar on the screen."""
+        self._bar.close()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _BarHandler(logging.Handler):
+    """Writes log lines above a running bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:
+            self.handleError(record)
+
+
+def show_log(level: int = logging.INFO) -> None:
+    """Show this package's log on stderr, unless the program has set up logging itself. Calling twice is harmless."""
+    log = logging.getLogger("s2f_rl")
+    if log.handlers or logging.getLogger().handlers:
+        return
+    handler = _BarHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(level)

@@ -1,0 +1,129 @@
+"""Metrics rows: one JSON object per line, the record that tables and tests are made from.
+
+A column whose name starts with ``time/`` was measured by a clock; every other column of a resumed run equals
+that of the unbroken run (:func:`without_times` drops the clock).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import s2f_rl
+from s2f_rl.data.files import atomic_write_text
+from s2f_rl.errors import UserError
+
+TIME_PREFIX = "time/"
+
+
+class MetricsRows:
+    """Appends rows to a file and survives a kill.
+
+    Every row gets ``kind``, ``iteration``, ``frames``, ``seed``, ``commit`` and ``versions``. Write the rows of an
+    iteration *before* its checkpoint: rows beyond the checkpoint are then cut off on resume, and none is missing.
+
+    Args:
+        path: the ``.jsonl`` file; created with the first row.
+        seed: seed of the run, written into each row.
+
+    Example:
+        >>> rows = MetricsRows(folder.path / "metrics.jsonl", seed=0)          # doctest: +SKIP
+        >>> rows.append({"reward": 0.7, "time/collect_s": 1.2}, iteration=1, frames=800)  # doctest: +SKIP
+    """
+
+    def __init__(self, path: str | Path, seed: int = 0) -> None:
+        self.path = Path(path)
+        self.seed = seed
+
+    def append(self, values: Mapping[str, Any], iteration: int, frames: int = 0, kind: str = "train") -> dict[str, Any]:
+        """Write one row and return it. Values: numbers, strings, booleans, None or one-element tensors."""
+        row: dict[str, Any] = {"kind": kind, "iteration": int(iteration), "frames": int(frames), "seed": self.seed}
+        row.update(commit=source_commit(), versions=package_versions())
+        row.update({key: _plain(value) for key, value in values.items()})
+        line = json.dumps(row, allow_nan=False) + "\n"
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        return row
+
+    def cut_after(self, iteration: int) -> None:
+        """Drop every row beyond ``iteration`` and a last line that a kill left half written."""
+        if self.path.exists():
+            kept = [row for row in read_rows(self.path) if row["iteration"] <= iteration]
+            atomic_write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """All whole rows of a metrics file, oldest first; a half-written last line is left out.
+
+    Raises:
+        UserError: the file is missing or a line before the last is no row.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as metrics rows; check the path") from error
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            row = json.loads(line)
+            if not isinstance(row, dict) or not isinstance(row.get("iteration"), int):
+                raise ValueError("no iteration")
+        except ValueError as error:
+            if number == len(lines):
+                break
+            raise UserError(f"{path}: line {number} is not a metrics row; restore or remove the file") from error
+        rows.append(row)
+    return rows
+
+
+def without_times(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without its clock columns: what must be equal in two runs of the same seed."""
+    return {key: value for key, value in row.items() if not key.startswith(TIME_PREFIX)}
+
+
+@lru_cache(maxsize=1)
+def source_commit() -> str | None:
+    """Commit of the running source, ``+dirty`` with uncommitted changes; None outside a git checkout."""
+    here = Path(s2f_rl.__file__).parent
+    try:
+        # an installed copy may lie inside somebody else's repository: ask whether git tracks this very file
+        _git(here, "ls-files", "--error-unmatch", "__init__.py")
+        return _git(here, "describe", "--always", "--dirty=+dirty", "--abbrev=12", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+@lru_cache(maxsize=1)
+def package_versions() -> str:
+    """Versions that change numbers, as one short string: ``python 3.11.7, s2f_rl 0.1.0, torch 2.13.0, ...``."""
+    found = [f"python {platform.python_version()}"]
+    for package in ("s2f_rl", "torch", "torchrl", "tensordict", "transformers", "numpy"):
+        try:
+            found.append(f"{package} {metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)
+
+
+def _plain(value: Any) -> Any:
+    """A JSON value: one-element tensors and numpy scalars become numbers; what is not finite becomes null."""
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

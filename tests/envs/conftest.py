@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.envs.support import corpus_in
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """Six utterances of 18 to 36 frames by S0, S1, S2; the first two are training subjects."""
+    return corpus_in(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    torch.manual_seed(0)

@@ -1,0 +1,80 @@
+"""The sequence of utterances and styles."""
+
+from __future__ import annotations
+
+import pytest
+
+from s2f_rl.envs import UtteranceDraws
+from s2f_rl.errors import UserError
+
+OWN = [0, 1, None, 0, None, 1, 0]  # seven utterances, two training subjects, two utterances by others
+
+
+def make(style="own", seed=0):
+    return UtteranceDraws(OWN, n_styles=2, style=style, seed=seed)
+
+
+class TestOrder:
+    def test_every_epoch_is_a_permutation_of_its_own(self):
+        drawn = [u for u, _ in make().draw(21)]
+        epochs = [drawn[i : i + 7] for i in (0, 7, 14)]
+        assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) == 3
+
+    def test_depends_on_the_seed_alone(self):
+        pieces, whole = make(), make()
+        assert [*pieces.draw(3), *pieces.draw(1), *pieces.draw(16)] == whole.draw(20)
+        assert make(seed=1).draw(20) != make(seed=0).draw(20)
+        assert make(seed=-1).draw(3)  # any integer is a seed
+
+    def test_continues_from_a_state(self):
+        draws = make("random")
+        draws.draw(9)
+        state = draws.state()
+        expected = draws.draw(15)
+        other = make("random", seed=5)
+        other.load_state(state)
+        assert other.draw(15) == expected
+
+    def test_refuses_the_state_of_another_corpus(self):
+        with pytest.raises(UserError, match="9 utterances, the corpus has 7"):
+            make().load_state({"seed": 0, "n_drawn": 3, "n_utterances": 9})
+        with pytest.raises(UserError, match="draw_state"):
+            make().load_state({"seed": 0})
+
+
+class TestStyle:
+    def test_own_where_there_is_one_else_random(self):
+        pairs = make().draw(7 * 40)
+        assert all(style == OWN[u] for u, style in pairs if OWN[u] is not None)
+        others = [style for u, style in pairs if OWN[u] is None]
+        assert 20 < sum(others) < 60  # of 80 fair coins
+
+    def test_index(self):
+        assert {style for _, style in make(1).draw(20)} == {1}
+
+    def test_random(self):
+        assert 90 < sum(style for _, style in make("random").draw(210)) < 120
+
+    def test_all_shows_every_pair_once_in_two_epochs(self):
+        pairs = make("all").draw(14)
+        assert sorted(pairs) == [(u, s) for u in range(7) for s in range(2)]
+        assert len({style for _, style in pairs[:7]}) == 2
+
+    def test_chosen_utterances_use_up_nothing(self):
+        draws = make("all")
+        assert draws.choose([3, 3, 3, 3], group_size=1) == [(3, 0), (3, 1), (3, 0), (3, 1)]
+        assert draws.choose([3, 3, 3, 3], group_size=2) == [(3, 0), (3, 0), (3, 1), (3, 1)]
+        assert draws.n_drawn == 0
+        assert make().choose([2, 2]) == make().choose([2, 2])
+
+    @pytest.mark.parametrize("style", ["theirs", 2, -1, True, None, 0.5])
+    def test_unknown(self, style):
+        with pytest.raises(UserError, match="style="):
+            make(style)
+
+    def test_empty(self):
+        with pytest.raises(UserError, match="no utterance"):
+            UtteranceDraws([], 2)
+        with pytest.raises(UserError, match="training subject"):
+            UtteranceDraws([None], 0)

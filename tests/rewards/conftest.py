@@ -1,0 +1,38 @@
+"""A tiny corpus and its statistics, shared by the reward tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.motion import MotionStatistics
+from tests.tiny import make_tiny_corpus
+
+
+@pytest.fixture(scope="session")
+def tiny_root(tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("reward_corpus")
+    return make_tiny_corpus(
+        root, n_subjects=5, n_sentences=3, n_vertices=45, seconds=(1.2, 1.8), audio_only=("S0_sentence03",)
+    )
+
+
+@pytest.fixture(scope="session")
+def corpus(tiny_root) -> FaceCorpus:
+    return FaceCorpus(tiny_root, "train")
+
+
+@pytest.fixture(scope="session")
+def validation(tiny_root) -> FaceCorpus:
+    return FaceCorpus(tiny_root, "validation")
+
+
+@pytest.fixture(scope="session")
+def bank(corpus: FaceCorpus) -> MotionBank:
+    return MotionBank(corpus)
+
+
+@pytest.fixture(scope="session")
+def motion(corpus: FaceCorpus) -> MotionStatistics:
+    return MotionStatistics.fit(corpus)

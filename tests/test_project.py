@@ -1,0 +1,235 @@
+"""The rules of CONTRIBUTING.md that a program can check: who imports whom, file sizes, leftovers, configs, pins."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from omegaconf import OmegaConf
+from packaging.requirements import Requirement
+
+import s2f_rl
+from s2f_rl.runs.configs import compose_config
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "s2f_rl"
+CONF = ROOT / "recipes" / "conf"
+SOURCES = sorted(
+    path for folder in ("s2f_rl", "recipes", "benchmarks", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+
+# a module imports only from its own line and the lines above it
+LAYERS = [
+    "errors",
+    "keys",
+    "data",
+    "models",
+    "metrics",
+    "rewards",
+    "envs",
+    "losses",
+    "collectors",
+    "render",
+    "runs",
+    "evaluation",
+    "training",
+    "cli_commands",
+    "cli",
+]
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module of this package that a file imports, at its top or inside a function: ``data.files``, ``keys``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name_of(path)}:{node.lineno}: imports are absolute here"
+            if node.module == "s2f_rl":
+                yield from (f"s2f_rl.{alias.name}" for alias in node.names)
+            elif node.module:
+                yield node.module
+
+
+class TestImports:
+    def test_only_from_above(self) -> None:
+        wrong = []
+        for path in sorted(PACKAGE.rglob("*.py")):
+            layer = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+            if layer == "__init__":
+                continue
+            assert layer in LAYERS, f"{name_of(path)}: give it a place in the order of imports"
+            for module in imports(path):
+                parts = module.split(".")
+                if parts[0] in ("recipes", "benchmarks", "tests"):
+                    wrong.append(f"{name_of(path)} imports {module}")
+                elif parts[0] == "s2f_rl" and len(parts) > 1 and parts[1] in LAYERS:
+                    if LAYERS.index(parts[1]) > LAYERS.index(layer):
+                        wrong.append(f"{name_of(path)} imports {module}")
+        assert wrong == []
+
+    def test_nobody_imports_a_recipe(self) -> None:
+        recipes = {path.stem for path in (ROOT / "recipes").glob("*.py")}
+        wrong = [
+            f"{name_of(path)} imports {module}"
+            for path in SOURCES
+            if path.parent.name != "recipes" and "tests" not in path.parts
+            for module in imports(path)
+            if module.split(".")[0] == "recipes" or module in recipes
+        ]
+        assert wrong == []
+
+
+class TestFiles:
+    def test_no_file_is_long(self) -> None:
+        lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in SOURCES}
+        assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+    def test_the_library_does_not_print(self) -> None:
+        terminal = {"s2f_rl/cli.py", "s2f_rl/cli_commands.py", "s2f_rl/runs/main.py"}
+        wrong = [
+            f"{name_of(path)}:{node.lineno}"
+            for path in sorted(PACKAGE.rglob("*.py"))
+            if name_of(path) not in terminal
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        ]
+        assert wrong == []
+
+    def test_no_leftovers(self) -> None:
+        leftovers = re.compile(
+            r"\b(TODO|FIXME|XXX)\b|raise NotImplementedError|pytest\.skip\(|mark\.(skip|xfail)\b|breakpoint\(\)"
+            # paths of somebody's machine
+            r"|(?<![\w.}/])/(home|root|work|Users)/"
+        )
+        texts = [*SOURCES, *ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *CONF.rglob("*.yaml"), ROOT / "Makefile"]
+        wrong = [
+            f"{name_of(path)}:{number}: {line.strip()}"
+            for path in texts
+            if path != Path(__file__).resolve()
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+            if leftovers.search(line)
+        ]
+        assert wrong == []
+
+    def test_pickles_are_never_loaded_as_code(self) -> None:
+        unsafe = re.compile(
+            r"pickle\.loads?\(|allow_pickle=True|weights_only=False|yaml\.(unsafe_)?load\(|\beval\(|\bexec\("
+        )
+        wrong = [
+            f"{name_of(path)}:{number}: {line.strip()}"
+            for path in SOURCES
+            if "tests" not in path.parts
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+            if unsafe.search(line) and not re.search(r"\.eval\(\)", line)
+        ]
+        assert wrong == []
+
+    def test_public_names_have_docstrings(self) -> None:
+        wrong = []
+        for path in sorted(PACKAGE.rglob("*.py")):
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            found: list[ast.Module | ast.ClassDef | ast.FunctionDef] = [tree]
+            found += [node for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))]
+            for node in found:
+                name = getattr(node, "name", "module")
+                if not name.startswith("_") and ast.get_docstring(node) is None and path.stem[0] != "_":
+                    wrong.append(f"{name_of(path)}: {name}")
+        assert wrong == []
+
+
+def configs() -> list[str]:
+    return sorted(path.stem for path in CONF.glob("*.yaml"))
+
+
+def options(group: Path) -> list[str]:
+    return sorted(path.stem for path in group.glob("*.yaml"))
+
+
+def flat_keys(config: object) -> Iterator[str]:
+    if isinstance(config, dict):
+        for key, value in config.items():
+            yield str(key)
+            yield from flat_keys(value)
+
+
+class TestConfigs:
+    @pytest.mark.parametrize("name", configs())
+    def test_composes_and_has_its_recipe(self, name: str) -> None:
+        cfg = compose_config(CONF, name)
+        for key in OmegaConf.missing_keys(cfg):
+            OmegaConf.update(cfg, key, "given")
+        OmegaConf.resolve(cfg)
+        assert (ROOT / "recipes" / f"{name}.py").is_file()
+        assert isinstance(cfg.name, str) and cfg.debug is False
+
+    @pytest.mark.parametrize("group", sorted(path.name for path in CONF.iterdir() if path.is_dir()))
+    def test_every_choice_composes_somewhere(self, group: str) -> None:
+        for option in options(CONF / group):
+            users = [name for name in configs() if group in _groups(name)] or configs()
+            composed = 0
+            for name in users:
+                plus = "" if group in _groups(name) else "+"
+                try:
+                    compose_config(CONF, name, [f"{plus}{group}={option}"])
+                    composed += 1
+                except s2f_rl.errors.UserError:  # an experiment fits the recipe it was written for
+                    assert plus, f"{name}: {group}={option} does not compose"
+            assert composed, f"{group}={option} composes with no config"
+
+    def test_what_is_configured_is_used(self) -> None:
+        code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if "tests" not in path.parts)
+        words = set(re.findall(r"\w+", code))
+        unused = set()
+        for path in CONF.rglob("*.yaml"):
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            content.pop("defaults", None)
+            unused |= {f"{name_of(path)}: {key}" for key in flat_keys(content) if key not in words}
+        assert unused == set()
+
+
+def _groups(name: str) -> set[str]:
+    defaults = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8")).get("defaults", [])
+    return {key.split("@")[0].replace("optional ", "") for item in defaults if isinstance(item, dict) for key in item}
+
+
+class TestPackaging:
+    def project(self) -> dict[str, str]:
+        """Arrays of requirements in pyproject.toml by name (read with a pattern: 3.10 has no TOML reader)."""
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        return dict(re.findall(r"^(\w+) = \[\n?(.*?)\]$", text, re.MULTILINE | re.DOTALL))
+
+    def test_every_direct_dependency_is_pinned_within_its_bounds(self) -> None:
+        pins = {}
+        for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+            if line and not line.startswith("#"):
+                requirement = Requirement(line)
+                pins.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
+        wanted = self.project()
+        for key in ("dependencies", "demo", "render", "export", "ray", "dev"):
+            for text in re.findall(r'"([^"]+)"', wanted[key]):
+                requirement = Requirement(text)
+                assert requirement.name in pins, f"constraints.txt does not pin {requirement.name}"
+                for version in pins[requirement.name]:
+                    assert requirement.specifier.contains(version), f"{requirement.name} {version} is not {text}"
+
+    def test_one_version(self) -> None:
+        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        assert f'\nversion = "{s2f_rl.__version__}"\n' in text
+        assert f"## {s2f_rl.__version__}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+    def test_decisions_are_numbered_without_gaps(self) -> None:
+        pages = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+        assert [int(page[:4]) for page in pages] == list(range(1, len(pages) + 1))
+        for page in pages:
+            text = (ROOT / "docs" / "decisions" / page).read_text(encoding="utf-8")
+            assert text.startswith(f"# {int(page[:4])}. ")
+            assert all(f"**{part}" in text for part in ("Decision.", "Why.", "Cost.", "Again when."))
