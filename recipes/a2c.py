@@ -57,7 +57,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, cfg.name)
         values: dict[str, float] = {}
 
-        for state.iteration in range(state.iteration + 1, cfg.iterations + 1):
+        for iteration in range(state.iteration + 1, cfg.iterations + 1):
+            state.iteration = iteration
             # 1 collect: whole utterances, [B, T]
             clock = [time.perf_counter()]
             batch = collector.next()
@@ -88,7 +89,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             clock.append(time.perf_counter())
 
             # 5 log
-            row = batch_statistics(batch, policy, parts.lips) | mean_of([out.detach()])
+            row = batch_statistics(batch, policy, parts.lips, parts.train.metres_per_unit) | mean_of([out.detach()])
             state.frames += int(row["batch_frames"])
             parts.check_alarm(row)
             phases = zip(("collect", "reward", "update"), clock[:-1], clock[1:], strict=True)

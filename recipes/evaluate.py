@@ -11,7 +11,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import evaluate_checkpoint
@@ -26,7 +26,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if not checkpoint.exists():
         raise UserError(f"checkpoint={checkpoint}: no such file or folder; train one with recipes/supervised.py")
     run = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    conditions = cfg.conditions if isinstance(cfg.conditions, str) else OmegaConf.to_container(cfg.conditions)
+    conditions = cfg.conditions if isinstance(cfg.conditions, str) else list(cfg.conditions)
     out = Path(cfg.out or run / "evaluation")
     summary = evaluate_checkpoint(
         checkpoint,

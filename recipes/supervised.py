@@ -11,7 +11,7 @@ import contextlib
 import time
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from torch.nn.utils.rnn import pad_sequence
 
 from s2f_rl.errors import UserError
@@ -29,7 +29,7 @@ from s2f_rl.runs import (
     recipe_main,
     seed_everything,
 )
-from s2f_rl.training import Validation, actor_entry, cosine_decay, make_optimizer, named_moments, open_corpora
+from s2f_rl.training import Validation, actor_entry, cosine_decay, make_optimizer, named_moments, open_corpora, plain
 
 
 @recipe_main("supervised")
@@ -43,17 +43,17 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if not trainable:
         raise UserError(f"corpus.root={cfg.corpus.root}: no training utterance has vertices, nothing to imitate")
 
-    encoder = build_audio_encoder(topology=train.topology, **OmegaConf.to_container(cfg.actor.audio))
-    encoder.requires_grad_(cfg.train_encoder)
-    if cfg.actor.audio.kind == "wav2vec2":
-        encoder.model.feature_extractor._freeze_parameters()  # as in the reference
+    encoder = build_audio_encoder(topology=train.topology, **plain(cfg.actor.audio))
+    encoder.set_trainable(cfg.train_encoder)
     actor = FaceFormer(
         encoder, train.n_vertices, cfg.actor.feature_dim, len(train.subjects), dropout=cfg.actor.dropout
     ).to(device)
     weight = lip_vertex_weight(train, cfg.lip_weight)
     weight = None if weight is None else weight.to(device)
     options = cfg.optimizer
-    optimizer = make_optimizer([(actor.named_parameters(), 1.0)], options.lr, options.output_lr_factor, options.weight_decay)
+    optimizer = make_optimizer(
+        [(actor.named_parameters(), 1.0)], options.lr, options.output_lr_factor, options.weight_decay
+    )
     average = None if cfg.ema_decay is None else PolicyAverage(actor, cfg.ema_decay)
     scorer = None if cfg.reward.folder is None else Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation)
     validate = Validation(actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder)
@@ -68,13 +68,16 @@ def main(cfg: DictConfig) -> dict[str, float]:
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, "supervised")
         values: dict[str, float] = {}
 
-        for state.iteration in range(state.iteration + 1, cfg.iterations + 1):
+        for iteration in range(state.iteration + 1, cfg.iterations + 1):
+            state.iteration = iteration
             # 1 draw utterances
             started = time.perf_counter()
             picks = torch.randint(len(trainable), (cfg.batch_size,), generator=draws).tolist()
             utterances = [train[trainable[k]] for k in picks]
             n_frames = [min(len(u.vertices), cfg.max_frames or len(u.vertices)) for u in utterances]
-            truth = pad_sequence([(u.vertices - u.template)[:n] for u, n in zip(utterances, n_frames, strict=True)], True)
+            truth = pad_sequence(
+                [(u.vertices - u.template)[:n] for u, n in zip(utterances, n_frames, strict=True)], True
+            )
             truth = truth.to(device)
             mask = (torch.arange(truth.shape[1]) < torch.tensor(n_frames)[:, None]).unsqueeze(-1).to(device)
             style = torch.stack([u.style for u in utterances]).to(device)
@@ -91,7 +94,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 latent = actor.decoder.sequence_from_displacements(truth, audio, style, "template", dropout)
             else:
                 latent = actor.generate(audio, style, dropout=dropout)
-            position, velocity = motion_errors(actor.decoder.decode(latent), truth, mask, weight)
+            position, velocity = motion_errors(actor.decoder.decode(latent), truth, mask, weight, train.metres_per_unit)
             loss = position + cfg.velocity_weight * velocity
 
             # 4 update

@@ -18,7 +18,8 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 | real_score (next)| [B, 1]     | float32 | realism score of the 5 frames that end here                          |
 | score_mask (next)| [B, 1]     | bool    | a clip was scored for this frame                                     |
 | reward (next)    | [B, 1]     | float32 | weighted sum of the scores; 0 where ``score_mask`` is False          |
-| mesh_feature (next), audio_feature (next) | [B, E] | float32 | unit reward features of that clip, on demand; 0 without a clip |
+| mesh_feature     | [B, E]     | float32 | (next) unit mesh feature of that clip, on demand; 0 without a clip   |
+| audio_feature    | [B, E]     | float32 | (next) unit audio feature of that clip, on demand                    |
 | state_value      | [B, 1]     | float32 | critic's estimate of the return                                      |
 | advantage        | [B, 1]     | float32 | advantage of the action                                              |
 | value_target     | [B, 1]     | float32 | regression target of the critic                                      |

@@ -60,7 +60,10 @@ def measure(corpus, actor, model, policy, lanes: int, epochs: int, device) -> di
     env = SpeechToFaceEnv(corpus, audio, lanes, device=device)
     reward = FrozenRewardTransform(model, corpus)
     loss = WeightedLoss(
-        {"policy": (ClipPPOLoss(policy.actor_module), 0.5), "supervised": (SupervisedLoss(policy.actor_module, corpus), 1.0)},
+        {
+            "policy": (ClipPPOLoss(policy.actor_module), 0.5),
+            "supervised": (SupervisedLoss(policy.actor_module, corpus), 1.0),
+        },
         balance="grad_norm",
     )
     parameters = [p for p in loss.parameters() if p.requires_grad]

@@ -22,7 +22,7 @@ def animate(
     subject: str | None = None,
     style: str | int | None = None,
     size: int = 512,
-    topology: str = "vocaset",
+    topology: str | None = None,
     device: str = "cpu",
 ) -> Path:
     """Animate a face with a recording.
@@ -44,7 +44,7 @@ def animate(
     out = Path(out)
     if out.suffix not in (".mp4", ".npy"):
         raise UserError(f"--out {out}: give a name that ends in .mp4 (film) or .npy (vertices)")
-    actor, about = load_actor(checkpoint, topology)
+    actor, about = load_actor(checkpoint, topology or "vocaset")
     actor.to(device)
     templates, faces, subjects = about.get("templates") or {}, about.get("faces"), list(about.get("subjects") or [])
     if corpus is not None:
@@ -85,5 +85,5 @@ def _style_column(style: str | int | None, subject: str, subjects: list[str], n_
         column = -1
     if not 0 <= column < n_subjects:
         known = ", ".join(subjects) if subjects else "none by name"
-        raise UserError(f"--style {style}: unknown; use a column from 0 to {n_subjects - 1} or a training subject ({known})")
+        raise UserError(f"--style {style}: unknown; use a column below {n_subjects} or a training subject ({known})")
     return column

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_text
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.measure import Scorer, definitions, motion_measures
@@ -164,7 +163,7 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_report(out: Path, rows: Sequence[Row], corpus: Any, scorer: Scorer | None, about: Mapping[str, Any]) -> dict:
-    """``sequences.csv`` (per sequence) and ``summary.json`` (means, definitions, hashes, versions); returns the latter."""
+    """``sequences.csv`` (per sequence) and ``summary.json`` (means, definitions, versions); returns the latter."""
     summary = {
         **about,
         **summaries(rows),
@@ -184,7 +183,7 @@ def evaluate_checkpoint(
     corpus_root: str | Path,
     out: str | Path,
     split: str = "test",
-    topology: str = "vocaset",
+    topology: str | None = None,
     reward: str | Path | None = None,
     judge: str | Path | None = None,
     conditions: str | Sequence[int] = "all",
@@ -205,9 +204,9 @@ def evaluate_checkpoint(
     Returns:
         the summary.
     """
-    actor, _ = load_actor(checkpoint, topology)
-    actor.to(device)
     corpus = FaceCorpus(corpus_root, split=split, topology=topology)
+    actor, _ = load_actor(checkpoint, corpus.topology)
+    actor.to(device)
     models = {name: path for name, path in (("train", reward), ("judge", judge)) if path is not None}
     scorer = Scorer({n: RewardModel.load(p, device=device) for n, p in models.items()}, corpus) if models else None
     out = Path(out)

@@ -94,7 +94,7 @@ def motion_measures(
     if "upper_face" in regions:
         columns["fdd"] = metrics.upper_face_dynamics_deviation(vertices, truth, template, regions["upper_face"])
     if "upper_lip" in regions and "lower_lip" in regions:
-        pair = {"upper_lip": regions["upper_lip"], "lower_lip": regions["lower_lip"]}
+        pair: dict[str, Any] = {"upper_lip": regions["upper_lip"], "lower_lip": regions["lower_lip"]}
         if timing:
             columns["mtm"] = metrics.mean_temporal_misalignment(vertices, truth, **pair)
             columns["lag_ms"] = metrics.lag_ms(vertices, truth, fps=fps, **pair)
@@ -143,6 +143,6 @@ def definitions(regions: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
             "unit": metric.unit,
             "best": metric.best,
             "region": region if known else None,
-            "mask": metrics.vertex_mask_hash(regions[region]) if known else None,
+            "mask": metrics.vertex_mask_hash(regions[str(region)]) if known else None,
         }
     return out

@@ -31,7 +31,7 @@ def score_folder(
     corpus_root: str | Path,
     reward: str | Path,
     out: str | Path,
-    topology: str = "vocaset",
+    topology: str | None = None,
     batch: int = 8,
     device: str = "cpu",
     cache_folder: str | Path | None = None,
@@ -56,7 +56,7 @@ def score_folder(
     corpus = FaceCorpus(corpus_root, split="all", topology=topology)
     model = RewardModel.load(reward, device=device)
     if model.n_vertices != corpus.n_vertices:
-        raise UserError(f"{reward}: scores {model.n_vertices} vertices, the corpus {corpus_root} has {corpus.n_vertices}")
+        raise UserError(f"{reward}: scores {model.n_vertices} vertices, {corpus_root} has {corpus.n_vertices}")
     jobs = [(path, _checked_utterance(path, corpus)) for path in files]
     audio = AudioFeatureCache(model, corpus, cache_folder)
     rows: list[dict[str, Any]] = []

@@ -41,7 +41,8 @@ class CachedAudio:
     Args:
         audio_encoder: treated as frozen; call :meth:`refresh` if its weights changed.
         corpus: a :class:`~s2f_rl.data.FaceCorpus`.
-        folder: also keep features here as ``<hash>.npy``, keyed by waveform content and encoder weights; None: memory only.
+        folder: also keep features here as ``<hash>.npy``, keyed by waveform content and encoder weights;
+            None: in memory only.
         max_megabytes: bound of the memory cache; the least recently used utterance goes first.
     """
 

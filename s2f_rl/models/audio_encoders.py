@@ -18,6 +18,7 @@ from s2f_rl.errors import UserError
 SAMPLE_RATE_HZ = 16000
 CONV_RATE_HZ = 50
 _WINDOW_SAMPLES, _HOP_SAMPLES = 400, 320
+_NOT_SETTINGS = ("transformers_version", "architectures", "dtype", "_name_or_path")
 FPS = {"vocaset": 30, "biwi": 25}
 FEATURES_PER_FRAME = {"vocaset": 1, "biwi": 2}
 
@@ -93,6 +94,10 @@ class AudioEncoder(nn.Module):
         """Natural number of video frames of ``n_samples`` at 16 kHz."""
         return natural_frames(n_samples, self.topology)
 
+    def set_trainable(self, train: bool) -> None:
+        """Let supervised training change the encoder, or freeze it."""
+        self.requires_grad_(train)
+
     def config(self) -> dict[str, Any]:
         """Plain keyword arguments that rebuild this encoder (:func:`build_audio_encoder`)."""
         raise TypeError(f"{type(self).__name__} has no config()")
@@ -109,9 +114,7 @@ class AudioEncoder(nn.Module):
         if waveform.ndim != 2:
             raise UserError(f"waveform has shape {tuple(waveform.shape)}: expected [B, N] at 16 kHz")
         if conv_frames(waveform.shape[1]) * FPS[self.topology] < CONV_RATE_HZ:
-            raise UserError(
-                f"waveform has {waveform.shape[1]} samples at 16 kHz: too short for one video frame, give at least 0.06 s"
-            )
+            raise UserError(f"waveform has {waveform.shape[1]} samples at 16 kHz: too short for one video frame")
         return self.contextualise(resample_to_frames(self.conv_features(waveform), self.topology, n_frames))
 
 
@@ -145,8 +148,8 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
                 model = Wav2Vec2Model.from_pretrained(pretrained, local_files_only=local_files_only)
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(
-                    f"actor.audio.pretrained={pretrained}: no wav2vec2 weights there; give a folder with config.json and "
-                    "model.safetensors, or set local_files_only=false to download a hub name"
+                    f"actor.audio.pretrained={pretrained}: no wav2vec2 weights there; give a folder with config.json "
+                    "and model.safetensors, or set local_files_only=false to download a hub name"
                 ) from error
         else:
             # Eager attention would give the same numbers; the default kernel is faster.
@@ -156,12 +159,21 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
             raise UserError("audio_config: num_feat_extract_layers and conv_dim disagree")
         self.model = model
         self.spec_augment = spec_augment
-        self.model.feature_extractor._freeze_parameters()
+        self.set_trainable(True)
+
+    def set_trainable(self, train: bool) -> None:
+        """As in the base class; the convolution stack stays frozen, as in the reference."""
+        super().set_trainable(train)
+        self.model.feature_extractor.requires_grad_(False)
 
     def config(self) -> dict[str, Any]:
         # to_diff_dict keeps only what differs from wav2vec2-base.
         diff = self.model.config.to_diff_dict()
-        plain = {k: v for k, v in diff.items() if k not in ("transformers_version", "architectures", "dtype", "_name_or_path")}
+        plain = {
+            k: v
+            for k, v in diff.items()
+            if k not in ("transformers_version", "architectures", "dtype", "_name_or_path")
+        }
         return {"kind": self.kind, "topology": self.topology, "config": plain, "spec_augment": self.spec_augment}
 
     def conv_features(self, waveform: Tensor) -> Tensor:

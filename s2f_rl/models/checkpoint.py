@@ -60,7 +60,9 @@ def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFo
         actor.load_state_dict(payload["state_dict"])
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{where}: no actor of this project inside ({reason}); give best.pt or last.pt of a run") from error
+        raise UserError(
+            f"{where}: no actor of this project inside ({reason}); give best.pt or last.pt of a run"
+        ) from error
     return actor
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -56,11 +57,11 @@ class BackboneCritic(TensorDictModuleBase):
         head: the reward model's :class:`~s2f_rl.rewards.ScoreHead`; copied, and only its value branch trains.
     """
 
-    def __init__(self, head: nn.Module) -> None:
+    def __init__(self, head: Any) -> None:
         super().__init__()
         self.in_keys = [("next", keys.MESH_FEATURE), ("next", keys.AUDIO_FEATURE)]
         self.out_keys = [keys.STATE_VALUE]
-        self.head = copy.deepcopy(head).requires_grad_(False)
+        self.head: Any = copy.deepcopy(head).requires_grad_(False)
         for parameter in self.head.value_parameters():
             parameter.requires_grad_(True)
 

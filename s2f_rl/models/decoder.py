@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 
 def alibi_slopes(n_head: int) -> list[float]:
-    """Slopes of the temporal bias, one per head: 2^(-8k/n) for a power of two (Press et al., 2022; FaceFormer eq. 5)."""
+    """Slopes of the temporal bias by head: 2^(-8k/n) for a power of two (Press et al., 2022; FaceFormer eq. 5)."""
 
     def powers(n: int) -> list[float]:
         start = 2.0 ** (-(2.0 ** -(math.log2(n) - 3)))
@@ -131,7 +131,8 @@ class MotionDecoder(nn.Module):
         With ``detach_output_map`` W and b count as constants: the policy gradient must not train the map from latent
         to face, which belongs to the supervised term.
         """
-        weight, bias = self.vertice_map_r.weight, self.vertice_map_r.bias
+        weight: Tensor = self.vertice_map_r.weight
+        bias: Tensor = self.vertice_map_r.bias
         if detach_output_map:
             weight, bias = weight.detach(), bias.detach()
         return self.vertice_map.weight @ weight, self.vertice_map(bias)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints, register_kl
 
+Shape = torch.Size | list[int] | tuple[int, ...]
+
 
 class MaskedNormal(Distribution):
     """Independent normal over the last dimension whose log-density, entropy and KL are 0 on padding.
@@ -53,13 +55,13 @@ class MaskedNormal(Distribution):
     def variance(self) -> Tensor:
         return self.scale.square()
 
-    def expand(self, batch_shape: torch.Size, _instance: Distribution | None = None) -> MaskedNormal:
+    def expand(self, batch_shape: Shape, _instance: Distribution | None = None) -> MaskedNormal:
         shape = torch.Size(batch_shape) + self.event_shape
         mask = None if self.frame_mask is None else self.frame_mask.expand(*batch_shape, 1)
         return MaskedNormal(self.loc.expand(shape), self.scale.expand(shape), mask, self.average)
 
-    def rsample(self, sample_shape: torch.Size = torch.Size()) -> Tensor:
-        shape = self._extended_shape(sample_shape)
+    def rsample(self, sample_shape: Shape = ()) -> Tensor:
+        shape = self._extended_shape(torch.Size(sample_shape))
         return self.loc + self.scale * torch.randn(shape, dtype=self.loc.dtype, device=self.loc.device)
 
     def reduce(self, per_dimension: Tensor) -> Tensor:

@@ -157,7 +157,9 @@ class FaceFormer(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            rows = [self.frames_first(self.audio_encoder(w[None, :n]))[0] for w, n in zip(waveform, lengths, strict=True)]
+            rows = [
+                self.frames_first(self.audio_encoder(w[None, :n]))[0] for w, n in zip(waveform, lengths, strict=True)
+            ]
         finally:
             self.train(was_training)
         audio = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
@@ -166,9 +168,7 @@ class FaceFormer(nn.Module):
             displacement[b, len(row) :] = 0.0
         return displacement.add_(template.unsqueeze(1))
 
-    def generate(
-        self, audio: Tensor, style: Tensor, noise: Tensor | None = None, dropout: float = 0.0
-    ) -> Tensor:
+    def generate(self, audio: Tensor, style: Tensor, noise: Tensor | None = None, dropout: float = 0.0) -> Tensor:
         """Autoregressive latents [B, T, H] from encoded audio [B, T, A, D] and style [B, S].
 
         The embedding of the fed-back frame is linear, so the recursion runs in H dimensions and never touches the

@@ -2,7 +2,7 @@
 
 from s2f_rl.training.optimizers import cosine_decay, load_moments, make_optimizer, named_moments
 from s2f_rl.training.reinforce import RLParts, lane_minibatches, prepare_rl
-from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora
+from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora, plain
 from s2f_rl.training.statistics import batch_statistics, mean_of
 from s2f_rl.training.validation import Validation
 
@@ -20,5 +20,6 @@ __all__ = [
     "mean_of",
     "named_moments",
     "open_corpora",
+    "plain",
     "prepare_rl",
 ]

@@ -109,7 +109,7 @@ def prepare_rl(cfg: Any, device: torch.device) -> RLParts:
     start = load_start(cfg.start, train, device)
     actor = start.actor.eval()
     lips = train.regions["lips"].to(device)
-    policy = FaceFormerPolicy(actor, **cfg.exploration, noise_vertices=lips)
+    policy = FaceFormerPolicy(actor, **cfg.exploration, noise_vertices=lips, metres_per_unit=train.metres_per_unit)
     audio = CachedAudio(actor.audio_encoder, train, cfg.corpus.cache)
     env = SpeechToFaceEnv(
         train, audio, cfg.lanes, cfg.group_size, cfg.style, cfg.max_frames, seed=cfg.seed, device=device
@@ -127,7 +127,7 @@ def prepare_rl(cfg: Any, device: torch.device) -> RLParts:
         critic = DecoderCritic(width, audio_width, len(train.subjects), cfg.critic.hidden).to(device)
     elif needs_features:
         if model.head is None:
-            raise UserError("critic=backbone: this reward model has no head to copy a value branch from; use critic=decoder")
+            raise UserError("critic=backbone: this reward model has no head, so no value branch; use critic=decoder")
         critic = BackboneCritic(model.head).to(device)
     auxiliary: dict[str, tuple[nn.Module, float]] = {}
     if cfg.supervised.mode != "none":
@@ -158,14 +158,17 @@ def check_combination(cfg: Any) -> None:
     if cfg.critic.kind == "none" and cfg.group_size < 2:
         raise UserError("critic=none with group_size=1: nothing to compare a sample with; use group_size=4 or a critic")
     if cfg.control and (cfg.supervised.mode == "none" or not cfg.supervised.weight):
-        raise UserError("control=true with supervised=none: nothing would train, that is no control; keep a supervised term")
+        raise UserError(
+            "control=true with supervised=none: nothing would train, so it is no control; keep a supervised term"
+        )
     if cfg.supervised.mode == "none" and not cfg.policy_weight:
         raise UserError("policy_weight=0 with supervised=none: nothing would train")
 
 
 def mean_amplitude_mm(corpus: Any, lips: Tensor, n_utterances: int = 16) -> float | None:
     """RMS lip motion of the ground truth of the first utterances that have one, millimetres; None without any."""
-    squares = []
+    squares: list[float] = []
+    metres_per_unit = float(getattr(corpus, "metres_per_unit", 1.0))
     for i in range(len(corpus)):
         if len(squares) == n_utterances:
             break
@@ -173,11 +176,10 @@ def mean_amplitude_mm(corpus: Any, lips: Tensor, n_utterances: int = 16) -> floa
         if vertices is not None:
             motion = vertices.unflatten(-1, (-1, 3))[:, lips.cpu()]
             squares.append(float((motion - motion.mean(0)).square().sum(-1).mean()))
-    return 1e3 * math.sqrt(sum(squares) / len(squares)) if squares else None
+    return 1e3 * metres_per_unit * math.sqrt(sum(squares) / len(squares)) if squares else None
 
 
 def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBase]:
     """Random minibatches of ``lanes`` whole rows of [B, T]; one epoch, every row once."""
     for rows in torch.randperm(len(batch)).to(batch.device or "cpu").split(lanes):
         yield batch[rows]
-

@@ -14,7 +14,14 @@ from s2f_rl.models import FaceFormer
 from s2f_rl.models.checkpoint import actor_payload, load_actor, load_tensors
 
 
-def open_corpora(root: str, topology: str = "vocaset", splits: tuple[str, ...] = ("train", "validation")) -> list[Any]:
+def plain(config: Any) -> dict[str, Any]:
+    """A config group as a plain dict, values and nested groups included."""
+    return {str(k): plain(v) if hasattr(v, "items") else v for k, v in config.items()}
+
+
+def open_corpora(
+    root: str | Path, topology: str | None = None, splits: tuple[str, ...] = ("train", "validation")
+) -> list[Any]:
     """One :class:`~s2f_rl.data.FaceCorpus` for each split of the corpus folder ``root``."""
     if not Path(root).exists():
         raise UserError(

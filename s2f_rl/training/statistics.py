@@ -13,7 +13,9 @@ from s2f_rl.models import FaceFormerPolicy
 
 
 @torch.no_grad()
-def batch_statistics(batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor) -> dict[str, float]:
+def batch_statistics(
+    batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor, metres_per_unit: float = 1.0
+) -> dict[str, float]:
     """Mean scores, motion and noise of a batch [B, T] with rewards; padding never enters.
 
     ``reward``, ``lip_score``, ``real_score``: means over scored frames. ``amplitude_mm``: RMS distance of the lip
@@ -27,19 +29,21 @@ def batch_statistics(batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tens
         value = batch.get(("next", key), None)
         if value is not None:
             out[key] = float(value[scored].mean()) if bool(scored.any()) else float("nan")
-    n_lips = len(lips)
+    n_lips, mm_per_unit = len(lips), 1e3 * metres_per_unit
     columns = (3 * lips[:, None] + torch.arange(3, device=lips.device)).flatten().to(mask.device)
     weight = mask.float()
     motion = batch.get(keys.ACTION)[..., columns]
     mean = (motion * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
     squared = ((motion - mean).square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)
-    out["amplitude_mm"] = 1e3 * float(squared.sqrt())
+    out["amplitude_mm"] = mm_per_unit * float(squared.sqrt())
     noise = batch.get(keys.LATENT) - batch.get(keys.LOC)
     if policy.core.exploration == "latent":
         noise = noise @ policy.core.decoder.vertice_map_r.weight[columns].T
     else:
         noise = noise[..., columns]
-    out["noise_mm"] = 1e3 * float(((noise.square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)).sqrt())
+    out["noise_mm"] = mm_per_unit * float(
+        ((noise.square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)).sqrt()
+    )
     return out
 
 

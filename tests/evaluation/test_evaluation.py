@@ -67,7 +67,9 @@ def test_rows(actor, corpus, root):
         styles = torch.eye(2) if row["condition"] == "mean" else torch.eye(2)[[corpus.subjects.index(row["condition"])]]
         motion = actor.predict(u.waveform.expand(len(styles), -1), u.template.expand(len(styles), -1), styles).mean(0)
         motion = motion[: len(u.vertices)]
-        assert row["lve"] == pytest.approx(float(metrics.lip_vertex_error(motion, u.vertices, corpus.regions["lips"])), rel=1e-4)
+        assert row["lve"] == pytest.approx(
+            float(metrics.lip_vertex_error(motion, u.vertices, corpus.regions["lips"])), rel=1e-4
+        )
         assert row["mve"] == pytest.approx(float(metrics.max_vertex_error(motion, u.vertices)), rel=1e-4)
         score = reward.score(motion, u.mel_clips)
         assert row["lip_score"] == pytest.approx(float(score["lip_score"][score["score_mask"]].mean()), abs=1e-5)

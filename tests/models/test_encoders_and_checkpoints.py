@@ -157,7 +157,9 @@ class TestCheckpoint:
         torch.save({"actor": {**payload, "state_dict": {}}}, tmp_path / "hollow.pt")
         torch.save({"actor": {**payload, "format": 99}}, tmp_path / "newer.pt")
         torch.save([1, 2], tmp_path / "list.pt")
-        torch.save({"actor": {**payload, "config": {**payload["config"], "audio": {"kind": "x"}}}}, tmp_path / "kind.pt")
+        torch.save(
+            {"actor": {**payload, "config": {**payload["config"], "audio": {"kind": "x"}}}}, tmp_path / "kind.pt"
+        )
         whole = tmp_path / "whole.pt"
         torch.save({"actor": payload}, whole)
         (tmp_path / "cut.pt").write_bytes(whole.read_bytes()[:2000])

@@ -87,7 +87,9 @@ class TestGolden:
         _, model, _, state = load(topology)
         config = model.audio_encoder.config()["config"]
         with pytest.raises(UserError, match="missing: vertice_map_r.weight"):
-            FaceFormer.from_reference({k: v for k, v in state.items() if k != "vertice_map_r.weight"}, topology, None, config)
+            FaceFormer.from_reference(
+                {k: v for k, v in state.items() if k != "vertice_map_r.weight"}, topology, None, config
+            )
         with pytest.raises(UserError, match="unknown: stray"):
             FaceFormer.from_reference({**state, "stray": torch.zeros(1)}, topology, None, config)
         with pytest.raises(UserError, match="wrong shape: vertice_map.bias"):
