@@ -28,7 +28,7 @@ from s2f_rl.losses import (
     total_loss,
 )
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
-from s2f_rl.training import batch_statistics, cosine_decay, lane_minibatches, mean_of, prepare_rl
+from s2f_rl.training import batch_statistics, clip_gradients, cosine_decay, lane_minibatches, mean_of, prepare_rl
 
 
 @recipe_main("ppo")
@@ -88,7 +88,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                     out = loss(rows)
                     optimizer.zero_grad()
                     total_loss(out).backward()
-                    torch.nn.utils.clip_grad_norm_(parts.trained, cfg.optimizer.max_grad_norm)
+                    clip_gradients(optimizer, cfg.optimizer.max_grad_norm)
                     optimizer.step()
                     outputs.append(out.detach())
                     if parts.average is not None:

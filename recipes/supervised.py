@@ -29,7 +29,16 @@ from s2f_rl.runs import (
     recipe_main,
     seed_everything,
 )
-from s2f_rl.training import Validation, actor_entry, cosine_decay, make_optimizer, named_moments, open_corpora, plain
+from s2f_rl.training import (
+    Validation,
+    actor_entry,
+    clip_gradients,
+    cosine_decay,
+    make_optimizer,
+    named_moments,
+    open_corpora,
+    plain,
+)
 
 
 @recipe_main("supervised")
@@ -101,7 +110,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
             optimizer.zero_grad()
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(actor.parameters(), cfg.optimizer.max_grad_norm)
+            norm = clip_gradients(optimizer, cfg.optimizer.max_grad_norm)
             optimizer.step()
             if average is not None:
                 average.update()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_text
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.measure import Scorer, definitions, motion_measures

@@ -37,10 +37,14 @@ class WeightedLoss(LossModule):
     Args:
         losses: name -> (loss module, weight). A weight of 0 keeps the term's value and gradient norm in the log and
             takes it out of the update: that is the compute-matched control.
-        balance: ``"none"``: the weighted sum. ``"grad_norm"``: each term's gradient is divided by its norm over the
-            parameters that two or more terms share, so the terms pull on them in the ratio of their weights. (A
-            supervised term with a gradient 5 to 30 times that of the policy term silently erased the RL signal.)
+        balance: ``"none"``: the weighted sum. ``"grad_norm"``: over the parameters that terms share, the gradient of
+            every term gets ``weight`` times the norm of the anchor's, so the terms pull in the ratio of their weights.
+            (A supervised term with a gradient 5 to 30 times that of the policy term silently erased the RL signal.)
             Balancing also keeps the noise of a vanished signal at full size: let the learning rate decay.
+        anchor: the term that keeps its own scale, so that an optimizer's moments stay in proportion; default:
+            ``"supervised"`` if there is one, else the first.
+        unbalanced: further terms that keep their own scale; by default the KL, which is 0 at the start and would be
+            blown up.
 
     Returns (``forward``): per term ``loss_<name>`` (weighted and balanced: the sum of all ``loss_*`` is what to
     minimise), ``value_<name>`` (unweighted), ``grad_norm_<name>`` (over the shared parameters, unweighted; over all
@@ -54,7 +58,13 @@ class WeightedLoss(LossModule):
         >>> total_loss(out).backward()
     """
 
-    def __init__(self, losses: Mapping[str, tuple[nn.Module, float]], balance: str = "none") -> None:
+    def __init__(
+        self,
+        losses: Mapping[str, tuple[nn.Module, float]],
+        balance: str = "none",
+        anchor: str | None = None,
+        unbalanced: Sequence[str] = ("kl",),
+    ) -> None:
         if balance not in BALANCES:
             raise UserError(f"balance={balance!r} is unknown: use one of {', '.join(BALANCES)}")
         if not losses:
@@ -65,7 +75,11 @@ class WeightedLoss(LossModule):
         super().__init__()
         self.parts = nn.ModuleDict({name: loss for name, (loss, _) in losses.items()})
         self.weights = {name: float(weight) for name, (_, weight) in losses.items()}
+        if anchor is not None and anchor not in losses:
+            raise UserError(f"anchor={anchor!r} is no term: use one of {', '.join(losses)}")
         self.balance = balance
+        self.anchor = anchor or ("supervised" if "supervised" in losses else next(iter(losses)))
+        self.unbalanced = {self.anchor, *unbalanced}
         self.in_keys = sorted({str(k) for loss, _ in losses.values() for k in getattr(loss, "in_keys", [])})
 
     @property
@@ -101,16 +115,19 @@ class WeightedLoss(LossModule):
         parameters = list({id(p): p for p in self.parameters() if p.requires_grad}.values())
         gradients = {name: self._gradients(value, parameters) for name, (value, _) in terms.items()}
         touched = [sum(g[i] is not None for g in gradients.values()) for i in range(len(parameters))]
+        norms = {}
+        for name, (value, _) in terms.items():
+            shared = [g for g, n in zip(gradients[name], touched, strict=True) if g is not None and n > 1]
+            norms[name] = _norm(shared or [g for g in gradients[name] if g is not None], value)
         for name, (value, weight) in terms.items():
-            own = gradients[name]
-            shared = [g for g, n in zip(own, touched, strict=True) if g is not None and n > 1]
-            shares = bool(shared) and not name.endswith("_critic")
-            norm = _norm(shared if shares else [g for g in own if g is not None], value)
-            factor = torch.full_like(norm, weight)
-            if self.balance == "grad_norm" and shares:
-                factor = torch.where(norm > 0, weight / norm.clamp_min(1e-30), factor)
-            out.set(f"grad_norm_{name}", norm)
-            scaled = [None if g is None else factor * g for g in own] if weight else [None] * len(own)
+            factor = torch.full_like(norms[name], weight)
+            if self.balance == "grad_norm" and name not in self.unbalanced and not name.endswith("_critic"):
+                balanced = weight * norms[self.anchor] / norms[name].clamp_min(1e-30)
+                factor = torch.where((norms[name] > 0) & (norms[self.anchor] > 0), balanced, factor)
+            scaled = (
+                [None if g is None else factor * g for g in gradients[name]] if weight else [None] * len(parameters)
+            )
+            out.set(f"grad_norm_{name}", norms[name])
             out.set(f"loss_{name}", _CarryGradient.apply((factor * value).detach(), scaled, *parameters))
         return out
 

@@ -1,6 +1,6 @@
 """Plumbing that every recipe shares: opening parts, optimizers, batches, statistics, validation. No hidden loop."""
 
-from s2f_rl.training.optimizers import cosine_decay, load_moments, make_optimizer, named_moments
+from s2f_rl.training.optimizers import clip_gradients, cosine_decay, load_moments, make_optimizer, named_moments
 from s2f_rl.training.reinforce import RLParts, lane_minibatches, prepare_rl
 from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora, plain
 from s2f_rl.training.statistics import batch_statistics, mean_of
@@ -12,6 +12,7 @@ __all__ = [
     "Validation",
     "actor_entry",
     "batch_statistics",
+    "clip_gradients",
     "cosine_decay",
     "lane_minibatches",
     "load_moments",

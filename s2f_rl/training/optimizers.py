@@ -13,10 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-Moments = dict[str, dict[str, Tensor]]
-
-
 OUTPUT_MAP = "vertice_map_r"
+Moments = dict[str, dict[str, Tensor]]
 
 
 def make_optimizer(
@@ -53,6 +51,16 @@ def cosine_decay(optimizer: torch.optim.Optimizer, options: Any, iteration: int,
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_factor"]
     return lr
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
+    """Clip the gradient norm of every parameter group by itself; returns the norm of the first group, unclipped.
+
+    The output map's gradient is per metre and 100 times the rest: clipped together, it would shrink the rest to
+    nothing, and the policy gradient, which never reaches the output map, with it.
+    """
+    norms = [torch.nn.utils.clip_grad_norm_(group["params"], max_norm) for group in optimizer.param_groups]
+    return norms[0]
 
 
 def named_moments(optimizer: torch.optim.Optimizer, parameters: Iterable[tuple[str, nn.Parameter]]) -> Moments:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -42,7 +42,6 @@ class RLParts:
     average: PolicyAverage | None
     alarm: MotionAlarm
     lips: Tensor
-    trained: list[nn.Parameter] = field(default_factory=list)
     start_amplitude: float | None = None
 
     def make_optimizer(self, loss: nn.Module) -> torch.optim.Adam:
@@ -55,7 +54,6 @@ class RLParts:
         wanted = {id(p) for p in loss.parameters() if p.requires_grad}
         groups = [([(n, p) for n, p in named if id(p) in wanted], factor) for named, factor in groups]
         optimizer = make_optimizer(groups, options.lr, options.output_lr_factor)
-        self.trained = [p for group in optimizer.param_groups for p in group["params"]]
         if options.keep_moments and self.start.moments:
             load_moments(optimizer, self.start.actor.named_parameters(), self.start.moments)
         return optimizer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from s2f_rl.models.checkpoint import actor_payload, load_actor, load_tensors
 
 def plain(config: Any) -> dict[str, Any]:
     """A config group as a plain dict, values and nested groups included."""
-    return {str(k): plain(v) if hasattr(v, "items") else v for k, v in config.items()}
+    return {str(k): _plain(v) for k, v in config.items()}
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "items"):
+        return plain(value)
+    return [_plain(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
 def open_corpora(

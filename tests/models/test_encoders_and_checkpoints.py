@@ -168,7 +168,7 @@ class TestCheckpoint:
                 load_actor(tmp_path / name)
 
     def test_published_weights(self, tmp_path):
-        from test_golden_faceformer import load
+        from golden_faceformer import load
 
         _, model, inputs, state = load("vocaset")
         torch.save(state, tmp_path / "vocaset.pth")

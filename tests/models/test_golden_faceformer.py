@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_faceformer import GOLDEN, load
 
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_encoders import conv_frames, frames_from_conv
 from s2f_rl.models.decoder import alibi_slopes, periodic_positions, temporal_bias
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = {"conv": 1e-4, "hidden": 2e-4, "vertices": 5e-5, "loss": 1e-6}
-
-
-def load(topology: str):
-    data = np.load(GOLDEN / f"faceformer_{topology}.npz")
-    config = json.loads(bytes(data["config_json"]).decode())
-    state = {k[3:]: torch.from_numpy(data[k]) for k in data.files if k.startswith("sd/")}
-    model = FaceFormer.from_reference(state, topology, config["period"], config["wav2vec2"]).eval()
-    inputs = [torch.from_numpy(data[f"in/{k}"]) for k in ("audio", "template", "one_hot")]
-    return data, model, inputs, state
 
 
 def difference(a, b) -> float:
