@@ -200,7 +200,19 @@ def multi_utterance_collector(
         **collector_options,
     }
     factories = [partial(_make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
-    return UtteranceCollector(MultiSyncCollector(factories, policy, **options), n_batches, reward_transform)
+    collector = MultiSyncCollector(factories, policy, **options)
+    return UtteranceCollector(collector, n_batches, reward_transform, shutdown=partial(_end_workers, collector))
+
+
+def _end_workers(collector: MultiSyncCollector) -> None:
+    """Shut down the collector and the queues that carried weights.
+
+    TorchRL 0.14 leaves the queues to ``__del__``, which waits for ever if it runs while the interpreter ends, as it
+    does when an error's traceback still holds the collector.
+    """
+    collector.shutdown()
+    for scheme in (getattr(collector, "_weight_sync_schemes", None) or {}).values():
+        scheme.shutdown()
 
 
 def worker_seed(seed: int, worker: int) -> int:
