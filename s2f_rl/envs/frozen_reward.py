@@ -18,6 +18,7 @@ from s2f_rl.rewards.cache import AudioFeatureCache
 
 CLIP_FRAMES = 5
 SCORES = (keys.LIP_SCORE, keys.REAL_SCORE)
+FEATURES = (keys.MESH_FEATURE, keys.AUDIO_FEATURE)
 
 
 class FrozenRewardTransform(Transform):
@@ -48,6 +49,8 @@ class FrozenRewardTransform(Transform):
             it a policy is fooling the judge, not improving); utterances without vertices have no cap. None: no cap.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
         max_frames: how many frames (lanes x T) are scored at once in deferred mode; bounds the memory.
+        write_features: also write ``mesh_feature`` and ``audio_feature`` [.., E] of every scored clip, 0 elsewhere,
+            for a critic that reads them (:class:`s2f_rl.models.BackboneCritic`).
 
     Raises:
         UserError: a weight names a score that the model does not have, another number of vertices, bad options.
@@ -63,6 +66,7 @@ class FrozenRewardTransform(Transform):
         cap: str | None = None,
         cache_folder: Any = None,
         max_frames: int = 1024,
+        write_features: bool = False,
     ) -> None:
         super().__init__(in_keys=[keys.ACTION], out_keys=[keys.REWARD])
         weights = {name: 1.0 for name in SCORES} if weights is None else dict(weights)
@@ -89,6 +93,7 @@ class FrozenRewardTransform(Transform):
         self.corpus = corpus
         self.weights = {name: float(weight) for name, weight in weights.items()}
         self.scale, self.stride, self.cap, self.max_frames = float(scale), int(stride), cap, int(max_frames)
+        self.write_features = bool(write_features)
         self.audio_features = AudioFeatureCache(reward_model, corpus, folder=cache_folder)
         self._caps: dict[int, Tensor] = {}
         self._stale = True  # in-step state belongs to other utterances
@@ -114,7 +119,8 @@ class FrozenRewardTransform(Transform):
             n_frames: [B] valid frames.
 
         Returns:
-            ``lip_score``, ``real_score`` (with a head), ``reward``: [B, T] float; ``score_mask``: [B, T] bool.
+            ``lip_score``, ``real_score`` (with a head), ``reward``: [B, T] float; ``score_mask``: [B, T] bool; the
+            features [B, T, E] if they are written.
         """
         n_lanes, n_time = displacement.shape[:2]
         lanes = max(1, self.max_frames // max(n_time, 1))
@@ -135,13 +141,35 @@ class FrozenRewardTransform(Transform):
         if bool(bad.any()):  # a frame that is not finite spoils the clips that contain it, and no others
             vertices = torch.where(bad.unsqueeze(-1), templates.unsqueeze(1), vertices)
             spoilt = torch.nn.functional.pad(bad.float(), (CLIP_FRAMES - 1, 0)).unfold(1, CLIP_FRAMES, 1).any(-1)
-        scored = self.reward_model.score_batch(vertices, features, n_clips, stride=self.stride)
+        if self.write_features:
+            vertices = torch.where(valid.unsqueeze(-1), vertices, templates.unsqueeze(1))
+        scored = self._score(vertices, features, n_clips, self.stride)
         mask = scored[keys.SCORE_MASK]
         return self._finish(scored, mask if spoilt is None else mask & ~spoilt, caps)
+
+    def _score(self, vertices: Tensor, features: Tensor, n_clips: Tensor, stride: int = 1) -> dict[str, Tensor]:
+        """``RewardModel.score_batch``; if features are to be written, also these, [B, T, E]."""
+        if not self.write_features:
+            return self.reward_model.score_batch(vertices, features, n_clips, stride=stride)
+        mesh = self.reward_model.encode_mesh(vertices)
+        n = min(mesh.shape[1], features.shape[1])
+        mesh, audio = mesh[:, :n], features[:, :n]
+        clip = torch.arange(n, device=mesh.device)
+        mask = (clip < n_clips.unsqueeze(-1)) & (clip % stride == 0)
+        found = {**self.reward_model.heads(mesh, audio), keys.SCORE_MASK: mask}
+        found.update({keys.MESH_FEATURE: mesh, keys.AUDIO_FEATURE: audio})
+        n_time = vertices.shape[1]
+        scored = {}
+        for name, value in found.items():  # clip i belongs to frame i+4
+            scored[name] = value.new_zeros(len(value), n_time, *value.shape[2:])
+            scored[name][:, CLIP_FRAMES - 1 : CLIP_FRAMES - 1 + n] = value
+        return scored
 
     def _finish(self, scored: Mapping[str, Tensor], mask: Tensor, caps: Tensor) -> dict[str, Tensor]:
         """Masked scores and the reward from raw scores [B, T], their mask [B, T] and caps [B, K]."""
         out: dict[str, Tensor] = {keys.SCORE_MASK: mask}
+        for name in FEATURES if self.write_features else ():
+            out[name] = torch.where(mask.unsqueeze(-1), scored[name], torch.zeros_like(scored[name]))
         reward = torch.zeros_like(scored[keys.LIP_SCORE])
         for k, name in enumerate(self.scores):
             out[name] = torch.where(mask, scored[name], torch.zeros_like(scored[name]))
@@ -203,7 +231,7 @@ class FrozenRewardTransform(Transform):
         with torch.no_grad():
             out = self.score_displacements(displacement, utterance, n_frames)
         for name, value in out.items():
-            tensordict.set(("next", name), value.view(*shape, 1))
+            tensordict.set(("next", name), value.view(*shape, -1))
         return tensordict
 
     # -- in the environment ------------------------------------------------------------------------------------
@@ -216,6 +244,9 @@ class FrozenRewardTransform(Transform):
         for name in self.scores:
             reward_spec[name] = Unbounded(shape, dtype=torch.float32, device=device)
         reward_spec[keys.SCORE_MASK] = Binary(1, shape, dtype=torch.bool, device=device)
+        for name in FEATURES if self.write_features else ():
+            width = (*shape[:-1], self.reward_model.feature_width)
+            reward_spec[name] = Unbounded(width, dtype=torch.float32, device=device)
         return reward_spec
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
@@ -233,11 +264,11 @@ class FrozenRewardTransform(Transform):
                 tensordict.get(keys.FRAME_MASK).flatten(),
             )
         for name, value in out.items():
-            next_tensordict.set(name, value.view(*lead, 1))
+            next_tensordict.set(name, value.view(*lead, -1))
         return next_tensordict
 
     def _score_step(self, action: Tensor, utterance: Tensor, index: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Scores [B] of the clips that end with this frame: action [B, V*3], the others [B]."""
+        """Scores [B, 1] of the clips that end with this frame: action [B, V*3], the others [B]."""
         window = self._window
         if window is None or window.shape[::2] != action.shape or window.device != action.device:
             window = action.new_zeros(len(action), CLIP_FRAMES, action.shape[-1])
@@ -254,18 +285,18 @@ class FrozenRewardTransform(Transform):
         self._run = torch.where(valid & _finite(action), self._run + 1, torch.zeros_like(self._run))
         clip = index - CLIP_FRAMES + 1
         mask = (self._run >= CLIP_FRAMES) & (clip >= 0) & (clip < self._lane_clips) & (clip % self.stride == 0)
-        scored = {name: action.new_zeros(len(action)) for name in self.scores}
+        scored = {name: action.new_zeros(len(action), 1) for name in self.scores}
+        for name in FEATURES if self.write_features else ():
+            scored[name] = action.new_zeros(len(action), 1, self.reward_model.feature_width)
         lanes = mask.nonzero().flatten()
         if len(lanes):
             vertices = self._lane_templates[lanes].unsqueeze(1) + window[lanes]
             features = self._lane_features[lanes, clip[lanes]].unsqueeze(1)
             one = torch.ones(len(lanes), dtype=torch.int64, device=action.device)
-            now = self.reward_model.score_batch(vertices, features, one)
-            for name in self.scores:
-                scored[name][lanes] = now[name][:, -1]
-        scored = {name: score.unsqueeze(-1) for name, score in scored.items()}
-        finished = self._finish(scored, mask.unsqueeze(-1), self._lane_caps)
-        return {name: value.squeeze(-1) for name, value in finished.items()}
+            now = self._score(vertices, features, one)
+            for name in scored:
+                scored[name][lanes] = now[name][:, -1:]
+        return self._finish(scored, mask.unsqueeze(-1), self._lane_caps)
 
 
 def _finite(meshes: Tensor) -> Tensor:

@@ -116,7 +116,7 @@ def prepare_rl(cfg: Any, device: torch.device) -> RLParts:
     needs_features = cfg.critic.kind == "backbone"
     reward = FrozenRewardTransform(
         model, train, dict(cfg.reward.weights), cfg.reward.scale, cfg.reward.stride, cfg.reward.cap,
-        cfg.corpus.cache, **({"write_features": True} if needs_features else {}),
+        cfg.corpus.cache, write_features=needs_features,
     )  # fmt: skip
     critic: nn.Module | None = None
     if cfg.critic.kind == "decoder":

@@ -222,6 +222,46 @@ class TestScores:
         assert again.audio_features.from_disk == 6 and again.audio_features.computed == 0
 
 
+class TestFeatures:
+    """Features of the scored clips, for the original project's critic."""
+
+    def test_against_single_clips(self, model, corpus, uneven, batch):
+        options = {"stride": 2, "cap": "truth", "write_features": True}
+        data = batch.clone()
+        data["action"][0, 9, 5] = float("nan")
+        data["action"][~data["frame_mask"].squeeze(-1)] = float("nan")
+        plain = FrozenRewardTransform(model, uneven, stride=2, cap="truth")(data.clone())
+        written = FrozenRewardTransform(model, uneven, **options)(data.clone())
+        assert torch.equal(written["next", "score_mask"], plain["next", "score_mask"])
+        for name in (*SCORES, "reward"):
+            torch.testing.assert_close(written["next", name], plain["next", name], atol=1e-5, rtol=0)
+        for lane in range(6):
+            u = uneven[lane]
+            for t in range(batch.shape[1]):
+                mesh = written["next", "mesh_feature"][lane, t]
+                audio = written["next", "audio_feature"][lane, t]
+                if not plain["next", "score_mask"][lane, t]:
+                    assert (mesh == 0).all() and (audio == 0).all()
+                    continue
+                clip = (u.template + batch["action"][lane, t - 4 : t + 1]).unsqueeze(0)
+                expected = model.backbone(clip, u.mel_clips[t - 4].view(1, 1, 20, 128))
+                torch.testing.assert_close(mesh, expected[0][0], atol=1e-5, rtol=0)
+                torch.testing.assert_close(audio, expected[1][0], atol=1e-5, rtol=0)
+
+        env = TransformedEnv(env_for(corpus, 6), FrozenRewardTransform(model, uneven, **options))
+        check_env_specs(env)
+        actions = iter(data["action"].unbind(1))
+        stepped = env.rollout(
+            env.horizon,
+            lambda td: td.set("action", next(actions)),
+            auto_reset=False,
+            tensordict=env.reset(batch[:, 0].select("utterance")),
+            break_when_any_done=False,
+        )
+        for name in ("reward", "mesh_feature", "audio_feature"):
+            torch.testing.assert_close(stepped["next", name], written["next", name], atol=1e-5, rtol=0)
+
+
 class TestGradient:
     def test_against_finite_differences(self, corpus, batch):
         model = reward_model_for(corpus).double()
@@ -239,8 +279,9 @@ class TestGradient:
         assert abs(expected) > 1e-3
         assert all(p.grad is None for p in model.parameters())
 
-    def test_padding_and_bad_frames_get_none(self, model, corpus, batch):
-        transform = FrozenRewardTransform(model, corpus)
+    @pytest.mark.parametrize("write_features", [False, True])
+    def test_padding_and_bad_frames_get_none(self, model, corpus, batch, write_features):
+        transform = FrozenRewardTransform(model, corpus, write_features=write_features)
         displacement = batch["action"].clone()
         displacement[~batch["frame_mask"].squeeze(-1)] = float("nan")
         displacement[0, 6] = float("nan")
