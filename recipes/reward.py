@@ -1,135 +1,127 @@
-"""The perceptual reward: speech-mesh features by InfoNCE, lip and real heads on graded corruptions.
+"""Train the perceptual reward: speech-mesh features by InfoNCE, lip and real scores by ranking spoiled motion.
 
-    python recipes/reward.py corpus.root=data/vocaset backbone=full
+    python recipes/reward.py corpus.root=data/demo
+    python recipes/reward.py corpus.root=data/vocaset reward_model=full backbone=published/model_loss.pth
 
-Chae-Yeon et al., CVPR 2025 for the backbone. A reward is as good as its negatives: corruptions on both sides of every
-axis, in weak and strong versions, less corrupted ranked above more corrupted. Writes `model_loss.pth` and `v4_best.pt`
-into the run folder, and `corruptions.csv`: how well unseen speakers' true motion is told from every corruption.
-A judge is the same recipe with another seed and name.
+Writes model_loss.pth and v4_best.pt into the run folder, and how well they tell true from spoiled motion on
+validation speakers (auc.csv, auc.json).
 """
 
 from __future__ import annotations
 
-import logging
-import math
 import time
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from s2f_rl.errors import UserError
-from s2f_rl.evaluation import write_rows
+from s2f_rl.data import FaceCorpus
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.corruptions import CORRUPTIONS
+from s2f_rl.rewards.clips import ClipSampler
+from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
-from s2f_rl.rewards.report import auc_table, corruption_auc
-from s2f_rl.rewards.training import AudioFeatures, ClipSampler, reward_losses
+from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, write_auc
+from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, reward_losses
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
-from s2f_rl.training import open_corpora
-
-logger = logging.getLogger(__name__)
+from s2f_rl.training import cosine_decay
 
 
 @recipe_main("reward")
-def main(cfg: DictConfig) -> list[dict[str, Any]]:
-    names = list(CORRUPTIONS) if cfg.corruptions == "all" else list(cfg.corruptions)
-    unknown = [name for name in names if name not in CORRUPTIONS]
-    if unknown:
-        raise UserError(f"corruptions: {unknown[0]!r} is unknown; use all, or names among {', '.join(CORRUPTIONS)}")
+def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
-    train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
+    train = FaceCorpus(cfg.corpus.root, "train", cfg.corpus.topology)
+    validation = FaceCorpus(cfg.corpus.root, "validation", cfg.corpus.topology)
+    corruptions = chosen_corruptions(OmegaConf.to_object(cfg.corruptions) if cfg.corruptions else None)
 
-    # what is normal in this corpus: motion, identity, and the motion that speech alone predicts
+    # what the training faces do, and what least squares would make of their speech
     bank = MotionBank(train)
-    motion = MotionStatistics.fit(train, n_components=cfg.motion_components)
-    draws = torch.Generator().manual_seed(cfg.seed)
-    projection = MeshProjection.fit(motion, cfg.jitter_directions, draws)
+    motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
     regressor = bank.fit_regressor(motion)
-    options = cfg.sampler
-    sampler = ClipSampler(
-        bank, motion, projection, regressor, [CORRUPTIONS[name] for name in names], cfg.seed,
-        options.n_stretches, options.n_windows, n_corruptions=options.n_corruptions, on_base=options.on_base,
-        identity_spread=options.identity_spread, scale_range=options.scale_range,
-    )  # fmt: skip
 
-    size = cfg.backbone
-    backbone = SpeechMeshTransformer(projection.width, size.width, size.depth, size.n_heads).to(device)
-    head = ScoreHead(size.width, size.width, size.head_hidden, cfg.dropout, cfg.out_activation).to(device)
-    centre_features(backbone, sampler, device)
-    parameters = [*backbone.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=cfg.optimizer.lr, weight_decay=cfg.optimizer.weight_decay)
-    known_audio = AudioFeatures(backbone, bank)
-    state = TrainingState(backbone=backbone, head=head, optimizer=optimizer, sampler=sampler)
+    # backbone and head: either both from scratch on a projected mesh, or a head on a given backbone
+    projection = None
+    if cfg.backbone is None:
+        draws = torch.Generator().manual_seed(cfg.seed)
+        projection = MeshProjection.fit(motion, cfg.rough_directions, draws)
+        size = cfg.reward_model
+        backbone = SpeechMeshTransformer(projection.width, size.width, size.depth, size.n_heads)
+    else:
+        backbone = RewardModel.load(cfg.backbone).backbone
+    head = ScoreHead(backbone.width, backbone.width, cfg.reward_model.head_hidden, cfg.reward_model.dropout)
+    backbone, head = backbone.to(device), head.to(device)
+    audio_iterations = cfg.audio_iterations if cfg.backbone is None else 0
+    sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.clips)
+    audio_features = AudioFeatures(backbone, bank)
+    trained = [p for module in (backbone, head) for p in module.parameters() if cfg.backbone is None or module is head]
+    optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
+    state = TrainingState(backbone=backbone, head=head, optimizer=optimizer, sampler=sampler, projection=projection)
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
             folder.rows.cut_after(state.iteration)
-        if state.iteration == cfg.iterations and (folder / "corruptions.csv").exists():
-            logger.info("%s: trained already", folder.path)
-            return []
-        log = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
+        elif cfg.backbone is None:
+            centre_features(backbone, sampler.draw().to(device))
+        logger = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, cfg.name)
-        head.train()
+        values: dict[str, float] = {}
 
-        for iteration in range(state.iteration + 1, cfg.iterations + 1):
-            state.iteration = iteration
-            # 1 draw true clips, other clips of the same utterance, and corruptions of them
-            started = time.perf_counter()
-            audio_trains = iteration <= cfg.audio_iterations
-            if not audio_trains:
-                sampler.n_stretches, sampler.n_windows = options.late_n_stretches, options.late_n_windows
+        for state.iteration in range(state.iteration + 1, cfg.iterations + 1):
+            # 1 draw: true clips, and the same clips spoiled weakly and strongly
+            clock = [time.perf_counter()]
             batch = sampler.draw().to(device)
+            state.frames += batch.clips.shape[0] * batch.clips.shape[1]
 
-            # 2 losses
-            losses = reward_losses(backbone, head, batch, None if audio_trains else known_audio(batch))
-            weight = cfg.info_nce_weight if audio_trains else cfg.late_info_nce_weight
-            loss = weight * losses["info_nce"] + losses["rank"] + losses["classify"] + losses["value"]
+            # 2 features and losses
+            clock.append(time.perf_counter())
+            heard = None if state.iteration <= audio_iterations else audio_features(batch)
+            losses = reward_losses(backbone, head, batch, heard)
+            loss = sum(cfg.weights[name] * term for name, term in losses.items())
 
             # 3 update
-            share = (1 + math.cos(math.pi * (iteration - 1) / cfg.iterations)) / 2
-            rate = min(1.0, iteration / cfg.optimizer.warmup_iterations) * (0.02 + 0.98 * share)
-            optimizer.param_groups[0]["lr"] = cfg.optimizer.lr * rate
+            optimizer.param_groups[0]["lr_factor"] = min(1.0, state.iteration / max(1, cfg.optimizer.warmup))
+            lr = cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
             optimizer.zero_grad()
             loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, cfg.optimizer.max_grad_norm)
+            norm = torch.nn.utils.clip_grad_norm_(trained, cfg.optimizer.max_grad_norm)
             optimizer.step()
+            clock.append(time.perf_counter())
 
-            # 4 log and save
-            state.frames += len(batch.clips)
-            row = {"loss": loss, **losses, "grad_norm": norm, "time/iteration_s": time.perf_counter() - started}
-            folder.rows.append(row, iteration, state.frames)
-            progress.update(len(batch.clips), {"loss": loss, "rank": losses["rank"]})
-            if iteration % cfg.save_every == 0 or iteration == cfg.iterations:
-                log.log_scalars(row, iteration)
+            # 4 log
+            row: dict[str, Any] = {f"loss_{name}": float(term.detach()) for name, term in losses.items()}
+            row |= {"grad_norm": float(norm), "lr": lr}
+            row |= {"time/draw_s": clock[1] - clock[0], "time/update_s": clock[2] - clock[1]}
+            progress.update(batch.clips.shape[0], {k: row[k] for k in ("loss_info_nce", "loss_rank")})
+
+            # 5 evaluate on unseen speakers and save
+            if state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations:
+                rows = judge(cfg, finished_reward(backbone, head, projection), validation, motion, regressor, folder)
+                values = auc_summary(rows)
+                row |= {f"validation/{k}": v for k, v in values.items()}
+                folder.rows.append(row, state.iteration, state.frames)
                 folder.save_checkpoint("last.pt", state.state_dict())
+            else:
+                folder.rows.append(row, state.iteration, state.frames)
+            logger.log_scalars(row, state.iteration)
         progress.close()
-        log.close()
+        logger.close()
+        if cfg.progress and values:
+            print(auc_table(rows))
+            print(f"AUC on utterance means, * where the head ought to notice. The reward is in {folder.path}")
+    return values
 
-        # 5 the reward on raw vertices, in the published layout
-        reward = RewardModel(projection.fold(backbone), head)
-        reward.save(folder.path)
 
-        # 6 how well it tells true from corrupted motion, on speakers it has not seen
-        rows = corruption_auc(reward, validation, motion, regressor, [CORRUPTIONS[n] for n in names], seed=cfg.seed + 1)
-        write_rows(folder / "corruptions.csv", rows)
-        logger.info("AUC of true against corrupted motion on validation speakers\n%s", auc_table(rows))
+def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict]:
+    """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
+    reward.save(folder.path)
+    chosen = range(len(validation))[: cfg.evaluation.utterances]
+    rows = corruption_auc(reward, validation, motion, regressor, utterances=chosen)
+    about = {"reward": reward.content_hash(), "corpus": str(validation.root), "split": validation.split}
+    write_auc(folder.path, rows, about)
     return rows
-
-
-@torch.no_grad()
-def centre_features(backbone: SpeechMeshTransformer, sampler: ClipSampler, device: torch.device) -> None:
-    """Start with pooled features of mean zero: a common offset would make all cosines 1 and InfoNCE slow to start."""
-    state = sampler.state_dict()
-    batch = sampler.draw().to(device)
-    sampler.load_state_dict(state)
-    mesh = backbone.pool_mesh(backbone.embed_frames(batch.clips[: len(batch.mel)]))
-    backbone.encoder.norm.bias -= mesh.mean(0)
-    backbone.encoder_audio.norm.bias -= backbone.pool_audio(batch.mel).mean(0)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption
@@ -92,6 +96,30 @@ def auc_table(rows: Sequence[dict[str, Any]]) -> str:
         paired = found.get(SUM, found[LIP_SCORE])["paired"]
         lines.append(f"{name:26s}{base:20s}" + "".join(f"{cell:>8s}" for cell in cells) + f"{paired:8.2f}")
     return "\n".join(lines)
+
+
+def auc_summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean and smallest AUC over the heads that ought to notice, and of the sum of the heads."""
+    found = {
+        "auc_routed": [row["auc"] for row in rows if row["routed"] and row["score"] != SUM],
+        "auc_sum": [row["auc"] for row in rows if row["score"] == SUM],
+    }
+    summary = {}
+    for name, values in found.items():
+        if values:
+            summary[f"{name}_mean"], summary[f"{name}_min"] = float(np.mean(values)), float(min(values))
+    return summary
+
+
+def write_auc(folder: str | Path, rows: Sequence[dict[str, Any]], about: dict[str, Any] | None = None) -> None:
+    """Write rows of :func:`corruption_auc` to ``auc.csv`` and, with ``about`` beside them, ``auc.json`` in a folder."""
+    folder = Path(folder)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["corruption"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write_text(folder / "auc.csv", text.getvalue())
+    atomic_write_json(folder / "auc.json", {**(about or {}), "rows": list(rows)})
 
 
 def _means(reward_model: RewardModel, vertices: Tensor, audio: Tensor) -> dict[str, float]:

@@ -61,7 +61,9 @@ class TestGolden:
 
 
 class TestPaths:
-    def test_shared_frames_equal_the_clip_path(self, golden: dict[str, Tensor], backbone: SpeechMeshTransformer) -> None:
+    def test_shared_frames_equal_the_clip_path(
+        self, golden: dict[str, Tensor], backbone: SpeechMeshTransformer
+    ) -> None:
         vertices = golden["plrs/vertices"]
         clips = torch.stack([vertices[i : i + 5] for i in range(len(vertices) - 4)])
         with torch.no_grad():
@@ -71,7 +73,9 @@ class TestPaths:
         assert (fast[0] - slow).abs().max() < 1e-6
         assert not torch.allclose(fast[1], fast[0])
 
-    def test_chunks_do_not_change_audio_features(self, golden: dict[str, Tensor], backbone: SpeechMeshTransformer) -> None:
+    def test_chunks_do_not_change_audio_features(
+        self, golden: dict[str, Tensor], backbone: SpeechMeshTransformer
+    ) -> None:
         with torch.no_grad():
             whole = backbone.encode_audio(golden["plrs/mel"], max_clips=1000)
             parts = backbone.encode_audio(golden["plrs/mel"], max_clips=4)
