@@ -69,7 +69,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, cfg.name)
         values: dict[str, float] = {}
 
-        for state.iteration in range(state.iteration + 1, cfg.iterations + 1):
+        for iteration in range(state.iteration + 1, cfg.iterations + 1):
+            state.iteration = iteration
             # 1 draw: true clips, and the same clips spoiled weakly and strongly
             clock = [time.perf_counter()]
             batch = sampler.draw().to(device)

@@ -27,9 +27,7 @@ def centre_features(backbone: SpeechMeshTransformer, batch: ClipBatch) -> None:
     backbone.encoder_audio.norm.bias -= backbone.pool_audio(batch.mel).mean(0)
 
 
-def finished_reward(
-    backbone: SpeechMeshTransformer, head: ScoreHead, projection: MeshProjection | None
-) -> RewardModel:
+def finished_reward(backbone: SpeechMeshTransformer, head: ScoreHead, projection: MeshProjection | None) -> RewardModel:
     """A frozen copy for use on raw vertices: the projection folded into the first layer."""
     folded = copy.deepcopy(backbone) if projection is None else projection.fold(backbone)
     return RewardModel(folded, copy.deepcopy(head))

@@ -63,7 +63,7 @@ def test_control_differs_from_ppo_by_the_policy_gradient_alone(rl_overrides, tmp
         rows[control] = read_rows(tmp_path / f"c{control}" / "metrics.jsonl")
     for key in ("reward", "batch_frames", "noise_mm", "validation/lve"):
         first = 0 if key.startswith("validation") else 1
-        assert rows["false"][first][key] == pytest.approx(rows["true"][first][key], rel=1e-5)
+        assert rows["false"][first][key] == pytest.approx(rows["true"][first][key], rel=1e-3)
     assert rows["false"][2]["validation/lve"] != rows["true"][2]["validation/lve"]
 
 
