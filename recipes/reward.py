@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     device = pick_device(cfg.device)
     train = FaceCorpus(cfg.corpus.root, "train", cfg.corpus.topology)
     validation = FaceCorpus(cfg.corpus.root, "validation", cfg.corpus.topology)
-    corruptions = chosen_corruptions(OmegaConf.to_object(cfg.corruptions) if cfg.corruptions else None)
+    corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None)
 
     # what the training faces do, and what least squares would make of their speech
     bank = MotionBank(train)

@@ -62,7 +62,7 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
 
     motion: dict[str, MotionStatistics] = {}
     names = sorted(spoken)
-    for name in tqdm(names, desc="check", unit="utterance", disable=not progress):
+    for name in tqdm(names, desc="check", unit="utterance", disable=None if progress else True):
         subject = parse_name(name)[0]
         try:
             seconds = check_sound(root, name, setting, faults)

@@ -100,7 +100,7 @@ def prepare_biwi(
     _write_small_files(raw, out, meshes, scales, units)
 
     sounds = find_sounds(raw)
-    for sequence in tqdm(found, desc="BIWI", unit="utterance", disable=not progress):
+    for sequence in tqdm(found, desc="BIWI", unit="utterance", disable=None if progress else True):
         if sequence.subject not in meshes:
             report.problems.append(f"{sequence.name}: has no template rigid_scans/{sequence.subject}.obj; left out")
             continue

@@ -71,14 +71,14 @@ def prepare_vocaset(
     preparation.make_folders(out)
     _copy_small_files(raw, out)
     report.n_kept += len(frames) - len(to_write)
-    for name in tqdm(to_write, desc="vertices", unit="utterance", disable=not progress):
+    for name in tqdm(to_write, desc="vertices", unit="utterance", disable=None if progress else True):
         index = frames[name]
         contiguous = bool((np.diff(index) == 1).all())
         chosen = rows[index[0] : index[-1] + 1] if contiguous else rows[index]
         atomic_save_npy(out / "vertices_npy" / f"{name}.npy", np.asarray(chosen, dtype=np.float32))
         report.n_written += 1
     spoken = set()
-    for name in tqdm(sorted(sounds), desc="sound", unit="utterance", disable=not progress):
+    for name in tqdm(sorted(sounds), desc="sound", unit="utterance", disable=None if progress else True):
         if _write_sound(out / "wav" / f"{name}.wav", name, sounds[name], report):
             spoken.add(name)
 

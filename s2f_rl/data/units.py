@@ -11,6 +11,8 @@ PLAUSIBLE_EXTENT_M = (0.08, 0.6)
 
 
 class Unit(NamedTuple):
+    """A unit of length and its size in metres; None where that is not known."""
+
     name: str
     metres_per_unit: float | None
 

@@ -16,7 +16,6 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.distributions import MaskedNormal
 
 ESTIMATORS = ("kl", "log_ratio")
-REFERENCE_KL = "reference_kl"
 
 
 class ReferenceKLTransform(Transform):
@@ -65,7 +64,7 @@ class ReferenceKLTransform(Transform):
         distance = distance.unsqueeze(-1)
         mask = tensordict.get(keys.FRAME_MASK)
         distance = torch.where(mask & torch.isfinite(distance), distance, torch.zeros_like(distance))
-        tensordict.set(("next", REFERENCE_KL), distance)
+        tensordict.set(("next", keys.REFERENCE_KL), distance)
         return tensordict.set(("next", keys.REWARD), tensordict.get(("next", keys.REWARD)) - self.coef * distance)
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:

@@ -90,7 +90,7 @@ def evaluate_actor(
     styles = [style_columns(corpus, corpus[i].subject, conditions) for i in range(len(corpus))]
     rows: list[Row] = []
     found = predict_corpus(actor, audio, range(len(corpus)), styles)
-    for prediction in tqdm(found, total=len(corpus), disable=not progress, desc="evaluate", leave=False):
+    for prediction in tqdm(found, total=len(corpus), disable=None if progress else True, desc="evaluate", leave=False):
         utterance = corpus[prediction.utterance]
         vertices = prediction.displacement + utterance.template
         names = [corpus.subjects[c] for c in prediction.styles]

@@ -60,7 +60,7 @@ def score_folder(
     jobs = [(path, _checked_utterance(path, corpus)) for path in files]
     audio = AudioFeatureCache(model, corpus, cache_folder)
     rows: list[dict[str, Any]] = []
-    with tqdm(total=len(jobs), disable=not progress, desc="score") as bar:
+    with tqdm(total=len(jobs), disable=None if progress else True, desc="score") as bar:
         for start in range(0, len(jobs), batch):
             rows += _score(jobs[start : start + batch], model, audio)
             bar.update(len(jobs[start : start + batch]))

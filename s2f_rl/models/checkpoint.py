@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
             from safetensors.torch import load_file
 
             return load_file(path, device=str(device))
-        return torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():  # torch also warns about the file that the error below names
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # a hostile file can raise nearly anything in here
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(

@@ -60,8 +60,8 @@ class ClipSampler:
 
     Several clips come from one stretch of an utterance, at least ``min_spacing`` frames apart: the others are the
     time-shifted hard negatives of each in InfoNCE. Faces are given what another identity would add, and scaled a
-    little, so that new speakers are not new to the reward. Of every corruption a weak and a strong version is made, with the
-    same draws.
+    little, so that new speakers are not new to the reward. Of every corruption a weak and a strong version is made,
+    with the same draws.
 
     Args:
         bank: recorded motion of the training speakers.
@@ -190,7 +190,7 @@ class ClipSampler:
         return draws + spacing * torch.arange(self.n_windows)
 
     def _another_face(self) -> Tensor | None:
-        """What another face at rest would add to the projected frames [R]; None one time in four, and for raw vertices."""
+        """What another face at rest adds to the projected frames [R]; None one time in four, and for raw vertices."""
         if self.projection is None or self.identity_spread == 0 or self._uniform(0, 1) < 0.25:
             return None
         return self.projection.random_offset(self.generator, self.identity_spread * self._uniform(0.3, 1.7))

@@ -57,7 +57,7 @@ class SpeechRegressor:
         return cls(motion, weight.float(), smoothing_frames)
 
     def coefficients(self, mel_clips: Tensor, n_frames: int) -> Tensor:
-        """Mel clips [n, 20, 128] -> motion coefficients [n_frames, K]; ``motion.decode`` makes displacements of them."""
+        """Mel clips [n, 20, 128] -> motion coefficients [n_frames, K] for ``motion.decode``."""
         return smoothed(_features(mel_clips, n_frames) @ self.weight, self.smoothing_frames)
 
     def __call__(self, mel_clips: Tensor, n_frames: int) -> Tensor:

@@ -54,6 +54,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers with GELU between: [.., width] -> [.., width]."""
+
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = nn.Linear(width, hidden)
@@ -99,18 +101,24 @@ class _Encoder(nn.Module):
 
 
 class MeshEncoder(_Encoder):
+    """Mesh half: a linear map of each frame, then transformer blocks over the 5 frames."""
+
     def __init__(self, n_coordinates: int, width: int, depth: int, n_heads: int, mlp_width: int) -> None:
         super().__init__(width, depth, n_heads, mlp_width, CLIP_FRAMES)
         self.patch_embed = nn.Linear(n_coordinates, width)
 
 
 class PatchEmbed(nn.Module):
+    """Mel patches of 1 frame x 16 bins to tokens."""
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.proj = nn.Conv2d(1, width, kernel_size=(1, MEL_PATCH), stride=(1, MEL_PATCH))
 
 
 class AudioEncoder(_Encoder):
+    """Audio half: 160 mel patches of a clip, then transformer blocks."""
+
     def __init__(self, width: int, depth: int, n_heads: int, mlp_width: int) -> None:
         super().__init__(width, depth, n_heads, mlp_width, N_PATCHES)
         self.patch_embed = PatchEmbed(width)

@@ -1,4 +1,4 @@
-"""What trains a reward on batches of clips: losses, and the steps before and after. The loop is in recipes/reward.py."""
+"""What trains a reward on batches of clips: losses, the steps before and after. The loop is in recipes/reward.py."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def centre_features(backbone: SpeechMeshTransformer, batch: ClipBatch) -> None:
     Fresh transformers answer almost the same to every input; after normalisation all clips sit in one spot of the
     sphere and InfoNCE needs a hundred steps to pull them apart.
     """
-    backbone.encoder.norm.bias -= backbone.pool_mesh(backbone.embed_frames(batch.clips[: len(batch.mel)])).mean(0)
-    backbone.encoder_audio.norm.bias -= backbone.pool_audio(batch.mel).mean(0)
+    backbone.encoder.norm.bias.sub_(backbone.pool_mesh(backbone.embed_frames(batch.clips[: len(batch.mel)])).mean(0))
+    backbone.encoder_audio.norm.bias.sub_(backbone.pool_audio(batch.mel).mean(0))
 
 
 def finished_reward(backbone: SpeechMeshTransformer, head: ScoreHead, projection: MeshProjection | None) -> RewardModel:

@@ -1,4 +1,4 @@
-"""Every corruption: what strength 1 is in units, that strength 0 is nothing, and that draws do not depend on strength."""
+"""Every corruption: strength 1 in units, strength 0 is nothing, and draws do not depend on strength."""
 
 from __future__ import annotations
 

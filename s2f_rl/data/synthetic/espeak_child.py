@@ -35,6 +35,7 @@ class _Event(ctypes.Structure):
 
 
 def main() -> None:
+    """Speak the request that comes on stdin (JSON) and write sound and phone times to stdout."""
     request = json.loads(sys.stdin.buffer.read())
     library = ctypes.CDLL(request["library"])
     rate_hz = library.espeak_Initialize(_RETRIEVAL, 0, request["data"].encode(), _PHONEME_EVENTS)

@@ -222,7 +222,7 @@ def _run(root: Path, jobs: list[Utterance], hidden_scale: float, n_workers: int,
 
     with (
         ThreadPoolExecutor(n_workers) as pool,
-        tqdm(total=len(jobs), desc="synthesize", unit="utterance", disable=not progress) as bar,
+        tqdm(total=len(jobs), desc="synthesize", unit="utterance", disable=None if progress else True) as bar,
     ):
         waiting = [pool.submit(_make_utterance, root, job, hidden_scale) for job in jobs]
         try:
