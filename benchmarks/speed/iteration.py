@@ -1,8 +1,8 @@
 """One PPO iteration at full size: frames per second of collection, reward and update, and their shares.
 
-    python benchmarks/speed/iteration.py --corpus FOLDER [--lanes 1 8 16] [--small]
+    python benchmarks/speed/iteration.py [--corpus FOLDER] [--lanes 1 8 16] [--small]
 
-FOLDER is any corpus in the VOCASET layout (V=5023: `s2f-rl synthesize FOLDER --vertices 5023`). wav2vec2-base and the
+FOLDER is any corpus in the VOCASET layout; without it a small synthetic one with V=5023 is made. wav2vec2-base and the
 speech-mesh transformer (width 512, depth 10) have random weights; what is measured does not depend on them. Prints one
 JSON line per batch size: all phases of one run are measured side by side, so compare them with each other.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
 
 import torch
@@ -19,6 +20,7 @@ import torch
 from s2f_rl import keys
 from s2f_rl.collectors import utterance_collector
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.synthetic import synthesize
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.losses import (
     ClipPPOLoss,
@@ -35,12 +37,18 @@ from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--corpus", required=True)
+    parser.add_argument("--corpus")
     parser.add_argument("--lanes", type=int, nargs="+", default=[1, 8, 16])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--small", action="store_true", help="mel encoder and a reward of width 64, depth 2")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        options.corpus = options.corpus or synthesize(folder, 6, 4, vertices=5023, progress=False)
+        run(options)
+
+
+def run(options: argparse.Namespace) -> None:
     torch.manual_seed(0)
     device = torch.device(options.device)
     corpus = FaceCorpus(options.corpus, split="train")
