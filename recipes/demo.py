@@ -10,7 +10,6 @@ Every stage is an ordinary recipe with the overrides below; run again, it picks 
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
 from pathlib import Path
@@ -33,8 +32,6 @@ from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import recipe_main
-
-logger = logging.getLogger(__name__)
 
 COLUMNS = {  # column of the table: (key of the summary, factor, digits)
     "lip (train)": ("lip_score", 1, 3),
@@ -92,9 +89,9 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     film = root / "demo.mp4"
     make_film(cfg.film, test, actors, film)
     told(started, "filmed")
-    logger.info("test speakers, mean over utterances x training styles:\n\n%s", text)
-    logger.info("table: %s; film (ground truth, supervised, control, PPO): %s; per sequence: %s/*/evaluation",
-                root / "table.md", film, root)  # fmt: skip
+    print(f"\nTest speakers, mean over utterances x training styles:\n\n{text}")
+    print(f"table      {root / 'table.md'}\nfilm       {film} (ground truth, supervised, control, PPO)")
+    print(f"sequences  {root}/*/evaluation/sequences.csv\ncurves     {root}/*/metrics.jsonl")
     return table
 
 
@@ -109,7 +106,7 @@ RL = ["iterations=60", "evaluation.every=20"]
 
 
 def told(started: float, what: str) -> None:
-    logger.info("[%4.0f s] %s", time.perf_counter() - started, what)
+    print(f"[{time.perf_counter() - started:4.0f} s] {what}", flush=True)
 
 
 def as_markdown(table: dict[str, dict[str, float]]) -> str:

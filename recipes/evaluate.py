@@ -7,7 +7,6 @@ Writes per-sequence rows, a summary (style-dependent and style-independent) and 
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,6 @@ from omegaconf import DictConfig
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import evaluate_checkpoint
 from s2f_rl.runs import pick_device, recipe_main
-
-logger = logging.getLogger(__name__)
 
 
 @recipe_main("evaluate")
@@ -43,8 +40,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     )
     for kind in ("style_dependent", "style_independent"):
         if kind in summary:
-            logger.info("%s: %s", kind, ", ".join(f"{k} {v:.4g}" for k, v in summary[kind].items()))
-    logger.info("rows and summary are in %s", out)
+            print(f"{kind}: " + ", ".join(f"{k} {v:.4g}" for k, v in summary[kind].items()))
+    print(f"rows and summary are in {out}")
     return summary
 
 
