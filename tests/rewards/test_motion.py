@@ -9,7 +9,8 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.motion import MotionStatistics, gap, polynomial_fields, principal_directions
+from s2f_rl.rewards.identity import polynomial_fields
+from s2f_rl.rewards.motion import MotionStatistics, gap, principal_directions
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.regression import SpeechRegressor
 
