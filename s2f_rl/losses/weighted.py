@@ -124,9 +124,10 @@ class WeightedLoss(LossModule):
             if self.balance == "grad_norm" and name not in self.unbalanced and not name.endswith("_critic"):
                 balanced = weight * norms[self.anchor] / norms[name].clamp_min(1e-30)
                 factor = torch.where((norms[name] > 0) & (norms[self.anchor] > 0), balanced, factor)
-            scaled = (
-                [None if g is None else factor * g for g in gradients[name]] if weight else [None] * len(parameters)
-            )
+            # A term that says nothing (weight 0, or no ground truth in the batch) leaves its parameters without a
+            # gradient: a gradient of zeros would let the optimizer's momentum move them.
+            silent = not weight or not any(bool(g.any()) for g in gradients[name] if g is not None)
+            scaled = [None if g is None or silent else factor * g for g in gradients[name]]
             out.set(f"grad_norm_{name}", norms[name])
             out.set(f"loss_{name}", _CarryGradient.apply((factor * value).detach(), scaled, *parameters))
         return out

@@ -141,3 +141,13 @@ class TestWeighted:
             WeightedLoss({"policy": (parts[0], 1.0)}, balance="gradnorm")
         with pytest.raises(UserError, match="weight of policy is -1"):
             WeightedLoss({"policy": (parts[0], -1)})
+
+    def test_silent_term_leaves_no_gradient(self, policy, batch, parts):
+        """Without ground truth W has no gradient at all, so an optimizer's momentum cannot move it."""
+        batch = batch.detach()
+        batch["utterance"] = torch.ones_like(batch["utterance"])
+        weighted = WeightedLoss({"policy": (parts[0], 1.0), "supervised": (parts[1], 1.0)}, balance="grad_norm")
+        out, grads = self.gradients(policy, weighted, batch)
+        assert float(out["grad_norm_supervised"]) == 0 and float(out["grad_norm_policy"]) > 0
+        assert policy.core.decoder.vertice_map_r.weight.grad is None
+        assert any(float(g.norm()) > 0 for g in grads.values())

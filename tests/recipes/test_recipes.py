@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from recipe_tools import load_recipe
+from tiny import make_tiny_corpus
 
 from s2f_rl.errors import UserError
 from s2f_rl.models.checkpoint import load_actor
@@ -166,3 +167,21 @@ def test_mistakes(recipe, options, message, rl_overrides, tmp_path):
     with pytest.raises(UserError, match=message):
         load_recipe(recipe).run([*rl_overrides, f"root={tmp_path}", "name=bad", *options])
     assert not (tmp_path / "bad" / "last.pt").exists()
+
+
+@pytest.mark.parametrize("supervised", ["none", "on_policy"])
+def test_audio_alone(workshop, rl_overrides, tmp_path, supervised):
+    """Speech and templates, not one recorded face: the policy still learns from the reward."""
+    make_tiny_corpus(tmp_path / "silent_film", n_subjects=4, n_sentences=3, audio_only="all")
+    values = load_recipe("ppo").run(
+        [*rl_overrides, f"root={tmp_path}", "name=run", f"corpus.root={tmp_path / 'silent_film'}",
+         f"supervised={supervised}"]
+    )  # fmt: skip
+    assert "lve" not in values and math.isfinite(values["lip_score"])
+    rows = read_rows(tmp_path / "run" / "metrics.jsonl")
+    assert rows[1]["grad_norm_policy"] > 0 and rows[1]["loss_policy"] != 0
+    assert rows[1].get("supervised_supervised_frames", 0) == 0
+    start, _ = load_actor(workshop / "runs" / "start")
+    tuned, _ = load_actor(tmp_path / "run" / "last.pt")
+    assert not torch.equal(start.decoder.layer.linear1.weight, tuned.decoder.layer.linear1.weight)
+    assert torch.equal(start.decoder.vertice_map_r.weight, tuned.decoder.vertice_map_r.weight)
