@@ -1,6 +1,6 @@
 """A2C on speech-driven faces: one update for each batch, a critic or group baselines, auxiliary supervised loss.
 
-    python recipes/a2c.py start=checkpoints/supervised reward.folder=checkpoints/reward/reward
+    python recipes/a2c.py start=checkpoints/supervised reward.folder=checkpoints/reward
 
 Mnih et al., 2016. Every run has a compute-matched control: the same command with control=true. The original project's
 objective is a config of this recipe: +experiment=original.

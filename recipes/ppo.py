@@ -1,6 +1,6 @@
 """PPO on speech-driven faces: clipped ratio in the motion latent, group baselines, auxiliary supervised loss.
 
-    python recipes/ppo.py start=checkpoints/supervised reward.folder=checkpoints/reward/reward
+    python recipes/ppo.py start=checkpoints/supervised reward.folder=checkpoints/reward
 
 Schulman et al., 2017; group baselines as in RLOO (Ahmadian et al., 2024). Every run has a compute-matched control:
 the same command with control=true.
