@@ -125,7 +125,11 @@ class MotionCore(TensorDictModuleBase):
         index = td.get(keys.FRAME_INDEX, None)
         if index is not None and bool((index[:, 0] != 0).any()):
             raise ValueError("sequence mode needs rows that begin at frame 0: collect whole utterances")
-        latent = td.get(keys.LATENT)
+        latent = td.get(keys.LATENT, None)
+        if latent is None:
+            raise KeyError(
+                "sequence mode evaluates what was sampled: the batch has no 'latent', collect it in step mode"
+            )
         mask = td.get(keys.FRAME_MASK, None)
         if mask is not None:  # padding may hold anything, and must not reach the graph
             latent = torch.where(mask, latent, torch.zeros_like(latent))

@@ -205,3 +205,13 @@ def test_mistakes(actor):
     torch.nn.init.zeros_(actor.decoder.vertice_map_r.weight)
     with pytest.raises(UserError, match="untrained"):
         FaceFormerPolicy(actor)
+
+
+def test_sequence_mode_needs_whole_rows_and_their_latents(actor):
+    policy = policy_of(actor)
+    data = step_through(policy, *inputs(actor)).detach()
+    with set_recurrent_mode(True):
+        with pytest.raises(KeyError, match="no 'latent'"):
+            policy.actor_module.get_dist(data.exclude("latent"))
+        with pytest.raises(ValueError, match="begin at frame 0"):
+            policy.actor_module.get_dist(data[:, 5:])
