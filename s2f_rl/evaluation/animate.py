@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.audio import normalise, read_wav, resample
+from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy
 from s2f_rl.errors import UserError
-from s2f_rl.models.audio_encoders import SAMPLE_RATE_HZ
 from s2f_rl.models.checkpoint import load_actor
 
 
@@ -60,7 +59,7 @@ def animate(
     column = _style_column(style, subject, subjects, actor.decoder.n_subjects)
 
     waveform, rate = read_wav(speech)
-    signal = torch.as_tensor(normalise(resample(waveform, rate, SAMPLE_RATE_HZ))).float()
+    signal = torch.as_tensor(normalise(resample(waveform, rate, SPEECH_RATE_HZ))).float()
     weights = torch.nn.functional.one_hot(torch.tensor([column]), actor.decoder.n_subjects).float()
     template = torch.as_tensor(templates[subject]).float().flatten()
     vertices = actor.predict(signal[None].to(device), template[None].to(device), weights.to(device))[0].cpu()

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2f_rl.data import audio
+from s2f_rl.data.audio import SPEECH_RATE_HZ, conv_frames
+from s2f_rl.data.description import AUDIO_FEATURES_PER_FRAME
 from s2f_rl.errors import UserError
 
-SAMPLE_RATE_HZ = 16000
 CONV_RATE_HZ = 50
-_WINDOW_SAMPLES, _HOP_SAMPLES = 400, 320
 _NOT_SETTINGS = ("transformers_version", "architectures", "dtype", "_name_or_path")
 FPS = {"vocaset": 30, "biwi": 25}
-FEATURES_PER_FRAME = {"vocaset": 1, "biwi": 2}
 
 
 def check_topology(topology: str) -> str:
@@ -30,20 +30,9 @@ def check_topology(topology: str) -> str:
     return topology
 
 
-def conv_frames(n_samples: int) -> int:
-    """Number of 50 Hz features of ``n_samples`` at 16 kHz (wav2vec2's convolution stack without padding)."""
-    return max(0, (n_samples - _WINDOW_SAMPLES) // _HOP_SAMPLES + 1)
-
-
 def frames_from_conv(n_conv: int, topology: str) -> int:
-    """Video frames of ``n_conv`` features at 50 Hz at their natural length.
-
-    VOCASET: the truncated double-precision value of ``n_conv / 50 * 30``, as the reference computes it, so that 205
-    features give 122 frames. BIWI: pairs, an odd last feature is dropped.
-    """
-    if check_topology(topology) == "vocaset":
-        return int(n_conv / float(CONV_RATE_HZ) * FPS["vocaset"])
-    return n_conv // 2
+    """Video frames of ``n_conv`` features at 50 Hz at their natural length: the corpus's own count."""
+    return audio.frames_from_conv(n_conv, check_topology(topology), FPS[topology])
 
 
 def natural_frames(n_samples: int, topology: str) -> int:
@@ -88,7 +77,7 @@ class AudioEncoder(nn.Module):
 
     @property
     def features_per_frame(self) -> int:
-        return FEATURES_PER_FRAME[self.topology]
+        return AUDIO_FEATURES_PER_FRAME[self.topology]
 
     def n_frames(self, n_samples: int) -> int:
         """Natural number of video frames of ``n_samples`` at 16 kHz."""
@@ -209,7 +198,7 @@ class MelAudioEncoder(AudioEncoder):
         from transformers.audio_utils import mel_filter_bank
 
         self.n_mels, self.n_layers = n_mels, n_layers
-        filters = mel_filter_bank(257, n_mels, 40.0, 7600.0, SAMPLE_RATE_HZ, norm="slaney", mel_scale="slaney")
+        filters = mel_filter_bank(257, n_mels, 40.0, 7600.0, SPEECH_RATE_HZ, norm="slaney", mel_scale="slaney")
         self.register_buffer("mel_filters", torch.from_numpy(filters).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(400), persistent=False)
         self.input = nn.Linear(2 * n_mels, width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,7 @@ def load_checkpoint(path: str | Path, needs: tuple[str, ...] = (), device: str =
     Raises:
         UserError: missing file, folder, truncated file, a pickle with code in it, no dict, or a missing key.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's remarks on odd pickles would stand beside our one line
-        checkpoint = load_tensors(path, device)
+    checkpoint = load_tensors(path, device)
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint dict; check the path")
     missing = [key for key in needs if key not in checkpoint]
