@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import load_npy, npy_header
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import write_rows
+from s2f_rl.evaluation.partial_rows import PartialRows
+from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.cache import AudioFeatureCache
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
+logger = logging.getLogger(__name__)
+
 _CONDITION = "_condition_"
+_READ_FRAMES = 256
+"""Frames read at once: a sequence of any length takes 15 MB of memory at V=5023."""
+_TOLERATED_FRAMES = 3
+Row = dict[str, Any]
 
 
 def utterance_name(path: Path) -> str:
@@ -28,87 +40,195 @@ def utterance_name(path: Path) -> str:
 
 def score_folder(
     meshes: str | Path | Iterable[str | Path],
-    corpus_root: str | Path,
-    reward: str | Path,
+    corpus_root: str | Path | None,
+    reward: str | Path | RewardModel,
     out: str | Path,
     topology: str | None = None,
     batch: int = 8,
     device: str = "cpu",
     cache_folder: str | Path | None = None,
     progress: bool = True,
-) -> list[dict[str, Any]]:
+    wavs: str | Path | None = None,
+    fps: float | None = None,
+) -> list[Row]:
     """Score mesh sequences against the speech of their utterances.
 
+    Every file is checked before the first is scored. Rows of a run that was killed are kept in ``OUT.part``, and the
+    same call goes on from there.
+
     Args:
-        meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres), or such files. All are checked before the
-            first is scored.
-        corpus_root: corpus with the audio.
-        reward: folder (or file) of the reward model.
+        meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres), with its subfolders, or such files.
+        corpus_root: corpus with the speech; None with ``wavs``.
+        reward: folder (or file) of the reward model, or the model itself.
         out: csv to write: ``file, utterance, lip_score, real_score, value, clips``; a motion with a value that is not
-            finite is scored on its finite clips only.
+            finite is scored on its finite clips only. ``file`` is relative to the folder.
         batch: sequences scored together.
         cache_folder: where audio features are kept on disk.
+        wavs: folder of ``NAME.wav`` in place of a corpus. fps: frame rate of the motion then, by default that of the
+            topology.
 
     Returns:
-        the rows.
+        the rows, in the order of the files.
+
+    Raises:
+        UserError: a file that is damaged, has another number of vertices or no speech; names it and the remedy.
     """
-    files = _files(meshes)
-    corpus = FaceCorpus(corpus_root, split="all", topology=topology)
-    model = RewardModel.load(reward, device=device)
-    if model.n_vertices != corpus.n_vertices:
-        raise UserError(f"{reward}: scores {model.n_vertices} vertices, {corpus_root} has {corpus.n_vertices}")
-    jobs = [(path, _checked_utterance(path, corpus)) for path in files]
-    audio = AudioFeatureCache(model, corpus, cache_folder)
-    rows: list[dict[str, Any]] = []
-    with tqdm(total=len(jobs), disable=None if progress else True, desc="score") as bar:
-        for start in range(0, len(jobs), batch):
-            rows += _score(jobs[start : start + batch], model, audio)
-            bar.update(len(jobs[start : start + batch]))
-    write_rows(Path(out), rows)
-    return rows
+    if (corpus_root is None) == (wavs is None):
+        raise UserError("the speech comes from a corpus or from a folder of .wav files: give one of --corpus, --wavs")
+    if fps is not None and wavs is None:
+        raise UserError(f"fps={fps}: a corpus knows its frame rate; leave fps out or give --wavs")
+    named = _files(meshes)
+    speech: Any
+    if corpus_root is not None:
+        speech = FaceCorpus(corpus_root, split="all", topology=topology)
+    else:
+        speech = WavFolder(wavs, topology, fps)  # type: ignore[arg-type]
+    model = reward if isinstance(reward, RewardModel) else RewardModel.load(reward, device=device)
+    if corpus_root is not None and model.n_vertices != speech.n_vertices:
+        where = "the reward model" if isinstance(reward, RewardModel) else reward
+        raise UserError(f"{where}: scores {model.n_vertices} vertices, {corpus_root} has {speech.n_vertices}")
+    jobs = _checked(named, speech, model.n_vertices)
+    about = {"reward": model.content_hash(), "speech": str(speech.root.resolve()), "fps": speech.fps}
+    with PartialRows(out, about) as partial:
+        rows = {job.key: partial.found[job.key] for job in jobs if job.key in partial.found}
+        # one utterance's sequences after another: its audio features are computed once and can then be forgotten
+        waiting = sorted((job for job in jobs if job.key not in rows), key=lambda job: job.utterance)
+        audio = AudioFeatureCache(model, speech, cache_folder)
+        with tqdm(total=len(jobs), initial=len(rows), disable=None if progress else True, desc="score") as bar:
+            for start in range(0, len(waiting), batch):
+                group = waiting[start : start + batch]
+                for job, row in zip(group, _score(group, model, audio), strict=True):
+                    rows[job.key] = row
+                    partial.add(job.key, row)
+                bar.update(len(group))
+        ordered = [rows[job.key] for job in jobs]
+        partial.finish(write_rows, ordered)
+    return ordered
 
 
-def _files(meshes: str | Path | Iterable[str | Path]) -> list[Path]:
+@dataclass(frozen=True)
+class _Job:
+    path: Path
+    name: str  # in the table
+    utterance: int
+    n_frames: int
+    key: str  # changes when the mesh or the speech does
+
+
+def _files(meshes: str | Path | Iterable[str | Path]) -> dict[str, Path]:
+    """{name in the table: file}, sorted where a folder is listed."""
     if isinstance(meshes, (str, Path)):
         path = Path(meshes)
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; give a folder of .npy mesh sequences")
-        found = sorted(path.glob("*.npy")) if path.is_dir() else [path]
+        if path.is_dir():
+            inside = ((p.relative_to(path), p) for p in path.rglob("*.npy"))
+            visible = {r.as_posix(): p for r, p in inside if not any(part.startswith(".") for part in r.parts)}
+            found = dict(sorted(visible.items()))
+        else:
+            found = {path.name: path}
     else:
-        found = [Path(m) for m in meshes]
+        paths = [Path(m) for m in meshes]
+        folders = [path for path in paths if path.is_dir()]
+        if folders:
+            raise UserError(f"{folders[0]}: is a folder among several arguments; give one folder, or files only")
+        unique = len({path.name for path in paths}) == len(paths)
+        found = {path.name if unique else path.as_posix(): path for path in paths}
     if not found:
         raise UserError(f"{meshes}: holds no .npy file; give a folder of mesh sequences [T, V*3]")
     return found
 
 
-def _checked_utterance(path: Path, corpus: Any) -> int:
-    name = utterance_name(path)
-    if name not in corpus.names:
-        raise UserError(
-            f"{path}: the corpus has no utterance {name!r} to score it against; name files NAME.npy or "
-            "NAME_condition_SUBJECT.npy"
+def _checked(named: dict[str, Path], speech: Any, n_vertices: int) -> list[_Job]:
+    # file systems spell accents in two ways, so names are compared in one
+    known = {unicodedata.normalize("NFC", name): i for i, name in enumerate(speech.names)}
+    jobs, unlike = [], []
+    for name, path in named.items():
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"{ascii(str(path))}: its name is not UTF-8 and cannot stand in a table; rename it"
+            ) from error
+        utterance = known.get(unicodedata.normalize("NFC", utterance_name(path)))
+        if utterance is None:
+            raise UserError(
+                f"{path}: {speech.root} has no utterance {utterance_name(path)!r} to score it against; name files "
+                "NAME.npy or NAME_condition_SUBJECT.npy"
+            )
+        shape, _ = npy_header(path)
+        if shape[1:] not in ((3 * n_vertices,), (n_vertices, 3)):
+            raise UserError(f"{path}: has shape {shape}, expected [T, {3 * n_vertices}] like the corpus and the reward")
+        if shape[0] == 0:
+            raise UserError(f"{path}: holds no frame; write it again or remove it")
+        spoken = speech.n_frames(utterance)  # also finds sound files that cannot be read
+        if abs(shape[0] - spoken) > _TOLERATED_FRAMES:
+            unlike.append(f"{path} has {shape[0]} frames, its speech {spoken}")
+        stat = path.stat()
+        wav = (speech.root if isinstance(speech, WavFolder) else speech.root / "wav") / f"{speech.names[utterance]}.wav"
+        key = f"{name} {stat.st_size} {stat.st_mtime_ns} {wav.stat().st_mtime_ns}"
+        jobs.append(_Job(path, name, utterance, shape[0], key))
+    if unlike:
+        logger.warning(
+            "%d of %d sequences are longer or shorter than their speech at %g fps (%s): only what both have is scored; "
+            "check the frame rate",
+            len(unlike),
+            len(jobs),
+            speech.fps,
+            unlike[0],
         )
-    shape, _ = npy_header(path)
-    if shape[1:] not in ((3 * corpus.n_vertices,), (corpus.n_vertices, 3)):
-        raise UserError(f"{path}: has shape {shape}, expected [T, {3 * corpus.n_vertices}] like the corpus")
-    return corpus.index(name)
+    return jobs
 
 
 @torch.no_grad()
-def _score(jobs: list[tuple[Path, int]], model: RewardModel, audio: AudioFeatureCache) -> list[dict[str, Any]]:
-    motions = [torch.from_numpy(np.array(load_npy(path), dtype=np.float32)).flatten(1) for path, _ in jobs]
-    finite = [torch.isfinite(m).all(-1) for m in motions]
-    safe = [torch.where(ok[:, None], m, torch.zeros_like(m)) for ok, m in zip(finite, motions, strict=True)]
-    mesh = model.encode_mesh(torch.nn.utils.rnn.pad_sequence(safe, batch_first=True))
-    rows = []
-    for k, (path, utterance) in enumerate(jobs):
-        features = audio.get(utterance).to(mesh.device)
-        n_clips = max(0, min(len(features), len(motions[k]) - CLIP_FRAMES + 1))
-        whole = finite[k].unfold(0, CLIP_FRAMES, 1).all(-1)[:n_clips] if n_clips else finite[k][:0]
-        clips = whole.nonzero().flatten().to(mesh.device)
-        scores = model.heads(mesh[k, clips], features[clips])
+def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> list[Row]:
+    """Rows of some sequences; only clips go through the transformer, no padding does."""
+    clips, features, counts = [], [], []
+    for job in jobs:
+        heard = audio.get(job.utterance)
+        n_clips = max(0, min(len(heard), job.n_frames - CLIP_FRAMES + 1))
+        if n_clips == 0:
+            counts.append(0)
+            continue
+        pieces = [_embed(frames, model) for frames in _read(job.path, n_clips + CLIP_FRAMES - 1)]
+        embedded, finite = (torch.cat(part) for part in zip(*pieces, strict=True))
+        whole = finite.unfold(0, CLIP_FRAMES, 1).all(-1).nonzero().flatten()
+        if len(whole) < n_clips:
+            logger.warning("%s: %d of its %d clips hold NaN or infinity", job.path, n_clips - len(whole), n_clips)
+        counts.append(len(whole))
+        clips.append(embedded.unfold(0, CLIP_FRAMES, 1).transpose(1, 2)[whole])
+        features.append(heard[whole])
+    scores: dict[str, Tensor] = {}
+    if sum(counts):
+        heard, mesh = torch.cat(features), model.backbone.encode_embedded(torch.cat(clips))
+        scores = model.heads(mesh, heard)
         if model.head is not None:
-            scores["value"] = model.value(mesh[k, clips], features[clips])
-        means = {name: float(v.mean()) if len(clips) else float("nan") for name, v in scores.items()}
-        rows.append({"file": path.name, "utterance": utterance_name(path), **means, "clips": len(clips)})
-    return rows
+            scores["value"] = model.value(mesh, heard)
+    names = ("lip_score", "real_score", "value") if model.head is not None else ("lip_score",)
+    parts = {name: scores[name].split(counts) if name in scores else [torch.empty(0)] * len(jobs) for name in names}
+    return [
+        {
+            "file": job.name,
+            "utterance": utterance_name(job.path),
+            **{name: float(parts[name][k].mean()) if counts[k] else float("nan") for name in names},
+            "clips": counts[k],
+        }
+        for k, job in enumerate(jobs)
+    ]
+
+
+def _embed(frames: Tensor, model: RewardModel) -> tuple[Tensor, Tensor]:
+    """Frames [n, V*3] -> their embeddings [n, E], and which of them are finite [n]."""
+    frames = frames.to(model.device)
+    finite = torch.isfinite(frames).all(-1)
+    if not bool(finite.all()):
+        frames = torch.where(finite[:, None], frames, torch.zeros_like(frames))
+    return model.backbone.embed_frames(frames), finite
+
+
+def _read(path: Path, n_frames: int) -> Iterator[Tensor]:
+    """The first ``n_frames`` frames of a file, some at a time, each float32 [n, V*3]."""
+    stored = load_npy(path)
+    for start in range(0, n_frames, _READ_FRAMES):
+        part = np.array(stored[start : min(start + _READ_FRAMES, n_frames)], dtype=np.float32)
+        yield torch.from_numpy(part.reshape(len(part), -1))

@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from s2f_rl.data.files import require_file
+from s2f_rl.data.tensor_files import load_tensors
 from s2f_rl.errors import UserError
 from s2f_rl.models.faceformer import FaceFormer
 
+__all__ = ["actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
+
 FORMAT = 1
-
-
-def load_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
-    """Read a ``.pt``/``.pth`` file (``torch.load(weights_only=True)``) or a ``.safetensors`` file.
-
-    Raises:
-        UserError: the file is missing, a folder, damaged, or holds anything but tensors and plain containers.
-    """
-    path = require_file(path, "name a checkpoint file")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path, device=str(device))
-        with warnings.catch_warnings():  # torch also warns about the file that the error below names
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # a hostile file can raise nearly anything in here
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path}: cannot be read as a checkpoint of plain tensors ({reason}); it is damaged, or not a checkpoint"
-        ) from error
 
 
 def actor_payload(actor: FaceFormer, subjects: list[str], **extra: Any) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2f_rl.data.files import atomic_path, require_file
+from s2f_rl.data.tensor_files import load_tensors, safetensors_metadata, save_tensors
 from s2f_rl.errors import UserError
 
 BACKBONE_FILE = "model_loss.pth"
 HEAD_FILE = "v4_best.pt"
+JUDGE_FILE = "judge.pt"
 
 _WRAPPERS = ("model", "head", "state_dict", "model_state_dict", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "head.")
@@ -30,23 +31,21 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         UserError: missing, a folder, damaged, code inside, or no mapping.
     """
-    path = require_file(path, _REMEDY)
-    try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a hostile file can raise nearly anything in here
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise UserError(f"{path}: not readable as a checkpoint of plain tensors ({reason}); get it again") from error
+    content = load_tensors(path, remedy=_REMEDY)
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds a {type(content).__name__}, not a state dict; {_REMEDY}")
-    return dict(content)
+    if Path(path).suffix != ".safetensors":
+        return dict(content)
+    words = safetensors_metadata(path)
+    config: dict[str, Any] = {"n_heads": int(words["n_heads"])} if words.get("n_heads", "").isdecimal() else {}
+    if "out_activation" in words:
+        config["out_activation"] = words["out_activation"]
+    return {**content, "config": config} if config else dict(content)
 
 
 def write_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
     """Write plain tensors and numbers to ``path`` atomically."""
-    with atomic_path(path) as temporary:
-        torch.save(content, temporary)
+    save_tensors(path, content)
 
 
 def backbone_file(folder: Path) -> Path:
@@ -55,6 +54,16 @@ def backbone_file(folder: Path) -> Path:
     if found is None:
         raise UserError(f"{folder}: holds no {BACKBONE_FILE}; train a reward with recipes/reward.py or name its folder")
     return found
+
+
+def is_judge(path: Path) -> bool:
+    """A judge's file, or a folder that holds one and no reward."""
+    return path.name == JUDGE_FILE or ((path / JUDGE_FILE).is_file() and not has_backbone(path))
+
+
+def has_backbone(folder: Path) -> bool:
+    """Whether a folder holds a backbone's file."""
+    return _first(folder, BACKBONE_FILE) is not None
 
 
 def head_file(folder: Path) -> Path | None:
@@ -130,20 +139,6 @@ def _only_prefixes(text: str) -> bool:
         for prefix in _PREFIXES:
             text = text.removeprefix(prefix)
     return text == ""
-
-
-def _read_safetensors(path: Path) -> dict[str, Any]:
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt", device="cpu") as file:
-        content: dict[str, Any] = {name: file.get_tensor(name) for name in file.keys()}
-        metadata = file.metadata() or {}
-    config = {key: int(value) for key, value in metadata.items() if key == "n_heads" and value.isdigit()}
-    if "out_activation" in metadata:
-        config["out_activation"] = metadata["out_activation"]
-    if config:
-        content["config"] = config
-    return content
 
 
 def _first(folder: Path, name: str) -> Path | None:

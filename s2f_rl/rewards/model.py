@@ -18,11 +18,14 @@ from s2f_rl.rewards.files import (
     BACKBONE_FILE,
     HEAD_FILE,
     backbone_file,
+    has_backbone,
     head_file,
+    is_judge,
     read_checkpoint,
     write_checkpoint,
 )
 from s2f_rl.rewards.head import ScoreHead
+from s2f_rl.rewards.hub import is_pretrained_folder, load_pretrained, save_pretrained
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES, MEL_SHAPE, SpeechMeshTransformer, flat_vertices
 
 ArrayLike = Tensor | np.ndarray
@@ -91,8 +94,8 @@ class RewardModel(nn.Module):
         """Read a reward from disk.
 
         Args:
-            path: a folder with ``model_loss.pth`` and, for the scores, ``v4_best.pt`` (or their ``.safetensors``); or
-                one file: a backbone, or ``{"model": ..., "head": ...}``.
+            path: a folder with ``model_loss.pth`` and, for the scores, ``v4_best.pt`` (or their ``.safetensors``), or
+                one of :meth:`save_pretrained`; or one file: a backbone, or ``{"model": ..., "head": ...}``.
             backbone, head: the two files by name, in place of ``path``.
             n_heads: attention heads; by default what the file says, else 8 as in the published model.
             device: where the model goes.
@@ -102,7 +105,11 @@ class RewardModel(nn.Module):
         """
         if (path is None) == (backbone is None):
             raise UserError("RewardModel.load takes either a folder or file, or backbone=... and head=...")
+        if path is not None and is_judge(Path(path)):
+            raise UserError(f"{path}: a judge is for scoring only, not for training; name a reward (recipes/reward.py)")
         if path is not None and Path(path).is_dir():
+            if not has_backbone(Path(path)) and is_pretrained_folder(path):
+                return load_pretrained(path, device)
             backbone = backbone_file(Path(path))
             head = head or head_file(Path(path))
         backbone_path = Path(backbone if backbone is not None else path)  # type: ignore[arg-type]
@@ -134,6 +141,24 @@ class RewardModel(nn.Module):
             head = {name: tensor.detach().cpu() for name, tensor in self.head.state_dict().items()}
             config = {"out_activation": self.head.out_activation}
             write_checkpoint(folder / HEAD_FILE, {"head": head, "config": config})
+
+    def save_pretrained(self, folder: str | os.PathLike[str], corpus: str | None = None) -> None:
+        """Write the reward in the form of the Hugging Face hub; see :func:`s2f_rl.rewards.hub.save_pretrained`."""
+        save_pretrained(self, folder, corpus)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> RewardModel:
+        """Read a folder of :meth:`save_pretrained` (no network), or a hub repository ``owner/name``.
+
+        See :func:`s2f_rl.rewards.hub.load_pretrained`.
+        """
+        return load_pretrained(source, device, revision, cache_dir)
 
     # ---------------------------------------------------------------- sizes, state
 

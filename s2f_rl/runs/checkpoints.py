@@ -5,13 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from s2f_rl.data.files import atomic_path
+from s2f_rl.data.tensor_files import load_tensors, save_tensors
 from s2f_rl.errors import UserError
-from s2f_rl.models.checkpoint import load_tensors
-
-_PLAIN = (torch.Tensor, str, int, float, bool, bytes, type(None))
 
 
 def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
@@ -24,9 +19,7 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
     Raises:
         TypeError: something else is inside; the message names where (such a file could not be read back safely).
     """
-    _assert_plain(checkpoint, "checkpoint")
-    with atomic_path(path) as temporary:
-        torch.save(checkpoint, temporary)
+    save_tensors(path, checkpoint)
 
 
 def load_checkpoint(path: str | Path, needs: tuple[str, ...] = (), device: str = "cpu") -> dict[str, Any]:
@@ -47,16 +40,3 @@ def load_checkpoint(path: str | Path, needs: tuple[str, ...] = (), device: str =
     if missing:
         raise UserError(f"{path}: has no entry {', '.join(map(repr, missing))}; it is another kind of checkpoint")
     return checkpoint
-
-
-def _assert_plain(value: Any, where: str) -> None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, (str, int)):
-                raise TypeError(f"{where}: key {key!r} is a {type(key).__name__}, not a string or an integer")
-            _assert_plain(inner, f"{where}[{key!r}]")
-    elif isinstance(value, (list, tuple)):
-        for number, inner in enumerate(value):
-            _assert_plain(inner, f"{where}[{number}]")
-    elif type(value) not in _PLAIN and not isinstance(value, torch.Tensor):
-        raise TypeError(f"{where}: a {type(value).__name__} does not belong in a checkpoint; store plain values")

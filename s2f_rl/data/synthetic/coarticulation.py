@@ -57,15 +57,38 @@ def speech_curves(times: Array, phones: Phones, style: Style, undershoot: Array,
     added.
     lags [8] (s): how much later each articulator moves.
     """
-    centre, core, target, dominance = _gesture_table(phones, undershoot)
+    table = _gesture_table(phones, undershoot)
+    target = table[2]
     curves = np.empty((len(times), len(SPEECH_ARTICULATORS)))
     for p in range(len(SPEECH_ARTICULATORS)):
-        away = (times - lags[p])[:, None] - centre
-        distance = np.maximum(np.abs(away) - core, 0.0)
-        rate = np.where(away < 0, _ONSET[p] / style.anticipation, _OFFSET[p]) * style.speed
-        weight = dominance[:, p] * np.exp(-rate * distance)
+        weight = _dominance(times, table, style, p, lags[p])
         curves[:, p] = weight @ target[:, p] / (weight.sum(1) + _REST_DOMINANCE)
     return curves
+
+
+def _dominance(times: Array, table: tuple[Array, Array, Array, Array], style: Style, p: int, lag: float) -> Array:
+    """Dominance [n, gestures] of every gesture of a table over articulator `p`."""
+    centre, core, _, dominance = table
+    away = (times - lag)[:, None] - centre
+    distance = np.maximum(np.abs(away) - core, 0.0)
+    rate = np.where(away < 0, _ONSET[p] / style.anticipation, _OFFSET[p]) * style.speed
+    return dominance[:, p] * np.exp(-rate * distance)
+
+
+def speech_basis(times: Array, phones: Phones, style: Style, lags: Array) -> Array:
+    """What each phone alone adds to `speech_curves`, smoothed as `articulate` does: [n, 8, n_phones].
+
+    The curves are linear in the undershoot: `articulate` goes on from `speech_basis(..) @ undershoot`. times [n] (s):
+    a grid of `GRID_HZ`, from 0.
+    """
+    table = _gesture_table(phones, np.ones(len(phones)))
+    owner = np.repeat(np.arange(len(phones)), [len(gestures()[phone]) for phone, _, _ in phones])
+    by_phone = owner[:, None] == np.arange(len(phones))
+    basis = np.empty((len(times), len(SPEECH_ARTICULATORS), len(phones)))
+    for p in range(len(SPEECH_ARTICULATORS)):
+        weight = _dominance(times, table, style, p, lags[p])
+        basis[:, p] = (weight * table[2][:, p] / (weight.sum(1, keepdims=True) + _REST_DOMINANCE)) @ by_phone
+    return _smooth(basis.reshape(len(times), -1), style.smoothing_s).reshape(basis.shape)
 
 
 def closure_curve(times: Array, phones: Phones, style: Style) -> Array:
@@ -106,6 +129,16 @@ def _events(times: Array, events: Array, rise: float, fall: float) -> Array:
     return total
 
 
+def brow_curve(times: Array, brows: Array) -> Array:
+    """What `Hidden.brows` [n, 3] add to the brow articulator at times [n] (s)."""
+    return _events(times, brows, 0.18, 0.3)
+
+
+def blink_curve(times: Array, blinks: Array) -> Array:
+    """The blink articulator [n] at times [n] (s), of `Hidden.blinks` [n, 3]."""
+    return np.maximum(_events(times, blinks, 0.09, 0.16), 0.0)
+
+
 def _cosines(n_terms: int, times: Array, duration: float) -> Array:
     """Slow basis [n_terms, n]: cos(pi k t / duration), k = 1..n_terms."""
     k = np.arange(1, n_terms + 1)[:, None]
@@ -142,8 +175,8 @@ def articulate(
     for k, name in enumerate(WANDER_ARTICULATORS):
         curves[:, A[name]] += drift[k]
     curves[:, A["jaw"]] = np.maximum(curves[:, A["jaw"]], 0.0)
-    curves[:, A["brow"]] += _events(grid, hidden.brows, 0.18, 0.3)
-    curves[:, A["blink"]] = np.maximum(_events(grid, hidden.blinks, 0.09, 0.16), 0.0)
+    curves[:, A["brow"]] += brow_curve(grid, hidden.brows)
+    curves[:, A["blink"]] = blink_curve(grid, hidden.blinks)
     closure = closure_curve(grid, phones, style)
 
     at = np.arange(n_frames) / fps

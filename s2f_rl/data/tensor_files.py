@@ -1,0 +1,83 @@
+"""Files of tensors: ``.pt``/``.pth`` and ``.safetensors``, written atomically, read without running code."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from s2f_rl.data.files import atomic_path, require_file
+from s2f_rl.errors import UserError
+
+_PLAIN = (torch.Tensor, str, int, float, bool, bytes, type(None))
+
+
+def load_tensors(
+    path: str | os.PathLike[str], device: str | torch.device = "cpu", remedy: str = "name a checkpoint file"
+) -> Any:
+    """Read a ``.pt``/``.pth`` file (``torch.load(weights_only=True)``) or a ``.safetensors`` file.
+
+    Args:
+        path: the file. device: where the tensors go. remedy: what to do when the file is missing.
+
+    Raises:
+        UserError: the file is missing, a folder, damaged, or holds anything but tensors and plain containers.
+    """
+    path = require_file(path, remedy)
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path, device=str(device))
+        with warnings.catch_warnings():  # torch also warns about the file that the error below names
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # a hostile file can raise nearly anything in here
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint of plain tensors ({reason}); it is damaged, or not a checkpoint"
+        ) from error
+
+
+def safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The words that a ``.safetensors`` file, read before with :func:`load_tensors`, holds beside its tensors."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt", device="cpu") as file:
+        return dict(file.metadata() or {})
+
+
+def save_tensors(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    """Write tensors and plain containers with ``torch.save``: a kill leaves the old file or the new one, whole.
+
+    Raises:
+        TypeError: something else is inside; the message names where (such a file could not be read back safely).
+    """
+    _assert_plain(content, "checkpoint")
+    with atomic_path(path) as temporary:
+        torch.save(content, temporary)
+
+
+def save_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write named tensors as ``.safetensors``, atomically."""
+    from safetensors.torch import save_file
+
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(own, temporary, metadata={"format": "pt"})
+
+
+def _assert_plain(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, (str, int)):
+                raise TypeError(f"{where}: key {key!r} is a {type(key).__name__}, not a string or an integer")
+            _assert_plain(inner, f"{where}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            _assert_plain(inner, f"{where}[{number}]")
+    elif type(value) not in _PLAIN and not isinstance(value, torch.Tensor):
+        raise TypeError(f"{where}: a {type(value).__name__} does not belong in a checkpoint; store plain values")

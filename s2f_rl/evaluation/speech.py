@@ -1,0 +1,72 @@
+"""Speech to score against without a corpus: a folder of sound files."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from s2f_rl.data import mel_clips
+from s2f_rl.data.audio import SPEECH_RATE_HZ, natural_frames, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.description import STORED
+from s2f_rl.data.mel import SAMPLES_PER_FRAME
+from s2f_rl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sound file: ``mel_clips`` [n, 20, 128] for motion at ``fps``."""
+
+    path: Path
+    fps: float
+
+    @property
+    def mel_clips(self) -> torch.Tensor:
+        """Log-mel clips, made when asked for."""
+        waveform, rate = read_wav(self.path)
+        return mel_clips(resample(waveform, rate, round(SAMPLES_PER_FRAME * self.fps)))
+
+
+class WavFolder:
+    """The sound files of a folder as a sequence of :class:`Recording`, as far as scoring needs a corpus.
+
+    Args:
+        folder: holds ``NAME.wav``.
+        topology: "vocaset" (30 fps) or "biwi" (25 fps).
+        fps: frame rate of the motion where it is another.
+
+    Raises:
+        UserError: no such folder, no sound file in it, or an impossible frame rate.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], topology: str | None = None, fps: float | None = None) -> None:
+        self.root = Path(folder)
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such folder; give a folder of NAME.wav")
+        self.topology = topology or "vocaset"
+        if self.topology not in STORED:
+            raise UserError(f"topology={topology!r}: unknown; known are {', '.join(STORED)}")
+        stored_fps, step = STORED[self.topology]
+        self.fps = stored_fps / step if fps is None else fps
+        if not 1 <= self.fps <= 1000:
+            raise UserError(f"fps={fps}: give the motion's frames per second, from 1 to 1000")
+        self.names = sorted(path.stem for path in self.root.glob("*.wav") if not path.name.startswith("."))
+        if not self.names:
+            raise UserError(f"{self.root}: holds no .wav file; give the folder with the speech")
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, i: int) -> Recording:
+        return Recording(self.wav(i), self.fps)
+
+    def wav(self, i: int) -> Path:
+        """The sound file of recording i."""
+        return self.root / f"{self.names[i]}.wav"
+
+    def n_frames(self, i: int) -> int:
+        """Frames that the speech naturally makes, from its header. Raises UserError when it is no readable sound."""
+        samples = resampled_length(*wav_header(self.wav(i)), SPEECH_RATE_HZ)
+        return natural_frames(samples, "vocaset", self.fps)
