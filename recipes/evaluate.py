@@ -37,6 +37,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         cfg.save_predictions,
         str(pick_device(cfg.device)),
         cfg.progress,
+        cfg.rows_format,
+        cfg.true_distance,
     )
     for kind in ("style_dependent", "style_independent"):
         if kind in summary:

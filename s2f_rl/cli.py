@@ -2,8 +2,8 @@
 
 Nothing heavy is imported until a subcommand runs, so that ``--help`` answers at once.
 
-Exit codes: 0 done; 1 ``check`` found errors, or a bug (with its traceback); 2 the user's mistake, told in one line on
-stderr; 130 stopped by Ctrl-C; 141 the reader of a pipe went away.
+Exit codes: 0 done; 1 ``check`` found errors, ``align`` failed for some, or a bug (with its traceback); 2 the user's
+mistake, told in one line on stderr; 130 stopped by Ctrl-C; 141 the reader of a pipe went away.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from s2f_rl import __version__, cli_commands
+from s2f_rl import __version__, cli_commands, cli_reward
 from s2f_rl.runs.mistakes import mistake_line
 
 INTERRUPTED = 130
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"s2f-rl {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in cli_commands.COMMANDS:
+    for add in (*cli_commands.COMMANDS, cli_reward.add_reward_report):
         add(commands)
     _add_debug(parser)
     return parser

@@ -113,7 +113,7 @@ def add_animate(commands: Any) -> None:
 
 
 def add_score(commands: Any) -> None:
-    """``s2f-rl score MESHES --corpus C --reward FOLDER --out scores.csv``"""
+    """``s2f-rl score MESHES --corpus C --reward FOLDER --out scores.csv``, or ``--wavs FOLDER`` for ``--corpus``"""
 
     def run(options: argparse.Namespace) -> int:
         from s2f_rl.evaluation.score import score_folder
@@ -124,6 +124,10 @@ def add_score(commands: Any) -> None:
             options.reward,
             options.out,
             device=_device(options),
+            wavs=options.wavs,
+            fps=options.fps,
+            cache_folder=options.cache,
+            progress=sys.stderr.isatty(),
             **_given(options, "topology"),
         )
         print(f"{options.out}: {len(rows)} sequences scored")
@@ -131,9 +135,13 @@ def add_score(commands: Any) -> None:
 
     parser = _command(commands, "score", run, "score mesh sequences with a reward model")
     parser.add_argument("meshes", metavar="MESHES", nargs="+", help="folder of .npy sequences, or such files")
-    parser.add_argument("--corpus", required=True, help="corpus folder with their speech")
+    speech = parser.add_mutually_exclusive_group(required=True)
+    speech.add_argument("--corpus", help="corpus folder with their speech")
+    speech.add_argument("--wavs", help="folder of NAME.wav, where there is no corpus")
+    parser.add_argument("--fps", type=float, help="with --wavs: frames per second of the motion, if not the topology's")
     parser.add_argument("--reward", required=True, help="folder of the reward model")
-    parser.add_argument("--out", required=True, help="csv file to write")
+    parser.add_argument("--out", required=True, help="csv file to write; the same command goes on after a stop")
+    parser.add_argument("--cache", help="folder to keep audio features in, for further calls")
     _add_topology(parser)
     _add_device(parser)
 
@@ -182,12 +190,15 @@ def add_evaluate(commands: Any) -> None:
             conditions=options.conditions,
             save_predictions=not options.no_predictions,
             device=_device(options),
+            rows_format=options.rows_format,
+            true_distance=options.true_distance,
             **_given(options, "topology"),
         )
         for kind in ("style_dependent", "style_independent"):
             for name, value in summary.get(kind, {}).items():
                 print(f"{kind:18} {name:24} {value:.6g}")
-        print(f"{options.out}: summary.json, sequences.csv{'' if options.no_predictions else ', predictions/'}")
+        written = ["summary.json", "sequences.csv", f"measures.{options.rows_format}"]
+        print(f"{options.out}: {', '.join(written + ([] if options.no_predictions else ['predictions/']))}")
         return 0
 
     parser = _command(commands, "evaluate", run, "predict and measure a split in every style condition")
@@ -203,12 +214,70 @@ def add_evaluate(commands: Any) -> None:
         default="all",
         help="styles to predict with: all, own, or columns such as 0,2 (default: %(default)s)",
     )
+    parser.add_argument(
+        "--rows-format", default="csv", choices=["csv", "parquet"], help="of the row per value (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--true-distance",
+        default="false",
+        choices=["true", "false", "auto"],
+        help="distance to the nearest plausible motion, built-in corpus only (default: %(default)s)",
+    )
     parser.add_argument("--no-predictions", action="store_true", help="do not write the predicted vertices")
     _add_topology(parser)
     _add_device(parser)
 
 
-COMMANDS = (add_synthesize, add_prepare, add_check, add_animate, add_score, add_render, add_evaluate)
+def add_align(commands: Any) -> None:
+    """``s2f-rl align CORPUS --text transcripts.json`` and ``s2f-rl align --wav F --text "..." --out F``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.data.alignment import REPORT, align_corpus, align_file
+
+        if options.wav is not None:
+            if options.corpus is not None or options.text is None or options.out is None:
+                raise UserError("--wav aligns one recording: give --text WORDS and --out FILE, and no corpus")
+            phones = align_file(options.wav, options.text, options.out, options.words)
+            print(f"{options.out}: {len(phones)} phones")
+            return 0
+        if options.corpus is None or options.out is not None:
+            raise UserError("name a corpus folder (its timings go to its own phones/), or --wav, --text and --out")
+        report = align_corpus(
+            options.corpus,
+            options.text,
+            pronunciations=options.words,
+            overwrite=options.overwrite,
+            progress=sys.stderr.isatty(),
+            **_given(options, "topology"),
+        )
+        for name, reason in report.failed.items():
+            print(f"{name}: {reason}")
+        print(
+            f"{options.corpus}: {len(report.written)} aligned, {len(report.kept)} had timings, "
+            f"{len(report.failed)} failed" + (f" (also in {REPORT})" if report.failed else "")
+        )
+        return int(bool(report.failed))
+
+    parser = _command(
+        commands,
+        "align",
+        run,
+        "find the phones of known English words in speech, so that closure can be measured; exit code 1 if some failed",
+    )
+    parser.add_argument("corpus", metavar="CORPUS", nargs="?", help="corpus folder; its phones/ is written")
+    parser.add_argument(
+        "--text",
+        help="the words: .json {NAME: words}, .csv or lines NAME<TAB>words, a folder of NAME.txt or of SUBJECT.txt "
+        "with a sentence per line (default: the corpus's transcripts.json); with --wav, the sentence itself",
+    )
+    parser.add_argument("--wav", help="one sound file in place of a corpus")
+    parser.add_argument("--out", help="with --wav: .json file to write")
+    parser.add_argument("--words", metavar="FILE", help="pronunciations of further words, lines such as: oboe OW B OW")
+    parser.add_argument("--overwrite", action="store_true", help="replace timings that are there")
+    _add_topology(parser)
+
+
+COMMANDS = (add_synthesize, add_prepare, add_check, add_animate, add_score, add_render, add_evaluate, add_align)
 
 
 def _command(commands: Any, name: str, run: Run, description: str) -> argparse.ArgumentParser:

@@ -48,7 +48,7 @@ class TestStart:
         assert capsys.readouterr().out == f"s2f-rl {__version__}\n"
         assert command("--help") == 0
         shown = capsys.readouterr().out
-        for name in ("synthesize", "prepare", "check", "animate", "score", "render", "evaluate"):
+        for name in ("synthesize", "prepare", "check", "animate", "score", "render", "evaluate", "align"):
             assert f"\n    {name}" in shown
             assert command(name, "--help") == 0
 
@@ -62,6 +62,12 @@ class TestStart:
             ["synthesize", "out", "--subjects", "0"],
             ["synthesize", "out", "--seed", "x"],
             ["animate", "a.wav", "--out", "a.mp4"],
+            ["score", "meshes", "--reward", "r", "--out", "o.csv"],
+            ["score", "meshes", "--corpus", "c", "--wavs", "w", "--reward", "r", "--out", "o.csv"],
+            ["align"],
+            ["align", "corpus", "--wav", "a.wav", "--text", "words", "--out", "a.json"],
+            ["align", "--wav", "a.wav", "--text", "words"],
+            ["align", "corpus", "--out", "a.json"],
             ["evaluate", "--checkpoint", "a", "--corpus", "b", "--out", "c", "--conditions", "some"],
         ],
     )
@@ -296,11 +302,39 @@ class TestWholePath:
         assert command("score", out / "predictions", *where, "--reward", reward, "--out", scores) == 0
         assert len(scores.read_text().splitlines()) == 1 + len(written)
 
+        wavs = ["--wavs", corpus / "wav", "--device", "cpu", "--reward", reward, "--out", tmp_path / "wavs.csv"]
+        assert command("score", out / "predictions", *wavs) == 0
+        names = [line.split(",")[:2] for line in scores.read_text().splitlines()]
+        assert [line.split(",")[:2] for line in (tmp_path / "wavs.csv").read_text().splitlines()] == names
+
         film = tmp_path / "film.mp4"
         meshes = [out / "predictions" / written[0], corpus / "vertices_npy" / "S2_sentence01.npy"]
         sound = ["--audio", corpus / "wav" / "S2_sentence01.wav", "--out", film, "--size", 64]
         assert command("render", *meshes, "--corpus", corpus, *sound) == 0
         assert film.stat().st_size > 1000
+
+    def test_align(self, trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        from s2f_rl.data import alignment
+
+        class OneWord:
+            def __init__(self, pronunciations: object) -> None:
+                pass
+
+            def align(self, waveform: object, rate: int, text: str) -> list[tuple[str, float, float]]:
+                if text == "hello":
+                    return [("hh", 0.0, 0.1)]
+                raise UserError(f"the dictionary lacks {text!r}")
+
+        monkeypatch.setattr(alignment, "Aligner", OneWord)
+        text = trained / "words.txt"
+        text.write_text("S0_sentence01\thello\nS1_sentence01\txyzzy\n")
+        assert command("align", trained / "corpus", "--text", text) == 1
+        shown = capsys.readouterr().out
+        assert "S1_sentence01: the dictionary lacks 'xyzzy'" in shown and "1 aligned, 0 had timings" in shown
+        wav, out = trained / "corpus" / "wav" / "S0_sentence01.wav", trained / "one.json"
+        assert command("align", "--wav", wav, "--text", "hello", "--out", out) == 0
+        assert json.loads(out.read_text()) == [["hh", 0.0, 0.1]]
+        assert command("align", "--wav", wav, "--text", "xyzzy", "--out", out) == 2
 
     def test_animate(self, trained: Path, tmp_path: Path) -> None:
         speech = trained / "corpus" / "wav" / "S1_sentence01.wav"

@@ -4,23 +4,31 @@ from s2f_rl.evaluation.evaluate import (
     evaluate_actor,
     evaluate_checkpoint,
     evaluate_truth,
+    measure_motions,
     summaries,
     summarise,
     write_report,
-    write_rows,
 )
+from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.measure import Scorer, motion_measures
 from s2f_rl.evaluation.predict import predict_corpus
+from s2f_rl.evaluation.tables import long_rows, write_rows
+from s2f_rl.evaluation.truth import TrueDistances, true_distances
 
 __all__ = [
     "Scorer",
+    "TrueDistances",
+    "bootstrap_intervals",
     "evaluate_actor",
     "evaluate_checkpoint",
     "evaluate_truth",
+    "long_rows",
+    "measure_motions",
     "motion_measures",
     "predict_corpus",
     "summaries",
     "summarise",
+    "true_distances",
     "write_report",
     "write_rows",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import math
@@ -15,20 +14,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_text
+from s2f_rl.data.files import atomic_save_npy, atomic_write_text
 from s2f_rl.errors import UserError
+from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.measure import Scorer, definitions, motion_measures
 from s2f_rl.evaluation.predict import predict_corpus
+from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
+from s2f_rl.evaluation.truth import TrueDistances, true_distances
+from s2f_rl.metrics import diversity, speech_lip_correlation
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.rewards import RewardModel
+from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs.rows import package_versions, source_commit
 
 logger = logging.getLogger(__name__)
 
 MEAN = "mean"  # condition of the style-independent prediction
-Row = dict[str, Any]
 
 
 def style_columns(corpus: Any, subject: str, conditions: str | Sequence[int]) -> list[int]:
@@ -58,6 +60,7 @@ def evaluate_actor(
     timing: bool = True,
     predictions: Path | None = None,
     progress: bool = False,
+    plausible: TrueDistances | None = None,
 ) -> list[Row]:
     """Predict and measure every utterance of a corpus split, deterministically.
 
@@ -71,10 +74,12 @@ def evaluate_actor(
         predictions: folder for ``NAME_condition_SUBJECT.npy`` (vertices [T, V*3], float32, metres) and
             ``NAME_condition_mean.npy``; None: not written.
         progress: show a bar.
+        plausible: measures true distances (built-in corpus); None leaves their columns out.
 
     Returns:
         rows with ``utterance``, ``subject``, ``condition`` (a training subject, or ``mean`` for the mean prediction
-        over the conditions), ``frames`` and the measures of :func:`motion_measures` and :meth:`Scorer.scores`.
+        over the conditions), ``frames`` and the measures of :func:`motion_measures`, :meth:`Scorer.scores` and
+        :meth:`TrueDistances.columns`. The ``mean`` row holds ``diversity_over_styles`` of the conditions' lips.
     """
     if actor.decoder.n_outputs != 3 * corpus.n_vertices:
         raise UserError(
@@ -94,31 +99,47 @@ def evaluate_actor(
         utterance = corpus[prediction.utterance]
         vertices = prediction.displacement + utterance.template
         names = [corpus.subjects[c] for c in prediction.styles]
+        spread: dict[str, float] = {}
         if len(names) > 1:
+            if "lips" in corpus.regions:
+                spread = {"diversity_over_styles": float(diversity(vertices, corpus.regions["lips"]))}
             vertices = torch.cat([vertices, vertices.mean(0, keepdim=True)])
             names.append(MEAN)
-        rows += _measure(prediction.utterance, utterance, vertices, names, corpus, scorer, timing)
+        rows += measure_motions(prediction.utterance, utterance, vertices, names, corpus, scorer, timing, plausible)
+        rows[-1] |= spread
         if predictions is not None:
             for name, motion in zip(names, vertices, strict=True):
                 atomic_save_npy(predictions / f"{utterance.name}_condition_{name}.npy", motion.numpy())
     return rows
 
 
-def evaluate_truth(corpus: Any, scorer: Scorer | None = None, timing: bool = True) -> list[Row]:
+def evaluate_truth(
+    corpus: Any, scorer: Scorer | None = None, timing: bool = True, plausible: TrueDistances | None = None
+) -> list[Row]:
     """The same measures of the ground truth itself: what a perfect animation would get. Skips audio-only utterances."""
     rows: list[Row] = []
     for i in range(len(corpus)):
         utterance = corpus[i]
         if utterance.vertices is not None:
-            rows += _measure(i, utterance, utterance.vertices.unsqueeze(0), ["truth"], corpus, scorer, timing)
+            motion = utterance.vertices.unsqueeze(0)
+            rows += measure_motions(i, utterance, motion, ["truth"], corpus, scorer, timing, plausible)
     return rows
 
 
-def _measure(
-    index: int, utterance: Any, vertices: Tensor, names: list[str], corpus: Any, scorer: Scorer | None, timing: bool
+def measure_motions(
+    index: int,
+    utterance: Any,
+    vertices: Tensor,
+    names: list[str],
+    corpus: Any,
+    scorer: Scorer | None = None,
+    timing: bool = True,
+    plausible: TrueDistances | None = None,
 ) -> list[Row]:
+    """A row for each of the motions [K, T, V*3] (metres) of utterance ``index``; ``names``: their conditions."""
     measured = motion_measures(vertices, utterance, corpus.regions, corpus.fps, timing)
-    scored = [{} for _ in names] if scorer is None else scorer.scores(index, vertices)
+    scored = [{} for _ in names] if scorer is None else scorer.scores(index, vertices, readability=timing)
+    distances = [{} for _ in names] if plausible is None else plausible.columns(utterance, vertices)
     return [
         {
             "utterance": utterance.name,
@@ -127,13 +148,16 @@ def _measure(
             "frames": vertices.shape[1],
             **measures,
             **scores,
+            **distance,
         }
-        for name, measures, scores in zip(names, measured, scored, strict=True)
+        for name, measures, scores, distance in zip(names, measured, scored, distances, strict=True)
     ]
 
 
 def summarise(rows: Iterable[Row]) -> dict[str, float]:
-    """Mean of every numeric column over the rows where it is finite; ``fdd_abs`` is the mean of |fdd|."""
+    """Mean of every numeric column over the rows where it is finite; ``fdd_abs`` is the mean of |fdd|, and ``slcc``
+    the :func:`~s2f_rl.metrics.speech_lip_correlation` over all rows, by subject."""
+    rows = list(rows)
     values: dict[str, list[float]] = {}
     for row in rows:
         for column, value in row.items():
@@ -141,7 +165,13 @@ def summarise(rows: Iterable[Row]) -> dict[str, float]:
                 values.setdefault(column, []).append(value)
                 if column == "fdd":
                     values.setdefault("fdd_abs", []).append(abs(value))
-    return {column: sum(v) / len(v) for column, v in values.items()}
+    means = {column: sum(v) / len(v) for column, v in values.items()}
+    both = [row for row in rows if "speech_intensity" in row and "lip_intensity" in row]
+    if both:
+        speech, lips = ([row[name] for row in both] for name in ("speech_intensity", "lip_intensity"))
+        slcc = speech_lip_correlation(speech, lips, [row["subject"] for row in both])
+        means |= {"slcc": slcc} if math.isfinite(slcc) else {}
+    return means
 
 
 def summaries(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
@@ -154,27 +184,36 @@ def summaries(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
     return out
 
 
-def write_rows(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as csv, atomically; the columns are the union over the rows, in order of first appearance."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+def write_report(
+    out: Path,
+    rows: Sequence[Row],
+    corpus: Any,
+    scorer: Scorer | None,
+    about: Mapping[str, Any],
+    rows_format: str = "csv",
+) -> dict:
+    """Write the rows and a summary to folder ``out``; returns the summary.
 
-
-def write_report(out: Path, rows: Sequence[Row], corpus: Any, scorer: Scorer | None, about: Mapping[str, Any]) -> dict:
-    """``sequences.csv`` (per sequence) and ``summary.json`` (means, definitions, versions); returns the latter."""
+    ``sequences.csv`` has a row per utterance and condition, ``measures.csv`` (or ``.parquet``) one per value, with
+    metric, version, unit and mask; ``summary.json`` has means, their 95% intervals (see
+    :func:`~s2f_rl.evaluation.intervals.bootstrap_intervals`), definitions and versions.
+    """
+    require_format(rows_format)
+    defined = definitions(corpus.regions)
+    parts = {"style_dependent": [r for r in rows if r["condition"] != MEAN]}
+    parts["style_independent"] = [r for r in rows if r["condition"] == MEAN]
     summary = {
         **about,
         **summaries(rows),
+        "intervals_95": {kind: bootstrap_intervals(own) for kind, own in parts.items() if own},
         "sequences": len(rows),
-        "definitions": definitions(corpus.regions),
+        "definitions": defined,
         "reward_models": {} if scorer is None else scorer.hashes,
         "commit": source_commit(),
         "versions": package_versions(),
     }
     write_rows(out / "sequences.csv", rows)
+    write_rows(out / f"measures.{rows_format}", long_rows(rows, defined))
     atomic_write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
     return summary
 
@@ -191,27 +230,34 @@ def evaluate_checkpoint(
     save_predictions: bool = True,
     device: str = "cpu",
     progress: bool = True,
+    rows_format: str = "csv",
+    true_distance: str | bool = "false",
 ) -> dict[str, Any]:
     """Evaluate a checkpoint file on a split of a corpus folder: ``s2f-rl evaluate`` and ``recipes/evaluate.py``.
 
-    Writes ``out/sequences.csv``, ``out/summary.json`` and, with ``save_predictions``, ``out/predictions/*.npy``.
+    Writes what :func:`write_report` does and, with ``save_predictions``, ``out/predictions/*.npy``.
 
     Args:
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`.
         corpus_root, split, topology: see :class:`~s2f_rl.data.FaceCorpus`.
         reward, judge: folders of reward models; they must not be the same model.
         conditions: see :func:`style_columns`.
+        rows_format: ``csv``, or ``parquet`` (needs pyarrow) for the row per value.
+        true_distance: ``true``, ``false`` or ``auto`` (where the corpus is the built-in one): also measure the distance
+            to the nearest plausible motion, about two seconds for each prediction.
 
     Returns:
         the summary.
     """
+    require_format(rows_format)
     corpus = FaceCorpus(corpus_root, split=split, topology=topology)
     actor, _ = load_actor(checkpoint, corpus.topology)
     actor.to(device)
     models = {name: path for name, path in (("train", reward), ("judge", judge)) if path is not None}
-    scorer = Scorer({n: RewardModel.load(p, device=device) for n, p in models.items()}, corpus) if models else None
+    scorer = Scorer({n: load_scorer(p, device) for n, p in models.items()}, corpus) if models else None
     out = Path(out)
     predictions = out / "predictions" if save_predictions else None
-    rows = evaluate_actor(actor, corpus, scorer, None, conditions, True, predictions, progress)
+    plausible = true_distances(corpus, true_distance)
+    rows = evaluate_actor(actor, corpus, scorer, None, conditions, True, predictions, progress, plausible)
     about = {"checkpoint": str(checkpoint), "corpus": str(corpus_root), "split": split}
-    return write_report(out, rows, corpus, scorer, about)
+    return write_report(out, rows, corpus, scorer, about, rows_format)

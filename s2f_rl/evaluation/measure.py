@@ -12,6 +12,8 @@ from s2f_rl import keys, metrics
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.cache import AudioFeatureCache
+from s2f_rl.rewards.judge import AnyReward
+from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 
 class Scorer:
@@ -27,7 +29,7 @@ class Scorer:
         UserError: the same model twice, or a model for another number of vertices.
     """
 
-    def __init__(self, models: Mapping[str, RewardModel], corpus: Any, cache_folder: Any = None) -> None:
+    def __init__(self, models: Mapping[str, AnyReward], corpus: Any, cache_folder: Any = None) -> None:
         hashes: dict[str, str] = {}
         for name, model in models.items():
             if model.n_vertices != corpus.n_vertices:
@@ -47,17 +49,18 @@ class Scorer:
         self.audio = {name: AudioFeatureCache(model, corpus, cache_folder) for name, model in models.items()}
 
     @torch.no_grad()
-    def scores(self, utterance: int, vertices: Tensor) -> list[dict[str, float]]:
+    def scores(self, utterance: int, vertices: Tensor, readability: bool = False) -> list[dict[str, float]]:
         """Mean lip and real score over the scored frames, for each motion in ``vertices`` [K, T, V*3] (metres).
 
         Columns are ``lip_score``, ``real_score`` for the model named ``train`` and ``<name>_lip_score``, .. for others;
-        nan where no clip could be scored.
+        nan where no clip could be scored. With ``readability`` also ``plrs``
+        (:func:`s2f_rl.metrics.perceptual_lip_readability`, from the cached audio).
         """
         rows: list[dict[str, float]] = [{} for _ in vertices]
         for name, model in self.models.items():
             prefix = "" if name == "train" else f"{name}_"
             features = self.audio[name].get(utterance)
-            n_clips = max(0, min(len(features), vertices.shape[1] - 4))
+            n_clips = max(0, min(len(features), vertices.shape[1] - CLIP_FRAMES + 1))
             out = model.score_batch(
                 vertices, features.expand(len(vertices), *features.shape), torch.full((len(vertices),), n_clips)
             )
@@ -66,7 +69,21 @@ class Scorer:
                 if key in out:
                     for row, score, valid in zip(rows, out[key], mask, strict=True):
                         row[prefix + key] = float(score[valid].mean()) if bool(valid.any()) else float("nan")
+            if readability and isinstance(model, RewardModel):  # a judge has no features of single clips
+                for row, value in zip(rows, _readability(model, features, vertices), strict=True):
+                    row[prefix + "plrs"] = value
         return rows
+
+
+def _readability(model: RewardModel, features: Tensor, vertices: Tensor) -> list[float]:
+    """PLRS of motions [K, T, V*3] from the features of all audio clips [n, E]: every fifth belongs to whole clips."""
+    clips = min(vertices.shape[1] // CLIP_FRAMES, -(-len(features) // CLIP_FRAMES))
+    if not clips:
+        return [float("nan")] * len(vertices)
+    parts = vertices[:, : clips * CLIP_FRAMES].reshape(-1, CLIP_FRAMES, vertices.shape[-1])
+    mesh = model.encode_mesh(parts)[:, 0].unflatten(0, (len(vertices), clips)).double()
+    speech = features[::CLIP_FRAMES][:clips].to(mesh.device).double()
+    return torch.cosine_similarity(mesh, speech, dim=-1).mean(-1).tolist()
 
 
 def motion_measures(
@@ -75,7 +92,8 @@ def motion_measures(
     """Geometric measures of motions [K, T, V*3] (metres) of one utterance against its ground truth, a row for each.
 
     Columns, with unit, version and source in :data:`s2f_rl.metrics.METRICS`: ``lve``, ``mve``, ``fdd`` (signed),
-    ``amplitude_ratio``, ``jitter_ratio``; with ``timing`` also ``mtm`` and ``lag_ms``; with phone timings
+    ``amplitude_ratio``, ``jitter_ratio``, ``lip_intensity`` and its ratio to the truth's; with ``timing`` also ``mtm``,
+    ``lag_ms``, and where there is sound ``speech_intensity`` and ``slcc_within``; with phone timings
     ``closure_rate`` and ``false_closure_rate``. Rows are empty for an utterance without vertices. Prediction and
     truth are cut to the shorter; a region that the corpus does not have leaves its measures out.
     """
@@ -91,6 +109,14 @@ def motion_measures(
         columns["lve"] = metrics.lip_vertex_error(vertices, truth, lips)
         columns["amplitude_ratio"] = metrics.amplitude_ratio(vertices, truth, lips)
         columns["jitter_ratio"] = metrics.jitter_ratio(vertices, truth, lips)
+        columns["lip_intensity"] = metrics.lip_intensity(vertices, lips)
+        columns["lip_intensity_ratio"] = columns["lip_intensity"] / metrics.lip_intensity(truth, lips)
+        if timing and getattr(utterance, "waveform_raw", None) is not None:
+            sound, rate = utterance.waveform_raw, utterance.sample_rate
+            columns["slcc_within"] = metrics.speech_lip_correlation_within(
+                vertices, sound, lips, fps=fps, sample_rate=rate
+            )
+            columns["speech_intensity"] = metrics.speech_intensity(sound).expand(len(vertices))
     if "upper_face" in regions:
         columns["fdd"] = metrics.upper_face_dynamics_deviation(vertices, truth, template, regions["upper_face"])
     if "upper_lip" in regions and "lower_lip" in regions:
@@ -107,41 +133,44 @@ def motion_measures(
     return [{name: float(values[k]) for name, values in columns.items()} for k in range(len(vertices))]
 
 
-METRIC_OF_COLUMN = {
-    "mve": "max_vertex_error",
-    "lve": "lip_vertex_error",
-    "fdd": "upper_face_dynamics_deviation",
-    "mtm": "mean_temporal_misalignment",
-    "amplitude_ratio": "amplitude_ratio",
-    "jitter_ratio": "jitter_ratio",
-    "lag_ms": "lag_ms",
-    "closure_rate": "closure_rate",
-    "false_closure_rate": "false_closure_rate",
+# column of a row -> (metric, region that it is taken over: None for all vertices)
+COLUMNS: dict[str, tuple[str, str | None]] = {
+    "mve": ("max_vertex_error", None),
+    "lve": ("lip_vertex_error", "lips"),
+    "fdd": ("upper_face_dynamics_deviation", "upper_face"),
+    "mtm": ("mean_temporal_misalignment", "upper_lip"),
+    "amplitude_ratio": ("amplitude_ratio", "lips"),
+    "jitter_ratio": ("jitter_ratio", "lips"),
+    "lip_intensity": ("lip_intensity", "lips"),
+    "lip_intensity_ratio": ("lip_intensity", "lips"),
+    "speech_intensity": ("speech_intensity", None),
+    "slcc_within": ("speech_lip_correlation_within", "lips"),
+    "lag_ms": ("lag_ms", "upper_lip"),
+    "closure_rate": ("closure_rate", "upper_lip"),
+    "false_closure_rate": ("false_closure_rate", "upper_lip"),
+    "plrs": ("perceptual_lip_readability", None),
+    "diversity_over_styles": ("diversity", "lips"),
+    "true_distance": ("true_distance", "lips"),
+    "true_distance_relative": ("true_distance", "lips"),
+    "true_distance_face": ("true_distance", None),
 }
-_REGION_OF_COLUMN = {
-    "lve": "lips",
-    "amplitude_ratio": "lips",
-    "jitter_ratio": "lips",
-    "fdd": "upper_face",
-    "mtm": "upper_lip",
-    "lag_ms": "upper_lip",
-    "closure_rate": "upper_lip",
-    "false_closure_rate": "upper_lip",
-}
+_RATIOS = {"lip_intensity_ratio": "one", "true_distance_relative": "lower"}  # without unit, and where to aim
 
 
 def definitions(regions: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
-    """What each column of a row means: metric, version, unit, aim and the hash of the vertex mask it was taken over."""
+    """What each column of a row means: metric, version, unit, aim and the hash of the vertex mask it was taken over.
+
+    A measure of the lips' opening is named by the upper lip's mask; it takes the lower lip's as well.
+    """
     out = {}
-    for column, name in METRIC_OF_COLUMN.items():
+    for column, (name, region) in COLUMNS.items():
         metric = metrics.METRICS[name]
-        region = _REGION_OF_COLUMN.get(column)
         known = region is not None and region in regions
         out[column] = {
             "metric": name,
             "version": metric.version,
-            "unit": metric.unit,
-            "best": metric.best,
+            "unit": "1" if column in _RATIOS else metric.unit,
+            "best": _RATIOS.get(column, metric.best),
             "region": region if known else None,
             "mask": metrics.vertex_mask_hash(regions[str(region)]) if known else None,
         }

@@ -13,6 +13,7 @@ from s2f_rl.metrics.closure import (
     false_closure_rate,
     is_bilabial,
 )
+from s2f_rl.metrics.correlation import speech_intensity, speech_lip_correlation, speech_lip_correlation_within
 from s2f_rl.metrics.diversity import diversity
 from s2f_rl.metrics.dynamics import upper_face_dynamics_deviation
 from s2f_rl.metrics.error import (
@@ -26,6 +27,7 @@ from s2f_rl.metrics.jitter import jitter_ratio, rms_jerk
 from s2f_rl.metrics.lag import lag_ms
 from s2f_rl.metrics.lips import lip_distance, rest_lip_distance
 from s2f_rl.metrics.misalignment import Misalignment, mean_temporal_misalignment, temporal_misalignment_matches
+from s2f_rl.metrics.plausibility import PlausibleTake, TakeMeter, true_distance
 from s2f_rl.metrics.readability import lip_readability_per_clip, perceptual_lip_readability
 from s2f_rl.metrics.registry import METRICS, Metric, vertex_mask_hash
 
@@ -33,6 +35,8 @@ __all__ = [
     "METRICS",
     "Metric",
     "Misalignment",
+    "PlausibleTake",
+    "TakeMeter",
     "amplitude_ratio",
     "bilabial_frames",
     "closure_rate",
@@ -54,7 +58,11 @@ __all__ = [
     "perceptual_lip_readability",
     "rest_lip_distance",
     "rms_jerk",
+    "speech_intensity",
+    "speech_lip_correlation",
+    "speech_lip_correlation_within",
     "temporal_misalignment_matches",
+    "true_distance",
     "upper_face_dynamics_deviation",
     "vertex_mask_hash",
 ]

@@ -12,6 +12,7 @@ import torch
 from s2f_rl.metrics._meshes import Indices, as_tensor
 from s2f_rl.metrics.amplitude import amplitude_ratio
 from s2f_rl.metrics.closure import closure_rate, false_closure_rate
+from s2f_rl.metrics.correlation import speech_intensity, speech_lip_correlation, speech_lip_correlation_within
 from s2f_rl.metrics.diversity import diversity
 from s2f_rl.metrics.dynamics import upper_face_dynamics_deviation
 from s2f_rl.metrics.error import lip_vertex_error, max_vertex_error
@@ -19,6 +20,7 @@ from s2f_rl.metrics.intensity import lip_intensity
 from s2f_rl.metrics.jitter import jitter_ratio
 from s2f_rl.metrics.lag import lag_ms
 from s2f_rl.metrics.misalignment import mean_temporal_misalignment
+from s2f_rl.metrics.plausibility import true_distance
 from s2f_rl.metrics.readability import perceptual_lip_readability
 
 
@@ -43,12 +45,16 @@ _ALL = (
     Metric("mean_temporal_misalignment", mean_temporal_misalignment, "frames", "lower", "Chae-Yeon et al., CVPR 2025"),
     Metric("perceptual_lip_readability", perceptual_lip_readability, "1", "higher", "Chae-Yeon et al., CVPR 2025"),
     Metric("lip_intensity", lip_intensity, "m/frame", "truth", "Chae-Yeon et al., CVPR 2025"),
+    Metric("speech_intensity", speech_intensity, "1", "truth", "Chae-Yeon et al., CVPR 2025; RMS of the waveform"),
+    Metric("speech_lip_correlation", speech_lip_correlation, "1", "truth", "Chae-Yeon et al., CVPR 2025 (SLCC)"),
+    Metric("speech_lip_correlation_within", speech_lip_correlation_within, "1", "truth", "this project, after SLCC"),
     Metric("closure_rate", closure_rate, "1", "higher", "this project"),
     Metric("false_closure_rate", false_closure_rate, "1", "lower", "this project"),
     Metric("amplitude_ratio", amplitude_ratio, "1", "one", "this project"),
     Metric("jitter_ratio", jitter_ratio, "1", "one", "this project"),
     Metric("lag_ms", lag_ms, "ms", "zero", "this project"),
     Metric("diversity", diversity, "m", "truth", "Stan et al., 2023"),
+    Metric("true_distance", true_distance, "m", "lower", "this project; built-in corpus only"),
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}

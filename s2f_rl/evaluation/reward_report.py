@@ -1,0 +1,245 @@
+"""Calibration report of a reward, on speakers it has not seen: what ``s2f-rl reward-report`` does."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.files import atomic_write_bytes, atomic_write_json, atomic_write_text, load_json
+from s2f_rl.errors import UserError
+from s2f_rl.evaluation import reward_figures as draw
+from s2f_rl.evaluation.reward_attack import RADII_MM, attack_rows, summarise_attacks
+from s2f_rl.evaluation.reward_page import page
+from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.rewards.attack import MotionSpace
+from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.calibration import (
+    STRENGTHS,
+    clip_scores,
+    discrimination_rows,
+    encoded,
+    score_versions,
+    speaker_rows,
+    speaker_spread,
+)
+from s2f_rl.rewards.judge import load_scorer
+from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.policy_samples import PolicySamples
+from s2f_rl.rewards.reliability import reliability_rows
+from s2f_rl.runs.rows import package_versions, source_commit
+
+_SEEN_PER_SPEAKER = 10
+_LEAVE_ONE_OUT_COLUMNS = ("left_out", "corruption", "score", "routed", "auc", "auc_full", "utterances")
+
+
+def reward_report(
+    reward_folder: str | Path,
+    corpus_root: str | Path,
+    out: str | Path,
+    split: str = "validation",
+    judges: Sequence[str | Path] = (),
+    utterances: int | None = None,
+    attack_utterances: int = 6,
+    attack_steps: int = 60,
+    actor: str | Path | None = None,
+    lofo_rows: str | Path | None = None,
+    topology: str | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    predictions: str | Path | None = None,
+    strengths: Sequence[float] = STRENGTHS,
+    radii_mm: Sequence[float] = RADII_MM,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Report how a reward answers to spoiled motion, whether its scores are probabilities, and what fools it.
+
+    Writes ``report.html`` (self-contained), its figures as PNG, and ``calibration.json`` with all rows into ``out``.
+
+    Args:
+        reward_folder: reward model (or judge) to report on.
+        corpus_root, topology: see :class:`~s2f_rl.data.FaceCorpus`. Its *training* split defines the corruptions.
+        split: whose speakers are scored; they ought to be unseen.
+        judges: models that look on while the reward is attacked; none may be the reward itself.
+        utterances: how many, evenly over the split; default all with vertices.
+        attack_utterances: how many of them are attacked, evenly; 0 for none. attack_steps: of the ascent.
+        actor: checkpoint whose output map spans the confined attack; default the corpus's own motion.
+        lofo_rows: rows of ``benchmarks/leave_one_out.py`` to show.
+        seed: of corruptions and noise. progress: show bars.
+        predictions: folder of a policy's predictions: a corruption, and a start of the attack.
+        strengths: of the corruptions, from 0 to 1. radii_mm: of the attack.
+        device: where the models score.
+
+    Returns:
+        ``about``, ``discrimination``, ``reliability``, ``speakers``, ``spread``, ``attack``, ``attack_summary`` and
+        ``leave_one_out``: lists of rows, as in the file.
+
+    Raises:
+        UserError: files that are missing or do not fit each other; a judge that is the reward.
+    """
+    out = Path(out)
+    lofo = [] if lofo_rows is None else leave_one_out_rows(lofo_rows)
+    train = FaceCorpus(corpus_root, "train", topology)
+    corpus = FaceCorpus(corpus_root, split, topology)
+    reward, others = _models(reward_folder, judges, corpus, device)
+    policy_samples = None if predictions is None else PolicySamples(predictions, corpus.n_vertices)
+
+    motion = MotionStatistics.fit(train)
+    train_bank = MotionBank(train)
+    regressor = train_bank.fit_regressor(motion)
+    spaces = [MotionSpace("free"), _confined(actor, motion, corpus)]
+    whole = MotionBank(corpus)
+    chosen = [whole.utterances[i] for i in spread_evenly(len(whole), utterances)]
+    bank = MotionBank(corpus, chosen)
+
+    scored = score_versions(
+        reward, bank, motion, regressor, None, strengths, policy_samples, seed=seed, progress=progress
+    )
+    speakers = _seen_speakers(reward, train_bank) if split != "train" else []
+    speakers += speaker_rows(scored.truth, scored.subjects, seen=split == "train")
+    attacked = spread_evenly(len(bank), attack_utterances) if attack_utterances else []
+    attack = attack_rows(
+        reward,
+        others,
+        bank,
+        attacked,
+        motion,
+        spaces,
+        regressor,
+        policy_samples,
+        radii_mm,
+        attack_steps,
+        seed,
+        progress,
+    )
+    report: dict[str, Any] = {
+        "about": {
+            "reward": str(reward_folder),
+            "reward_hash": reward.content_hash(),
+            "corpus": str(corpus_root),
+            "split": split,
+            "utterances": len(scored.truth),
+            "speakers": len(set(scored.subjects.values())),
+            "judges": {name: str(path) for name, path in zip(others, judges, strict=True)},
+            "judge_hashes": {name: judge.content_hash() for name, judge in others.items()},
+            "actor": None if actor is None else str(actor),
+            "predictions": None if predictions is None else str(predictions),
+            "strengths": list(scored.strengths),
+            "radii_mm": list(radii_mm),
+            "attack_utterances": len(attacked),
+            "attack_steps": attack_steps,
+            "seed": seed,
+            "commit": source_commit(),
+            "versions": package_versions(),
+        },
+        "discrimination": discrimination_rows(scored, seed),
+        "reliability": reliability_rows(scored),
+        "speakers": speakers,
+        "spread": speaker_spread(speakers),
+        "attack": attack,
+        "attack_summary": summarise_attacks(attack),
+        "leave_one_out": lofo,
+    }
+    report = _finite(report)
+    figures = report_figures(report)
+    for name, content in figures.items():
+        atomic_write_bytes(out / f"{name}.png", content)
+    atomic_write_json(out / "calibration.json", report)
+    atomic_write_text(out / "report.html", page(report, figures))
+    return report
+
+
+def report_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
+    """The figures that a report has rows for, name -> PNG."""
+    figures = {
+        "auc": draw.auc_figure(report["discrimination"]),
+        "strength": draw.strength_figure(report["discrimination"]),
+        "speakers": draw.speaker_figure(report["speakers"]),
+    }
+    if report["reliability"]:
+        figures["reliability"] = draw.reliability_figure(report["reliability"])
+    if report["attack_summary"]:
+        figures["attack"] = draw.attack_figure(report["attack_summary"], list(report["about"]["judges"]))
+        figures["damage"] = draw.damage_figure(report["attack_summary"])
+    return figures
+
+
+def leave_one_out_rows(path: str | Path) -> list[dict[str, Any]]:
+    """Rows that ``benchmarks/leave_one_out.py`` wrote. Raises UserError for any other file."""
+    content = load_json(path)
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and all(column in row for column in _LEAVE_ONE_OUT_COLUMNS) for row in rows
+    ):
+        raise UserError(f"{path}: holds no leave-one-family-out rows; write them with benchmarks/leave_one_out.py")
+    return rows
+
+
+def spread_evenly(n: int, wanted: int | None) -> list[int]:
+    """``wanted`` of the indices below ``n`` (all for None), evenly over them."""
+    if wanted is None or wanted >= n:
+        return list(range(n))
+    if wanted < 1:
+        raise UserError(f"utterances={wanted}: must be at least 1")
+    return [int((k + 0.5) * n / wanted) for k in range(wanted)]
+
+
+def _models(
+    reward_folder: str | Path, judges: Sequence[str | Path], corpus: Any, device: str
+) -> tuple[Any, dict[str, Any]]:
+    reward = load_scorer(reward_folder, device)
+    names = ["judge"] if len(judges) == 1 else [f"judge{k + 1}" for k in range(len(judges))]
+    others = {name: load_scorer(path, device) for name, path in zip(names, judges, strict=True)}
+    for path, model in [(reward_folder, reward), *zip(judges, others.values(), strict=True)]:
+        if model.n_vertices != corpus.n_vertices:
+            raise UserError(
+                f"{path}: scores {model.n_vertices} vertices, the corpus has {corpus.n_vertices}; use one of "
+                "its topology"
+            )
+    for path, model in zip(judges, others.values(), strict=True):
+        if model.content_hash() == reward.content_hash():
+            raise UserError(f"{path}: is the reward itself; a judge must be another model, of another seed at least")
+    return reward, others
+
+
+def _confined(actor: str | Path | None, motion: MotionStatistics, corpus: Any) -> MotionSpace:
+    if actor is None:
+        return MotionSpace("motion", motion.basis)
+    model, _ = load_actor(actor, corpus.topology)
+    weight = model.decoder.vertice_map_r.weight.detach().float()  # [V*3, H]
+    if len(weight) != 3 * corpus.n_vertices:
+        raise UserError(f"{actor}: animates {model.n_vertices} vertices, the corpus has {corpus.n_vertices}")
+    return MotionSpace.spanned("actor", weight.T)
+
+
+def _seen_speakers(reward: Any, bank: MotionBank) -> list[dict[str, Any]]:
+    """Rows of the training speakers, some utterances of each."""
+    truth, subjects = {}, {}
+    for subject in dict.fromkeys(bank.subjects):
+        own = [position for position in range(len(bank)) if bank.subjects[position] == subject]
+        for k in spread_evenly(len(own), _SEEN_PER_SPEAKER):
+            recording = bank[own[k]]
+            audio = encoded(reward, recording)
+            if len(audio):
+                scores = clip_scores(reward, (recording.template + recording.displacement)[None], audio)
+                if next(iter(scores.values())).shape[1]:
+                    truth[recording.name] = {key: value[0].numpy() for key, value in scores.items()}
+                    subjects[recording.name] = subject
+    return speaker_rows(truth, subjects, seen=True)
+
+
+def _finite(content: Any) -> Any:
+    """The same content with None in place of numbers that are not finite, which JSON does not have."""
+    if isinstance(content, Mapping):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    if isinstance(content, torch.Tensor):
+        return _finite(content.tolist())
+    return content

@@ -1,0 +1,72 @@
+"""True distances of predictions for the built-in corpus, as columns of a row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from s2f_rl.errors import UserError
+from s2f_rl.metrics import TakeMeter
+
+CHOICES = ("true", "false", "auto")
+
+
+class TrueDistances:
+    """Measures motions of a built-in corpus by :func:`s2f_rl.metrics.true_distance`.
+
+    Args:
+        corpus: a :class:`~s2f_rl.data.FaceCorpus` of the built-in corpus, with ``speakers.json`` and ``phones/``.
+
+    Raises:
+        UserError: another corpus.
+    """
+
+    def __init__(self, corpus: Any) -> None:
+        from s2f_rl.data.synthetic import load_speakers
+
+        self.speakers = load_speakers(corpus.root)
+        self.regions, self.fps = corpus.regions, corpus.fps
+        self.scale = float(corpus.metadata.get("synthesis", {}).get("hidden_scale", 1.0))
+
+    def columns(self, utterance: Any, vertices: Tensor, speaker: str | None = None) -> list[dict[str, float]]:
+        """Columns for each of the motions [K, T, V*3] (metres): ``true_distance`` (lips, metres),
+        ``true_distance_relative`` (to the size of the usual lip movement) and ``true_distance_face`` (all vertices).
+
+        speaker: whose motions count as plausible; default: the speaker of the audio.
+        """
+        name = utterance.subject if speaker is None else speaker
+        if name not in self.speakers:
+            raise UserError(f"speaker={name}: unknown; the corpus has {', '.join(self.speakers)}")
+        if utterance.phones is None:
+            raise UserError(f"{utterance.name}: has no phone timings; write the corpus again")
+        meters = [
+            TakeMeter(utterance.phones, self.speakers[name], region, self.fps, self.scale)
+            for region in (self.regions["lips"], None)
+        ]
+        rows = []
+        for motion in vertices:
+            lips, face = (meter.nearest(motion) for meter in meters)
+            rows.append(
+                {
+                    "true_distance": lips.distance_m,
+                    "true_distance_relative": lips.relative,
+                    "true_distance_face": face.distance_m,
+                }
+            )
+        return rows
+
+
+def true_distances(corpus: Any, choice: str | bool) -> TrueDistances | None:
+    """A meter for ``choice`` true, false or auto (a meter if the corpus is the built-in one, else None)."""
+    wanted = str(choice).lower()
+    if wanted not in CHOICES:
+        raise UserError(f"true_distance={choice!r}: use {', '.join(CHOICES)}")
+    if wanted == "false":
+        return None
+    if not (Path(corpus.root) / "speakers.json").exists():
+        if wanted == "true":
+            raise UserError(f"true_distance=true: {corpus.root} is not a built-in corpus (it has no speakers.json)")
+        return None
+    return TrueDistances(corpus)
