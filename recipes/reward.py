@@ -16,13 +16,18 @@ import torch
 from omegaconf import DictConfig
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.errors import UserError
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.clips import ClipSampler
 from s2f_rl.rewards.corruptions import chosen_corruptions
+from s2f_rl.rewards.hardening import ChangeGeometry, hardening_loss
+from s2f_rl.rewards.listening import MotionReadout, draw_pairs, listening_losses
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, write_auc
+from s2f_rl.rewards.speech_augmentation import SpeechAugmentation
+from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, reward_losses
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
 from s2f_rl.training import cosine_decay
@@ -34,10 +39,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
     device = pick_device(cfg.device)
     train = FaceCorpus(cfg.corpus.root, "train", cfg.corpus.topology)
     validation = FaceCorpus(cfg.corpus.root, "validation", cfg.corpus.topology)
-    corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None)
+    corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None, cfg.leave_out)
 
     # what the training faces do, and what least squares would make of their speech
-    bank = MotionBank(train)
+    listening = cfg.listening.iterations if cfg.backbone is None else 0
+    if cfg.iterations <= listening:
+        raise UserError(f"iterations={cfg.iterations}: the first {listening} only listen; give more, or fewer of those")
+    speeds = list(cfg.speech.speeds) if listening else [1.0]
+    bank = MotionBank(train, None, cfg.memory_limit_mb, speeds, cfg.policy_samples)
     motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
     regressor = bank.fit_regressor(motion)
 
@@ -47,17 +56,25 @@ def main(cfg: DictConfig) -> dict[str, float]:
         draws = torch.Generator().manual_seed(cfg.seed)
         projection = MeshProjection.fit(motion, cfg.rough_directions, draws)
         size = cfg.reward_model
-        backbone = SpeechMeshTransformer(projection.width, size.width, size.depth, size.n_heads)
+        backbone = SpeechMeshTransformer(projection.width, size.width, size.depth, size.n_heads, size.mlp_width)
     else:
         backbone = RewardModel.load(cfg.backbone).backbone
     head = ScoreHead(backbone.width, backbone.width, cfg.reward_model.head_hidden, cfg.reward_model.dropout)
-    backbone, head = backbone.to(device), head.to(device)
-    audio_iterations = cfg.audio_iterations if cfg.backbone is None else 0
+    readout = MotionReadout(backbone.width, len(motion.std))
+    backbone, head, readout = backbone.to(device), head.to(device), readout.to(device)
     sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.clips)
     audio_features = AudioFeatures(backbone, bank)
-    trained = [p for module in (backbone, head) for p in module.parameters() if cfg.backbone is None or module is head]
+    geometry = None  # a given backbone sees raw vertices, in which nothing is known of the geometry
+    if projection is not None and cfg.hardening.steps:
+        geometry = ChangeGeometry.of(projection, motion).to(device)
+    radii = tuple(motion.millimetre * radius for radius in cfg.hardening.radii_mm)
+    channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
+    modules = (backbone, head, readout) if cfg.backbone is None else (head,)
+    trained = [p for module in modules for p in module.parameters()]
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
-    state = TrainingState(backbone=backbone, head=head, optimizer=optimizer, sampler=sampler, projection=projection)
+    state = TrainingState(
+        backbone=backbone, head=head, readout=readout, optimizer=optimizer, sampler=sampler, projection=projection
+    )
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
         if folder.resuming:
@@ -71,20 +88,33 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
         for iteration in range(state.iteration + 1, cfg.iterations + 1):
             state.iteration = iteration
-            # 1 draw: true clips, and the same clips spoiled weakly and strongly
+            # 1 draw: first true pairs for the audio half to learn from; then true clips, and the same clips spoiled
             clock = [time.perf_counter()]
-            batch = sampler.draw().to(device)
-            state.frames += batch.clips.shape[0] * batch.clips.shape[1]
+            first = state.iteration <= listening
+            if first:
+                pairs = draw_pairs(sampler, motion, channel, cfg.listening.recordings, cfg.listening.clips).to(device)
+            else:
+                batch = sampler.draw().to(device)
+            n_clips = len(pairs.clips) if first else len(batch.clips)
+            state.frames += CLIP_FRAMES * n_clips
 
             # 2 features and losses
             clock.append(time.perf_counter())
-            heard = None if state.iteration <= audio_iterations else audio_features(batch)
-            losses = reward_losses(backbone, head, batch, heard)
+            if first:
+                losses = listening_losses(backbone, readout, pairs, cfg.listening.kept_patches)
+            else:
+                heard = audio_features(batch)
+                losses = reward_losses(backbone, head, batch, heard)
+                if geometry is not None:
+                    losses["hardening"] = hardening_loss(
+                        backbone, head, batch, heard, geometry, sampler.generator, radii, cfg.hardening.steps
+                    )
             loss = sum(cfg.weights[name] * term for name, term in losses.items())
 
             # 3 update
-            optimizer.param_groups[0]["lr_factor"] = min(1.0, state.iteration / max(1, cfg.optimizer.warmup))
-            lr = cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
+            done, of = (iteration, listening) if first else (iteration - listening, cfg.iterations - listening)
+            optimizer.param_groups[0]["lr_factor"] = min(1.0, done / max(1, cfg.optimizer.warmup))
+            lr = cosine_decay(optimizer, cfg.optimizer, done, of)
             optimizer.zero_grad()
             loss.backward()
             norm = torch.nn.utils.clip_grad_norm_(trained, cfg.optimizer.max_grad_norm)
@@ -95,17 +125,17 @@ def main(cfg: DictConfig) -> dict[str, float]:
             row: dict[str, Any] = {f"loss_{name}": float(term.detach()) for name, term in losses.items()}
             row |= {"grad_norm": float(norm), "lr": lr}
             row |= {"time/draw_s": clock[1] - clock[0], "time/update_s": clock[2] - clock[1]}
-            progress.update(batch.clips.shape[0], {k: row[k] for k in ("loss_info_nce", "loss_rank")})
+            progress.update(n_clips, {k: row[k] for k in ("loss_info_nce", "loss_predict", "loss_rank") if k in row})
 
             # 5 evaluate on unseen speakers and save
-            if state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations:
+            at_rest = state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations
+            if at_rest and not first:
                 rows = judge(cfg, finished_reward(backbone, head, projection), validation, motion, regressor, folder)
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
-                folder.rows.append(row, state.iteration, state.frames)
+            folder.rows.append(row, state.iteration, state.frames)
+            if at_rest:
                 folder.save_checkpoint("last.pt", state.state_dict())
-            else:
-                folder.rows.append(row, state.iteration, state.frames)
             logger.log_scalars(row, state.iteration)
         progress.close()
         logger.close()
@@ -118,7 +148,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
 def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict]:
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
     reward.save(folder.path)
-    chosen = range(len(validation))[: cfg.evaluation.utterances]
+    step = max(1, len(validation) // (cfg.evaluation.utterances or len(validation)))  # over all speakers
+    chosen = range(0, len(validation), step)[: cfg.evaluation.utterances]
     rows = corruption_auc(reward, validation, motion, regressor, utterances=chosen)
     about = {"reward": reward.content_hash(), "corpus": str(validation.root), "split": validation.split}
     write_auc(folder.path, rows, about)

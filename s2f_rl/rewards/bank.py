@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from s2f_rl.data.mel import SAMPLES_PER_FRAME
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CorruptionContext, stretched
 from s2f_rl.rewards.motion import MotionStatistics, with_vertices
+from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.regression import SpeechRegressor
+from s2f_rl.rewards.speech_augmentation import said_faster
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 
@@ -42,15 +46,29 @@ class MotionBank:
         corpus: a ``FaceCorpus``; utterances without vertices are left out.
         utterances: indices to use, default all.
         memory_limit_mb: least recently used recordings leave the memory beyond this.
+        speeds: every utterance is there once for each, played so much faster (:func:`said_faster`).
+        policy_samples: folder with motions that a policy made for these utterances (:class:`PolicySamples`).
 
     Raises:
-        UserError: nothing recorded is in the corpus.
+        UserError: nothing recorded is in the corpus, or a speed is not positive.
     """
 
-    def __init__(self, corpus: Any, utterances: Sequence[int] | None = None, memory_limit_mb: float = 1024.0) -> None:
+    def __init__(
+        self,
+        corpus: Any,
+        utterances: Sequence[int] | None = None,
+        memory_limit_mb: float = 1024.0,
+        speeds: Sequence[float] = (1.0,),
+        policy_samples: str | Path | None = None,
+    ) -> None:
         self.corpus = corpus
         self.fps = float(corpus.fps)
-        self.utterances = with_vertices(corpus, utterances)
+        if not speeds or min(speeds) <= 0:
+            raise UserError(f"speeds={list(speeds)}: give positive factors, such as [0.9, 1.0, 1.1]")
+        recorded = with_vertices(corpus, utterances)
+        self.utterances = [index for index in recorded for _ in speeds]
+        self.speeds = [float(speed) for _ in recorded for speed in speeds]
+        self.policy = None if policy_samples is None else PolicySamples(policy_samples, corpus.n_vertices)
         if not self.utterances:
             raise UserError("the corpus has no utterance with vertices: a reward is trained on recorded motion")
         names = [str(corpus.names[index]) for index in self.utterances]
@@ -67,14 +85,21 @@ class MotionBank:
             self._memory.move_to_end(position)
             return self._memory[position]
         u = self.corpus[self.utterances[position]]
+        speed = self.speeds[position]
         template = torch.as_tensor(u.template).float().flatten()
+        displacement = torch.as_tensor(u.vertices).float().flatten(1) - template
+        if speed == 1.0:
+            mel = torch.as_tensor(u.mel_clips).float()
+        else:
+            displacement = stretched(displacement, max(CLIP_FRAMES, round(len(displacement) / speed)))
+            mel = said_faster(u.waveform_raw, speed, u.sample_rate, round(SAMPLES_PER_FRAME * self.fps))
         recording = Recording(
             name=u.name,
             subject=u.subject,
             sentence=self.sentences[position],
-            displacement=torch.as_tensor(u.vertices).float().flatten(1) - template,
+            displacement=displacement,
             template=template,
-            mel_clips=torch.as_tensor(u.mel_clips).float(),
+            mel_clips=mel,
         )
         self._memory[position] = recording
         while len(self._memory) > 1 and sum(_bytes(kept) for kept in self._memory.values()) > self.limit_bytes:
@@ -83,8 +108,8 @@ class MotionBank:
 
     def fit_regressor(self, motion: MotionStatistics, max_utterances: int = 200) -> SpeechRegressor:
         """A least-squares regressor of this bank's motion on its speech."""
-        step = max(1, len(self) // max_utterances)
-        recordings = (self[position] for position in range(0, len(self), step))
+        plain = [position for position, speed in enumerate(self.speeds) if speed == 1.0] or list(range(len(self)))
+        recordings = (self[position] for position in plain[:: max(1, len(plain) // max_utterances)])
         return SpeechRegressor.fit(motion, ((each.displacement, each.mel_clips) for each in recordings))
 
     def context(
@@ -124,7 +149,16 @@ class MotionBank:
             other_utterance=None if utterance is None else self[utterance].displacement,
             other_speaker=other_speaker,
             regression=regression,
+            policy_sample=self._policy_sample(position, generator, frames),
         )
+
+    def _policy_sample(self, position: int, generator: torch.Generator, frames: slice) -> Tensor | None:
+        if self.policy is None:
+            return None
+        recording = self[position]
+        n_frames = self.corpus.n_frames(self.utterances[position])
+        sample = self.policy(recording.name, recording.template, n_frames, generator)
+        return None if sample is None else stretched(sample, len(recording.displacement), frames)
 
 
 def _draw(positions: list[int], generator: torch.Generator) -> int | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from s2f_rl.data.files import atomic_save_npy, load_npy
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.model import RewardModel
+from s2f_rl.rewards.judge import AnyReward
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class AudioFeatureCache:
 
     def __init__(
         self,
-        reward_model: RewardModel,
+        reward_model: AnyReward,
         corpus: Any,
         folder: str | os.PathLike[str] | None = None,
         memory_limit_mb: float = 512.0,

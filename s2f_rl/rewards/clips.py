@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,8 +18,11 @@ from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 _MARGIN_FRAMES = 10
 _VISIBLE_MM = 0.5
-_BASES = ("regression_to_mean", "over_smoothing", "amplitude_down")
-_ON_BASES = ("jitter", "policy_noise", "policy_noise_fine", "policy_noise_correlated", "shift_early", "shift_late")
+_BASES = ("regression_to_mean", "over_smoothing", "amplitude_down", "policy_samples")
+_ON_BASES = (
+    "jitter", "policy_noise", "policy_noise_fine", "policy_noise_coarse", "policy_noise_correlated",
+    "shift_early", "shift_late",
+)  # fmt: skip
 
 
 @dataclass
@@ -35,6 +38,7 @@ class ClipBatch:
         visible: [P] in [0, 1], how much of the difference of the two can be seen in these 5 frames.
         heads: [P, 2] bool, which of lip and real ought to notice.
         spoiled: [Q] rows of ``clips`` that are wrong beyond doubt; ``spoiled_visible`` [Q], ``spoiled_heads`` [Q, 2].
+        n_windows: true pairs and spoiled clips come in runs of so many from one stretch.
     """
 
     mel: Tensor
@@ -49,10 +53,12 @@ class ClipBatch:
     spoiled: Tensor
     spoiled_visible: Tensor
     spoiled_heads: Tensor
+    n_windows: int
 
     def to(self, device: str | torch.device) -> ClipBatch:
         """The batch on another device."""
-        return ClipBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return ClipBatch(**moved, n_windows=self.n_windows)
 
 
 class ClipSampler:
@@ -71,7 +77,9 @@ class ClipSampler:
         corruptions: to draw from.
         seed: of all draws.
         n_stretches: stretches per batch. n_windows: clips per stretch. stretch_frames: length of a stretch.
-        n_corruptions: corruptions per stretch. on_base: share of them laid over an already smoothed motion.
+        n_corruptions: per stretch.
+        emphasis: how often a corruption is drawn (by name), compared with those that are not named.
+        on_base: share of them laid over an already smoothed motion.
         identity_spread: how different the random identities are, in measured differences; 0 keeps the speaker's own.
         scale_range: displacements are scaled by up to this factor up and down.
     """
@@ -89,16 +97,18 @@ class ClipSampler:
         stretch_frames: int = 28,
         min_spacing: int = 3,
         n_corruptions: int = 3,
+        emphasis: Mapping[str, float] | None = None,
         on_base: float = 0.3,
         identity_spread: float = 1.0,
         scale_range: float = 1.1,
     ) -> None:
         self.bank, self.motion, self.projection, self.regressor = bank, motion, projection, regressor
-        self.corruptions = list(corruptions)
+        self.corruptions = [each for each in corruptions if each.heads]  # controls are not trained on
         self.generator = torch.Generator().manual_seed(seed)
         self.n_stretches, self.n_windows, self.stretch_frames = n_stretches, n_windows, stretch_frames
         self.min_spacing, self.n_corruptions, self.on_base = min_spacing, n_corruptions, on_base
         self.identity_spread, self.scale_range = identity_spread, scale_range
+        self.emphasis = dict(emphasis or {})
         self._clips = [bank[position].n_clips for position in range(len(bank))]
         self._usable = [position for position, n_clips in enumerate(self._clips) if n_clips >= n_windows]
         self._order: list[int] = []
@@ -114,7 +124,7 @@ class ClipSampler:
 
     def draw(self) -> ClipBatch:
         """The next batch."""
-        positions = [self._next() for _ in range(self.n_stretches)]
+        positions = [self.next_position() for _ in range(self.n_stretches)]
         stretches = [self._stretch(position) for position in positions]
         n_true = sum(len(stretch.mel) for stretch in stretches)
         clips, audio, better, worse, visible, heads = [], [], [], [], [], []
@@ -151,11 +161,13 @@ class ClipSampler:
             spoiled=torch.cat(spoiled),
             spoiled_visible=torch.cat(spoiled_visible),
             spoiled_heads=torch.cat(spoiled_heads),
+            n_windows=self.n_windows,
         )
 
     # ---------------------------------------------------------------- one stretch
 
-    def _next(self) -> int:
+    def next_position(self) -> int:
+        """A recording of the bank; all are drawn once before one is drawn again."""
         if not self._order:
             order = torch.randperm(len(self._usable), generator=self.generator).tolist()
             self._order = [self._usable[i] for i in order]
@@ -176,8 +188,11 @@ class ClipSampler:
         truth = recording.displacement[frames] * self.scale_range**scale
         context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
         clip = start + windows
-        stretch = _Stretch(recording.mel_clips[clip], clip, clip - low, recording.template, self._another_face())
-        true = stretch.add(truth, self.projection)
+        template, face = recording.template, self.another_face()
+        stretch = _Stretch(
+            recording.mel_clips[clip], clip, clip - low, lambda motion: self.seen(template + motion, face)
+        )
+        true = stretch.add(truth)
         for _ in range(self.n_corruptions):
             self._spoil(stretch, true, truth, context)
         return stretch
@@ -189,11 +204,16 @@ class ClipSampler:
         draws = torch.randint(room, (self.n_windows,), generator=self.generator).sort().values
         return draws + spacing * torch.arange(self.n_windows)
 
-    def _another_face(self) -> Tensor | None:
+    def another_face(self) -> Tensor | None:
         """What another face at rest adds to the projected frames [R]; None one time in four, and for raw vertices."""
         if self.projection is None or self.identity_spread == 0 or self._uniform(0, 1) < 0.25:
             return None
         return self.projection.random_offset(self.generator, self.identity_spread * self._uniform(0.3, 1.7))
+
+    def seen(self, vertices: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Vertices [..., V*3] as the first layer sees them [..., R], on another face."""
+        frames = vertices if self.projection is None else self.projection(vertices)
+        return frames if offset is None else frames + offset
 
     def _spoil(self, stretch: _Stretch, true: int, truth: Tensor, context: CorruptionContext) -> None:
         """Add a weak and a strong version of one corruption, over the true motion or over a smoothed one."""
@@ -205,7 +225,7 @@ class ClipSampler:
             if bases and over:
                 chosen = self._choose(bases)
                 base = chosen(truth, self._uniform(0.3, 1.0), context)
-                better, pool = stretch.add(base, self.projection), over
+                better, pool = stretch.add(base), over
         corruption = self._choose(pool)
         strong = self._uniform(0.4, 1.0)
         weak = strong * self._uniform(0.15, 0.6)
@@ -213,8 +233,8 @@ class ClipSampler:
         faint_motion = corruption(base, weak, context)
         self.generator.set_state(draws)
         spoiled_motion = corruption(base, strong, context)
-        faint = stretch.add(faint_motion, self.projection)
-        spoiled = stretch.add(spoiled_motion, self.projection)
+        faint = stretch.add(faint_motion)
+        spoiled = stretch.add(spoiled_motion)
         routed = torch.tensor([[head in corruption.heads for head in (LIP_SCORE, REAL_SCORE)]])
         seen = self._visibility(stretch, base - spoiled_motion)
         stretch.comparisons += [
@@ -225,7 +245,8 @@ class ClipSampler:
         stretch.wrong.append((spoiled, seen * strong, routed))
 
     def _choose(self, pool: Sequence[Corruption]) -> Corruption:
-        return pool[int(torch.randint(len(pool), (1,), generator=self.generator))]
+        often = torch.tensor([float(self.emphasis.get(each.name, 1.0)) for each in pool])
+        return pool[int(torch.multinomial(often, 1, generator=self.generator))]
 
     def _visibility(self, stretch: _Stretch, difference: Tensor) -> Tensor:
         """[n] RMS of a difference [frames, V*3] in each clip, of the lips or the face, whichever is more; at most 1."""
@@ -238,19 +259,15 @@ class ClipSampler:
 class _Stretch:
     """Versions of the clips of one stretch, and how they compare."""
 
-    def __init__(self, mel: Tensor, clip: Tensor, windows: Tensor, template: Tensor, offset: Tensor | None) -> None:
-        self.mel, self.clip, self.windows, self.template, self.offset = mel, clip, windows, template, offset
+    def __init__(self, mel: Tensor, clip: Tensor, windows: Tensor, seen: Callable[[Tensor], Tensor]) -> None:
+        self.mel, self.clip, self.seen = mel, clip, seen
         self.frames = windows[:, None] + torch.arange(CLIP_FRAMES)
+        self.windows = windows
         self.versions: list[Tensor] = []
         self.comparisons: list[tuple[int, int, Tensor, Tensor]] = []
         self.wrong: list[tuple[int, Tensor, Tensor]] = []
 
-    def add(self, displacement: Tensor, projection: MeshProjection | None) -> int:
+    def add(self, displacement: Tensor) -> int:
         """Add a version [frames, V*3] and return its number."""
-        frames = self.template + displacement
-        if projection is not None:
-            frames = projection(frames)
-        if self.offset is not None:
-            frames = frames + self.offset
-        self.versions.append(frames[self.frames])
+        self.versions.append(self.seen(displacement)[self.frames])
         return len(self.versions) - 1

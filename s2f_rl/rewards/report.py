@@ -16,12 +16,12 @@ from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption
-from s2f_rl.rewards.model import RewardModel
+from s2f_rl.rewards.judge import AnyReward
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.regression import SpeechRegressor
 
 SUM = "lip_score+real_score"
-_NOISE = ("policy_noise_fine", "policy_noise", "jitter")
+_NOISE = ("policy_noise_fine", "policy_noise", "policy_noise_coarse", "jitter")
 
 
 def auc(better: Sequence[float], worse: Sequence[float]) -> float:
@@ -31,7 +31,7 @@ def auc(better: Sequence[float], worse: Sequence[float]) -> float:
 
 
 def corruption_auc(
-    reward_model: RewardModel,
+    reward_model: AnyReward,
     corpus: Any,
     motion: MotionStatistics,
     regressor: SpeechRegressor | None = None,
@@ -72,6 +72,8 @@ def corruption_auc(
             bases["regression_to_mean"] = context.regression
         for base, displacement in bases.items():
             reference = _means(reward_model, recording.template + displacement, audio)
+            if not all(np.isfinite(list(reference.values()))):
+                continue  # shorter than the model's window
             for corruption in corruptions:
                 if not corruption.possible(context) or (base != "truth" and corruption.name not in _NOISE):
                     continue
@@ -102,7 +104,7 @@ def auc_summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Mean and smallest AUC over the heads that ought to notice, and of the sum of the heads."""
     found = {
         "auc_routed": [row["auc"] for row in rows if row["routed"] and row["score"] != SUM],
-        "auc_sum": [row["auc"] for row in rows if row["score"] == SUM],
+        "auc_sum": [row["auc"] for row in rows if row["routed"] and row["score"] == SUM],
     }
     summary = {}
     for name, values in found.items():
@@ -122,7 +124,7 @@ def write_auc(folder: str | Path, rows: Sequence[dict[str, Any]], about: dict[st
     atomic_write_json(folder / "auc.json", {**(about or {}), "rows": list(rows)})
 
 
-def _means(reward_model: RewardModel, vertices: Tensor, audio: Tensor) -> dict[str, float]:
+def _means(reward_model: AnyReward, vertices: Tensor, audio: Tensor) -> dict[str, float]:
     with torch.no_grad():
         scored = reward_model.score_batch(vertices[None], audio[None])
     mask = scored[SCORE_MASK][0]
@@ -141,7 +143,7 @@ def _row(
         "base": base,
         "family": corruption.family,
         "score": score,
-        "routed": score in corruption.heads or score == SUM,
+        "routed": score in corruption.heads or (score == SUM and bool(corruption.heads)),
         "auc": auc(better, worse),
         "paired": float(np.mean([a > b for a, b in pairs])),
         "better": float(np.mean(better)),

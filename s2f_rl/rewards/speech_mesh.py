@@ -92,9 +92,15 @@ class _Encoder(nn.Module):
         # not in the published state dicts, hence not persistent
         self.register_buffer("positions", sinusoid_table(n_tokens, width), persistent=False)
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Embedded tokens [M, n_tokens, E] without positions -> [M, E], not normalised."""
+    def pool(self, tokens: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Embedded tokens [M, n_tokens, E] without positions -> [M, E], not normalised.
+
+        ``kept``: indices of the tokens to look at, all for None. Dropping half of them is a regulariser in training and
+        costs less than half (PatchDropout, Liu et al., 2023).
+        """
         x = tokens + self.positions
+        if kept is not None:
+            x = x[:, kept]
         for block in self.blocks:
             x = block(x)
         return self.norm(x).mean(1)
@@ -193,9 +199,9 @@ class SpeechMeshTransformer(nn.Module):
         """Embedded clips [M, 5, E] -> [M, E], not normalised."""
         return self.encoder.pool(frame_embeddings)
 
-    def pool_audio(self, mel_clips: Tensor) -> Tensor:
-        """Mel clips [M, 20, 128] -> [M, E], not normalised."""
-        return self.encoder_audio.pool(self.encoder_audio.patches(mel_clips))
+    def pool_audio(self, mel_clips: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Mel clips [M, 20, 128] -> [M, E], not normalised; from the patches ``kept`` only, if given."""
+        return self.encoder_audio.pool(self.encoder_audio.patches(mel_clips), kept)
 
     def encode_mesh(self, vertices: Tensor, max_clips: int = 1024) -> Tensor:
         """Sequences [B, T, V*3] -> unit features [B, T-4, E] of every 5-frame clip (T < 5: [B, 0, E]).

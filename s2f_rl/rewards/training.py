@@ -70,7 +70,9 @@ def reward_losses(
         temperature: of InfoNCE.
 
     Returns:
-        ``info_nce``: symmetric InfoNCE of the true pairs. ``rank``: less corrupted scores above more corrupted
+        ``info_nce``: symmetric InfoNCE of the true pairs. ``pooled``: the mean log-odds of the true clips of a stretch
+        above those of every spoiled one, of its own and of other speakers, since scores of different utterances are
+        compared in the end. ``rank``: less corrupted scores above more corrupted
         (logistic, on log-odds), over the heads that ought to notice and weighted by visibility. ``classify``: binary
         cross-entropy of true against strongly corrupted clips, both classes of equal weight per head. ``value``:
         squared error of the critic's branch against lip + real (reaches only that branch).
@@ -85,6 +87,9 @@ def reward_losses(
     weight = batch.visible[:, None] * batch.heads
     rank = ranking_loss(log_odds[batch.better], log_odds[batch.worse], weight)
     right = F.softplus(-log_odds[:n_true]).mean(0)
+    n_windows = batch.n_windows
+    mean_true = log_odds[:n_true].unflatten(0, (-1, n_windows)).mean(1)[:, None]
+    mean_wrong = log_odds[batch.spoiled].unflatten(0, (-1, n_windows)).mean(1)[None]
     wrong_weight = batch.spoiled_visible[:, None] * batch.spoiled_heads
     wrong = (F.softplus(log_odds[batch.spoiled]) * wrong_weight).sum(0) / wrong_weight.sum(0).clamp_min(1e-6)
     lip, real = head.scores(heard, mesh)
@@ -93,14 +98,17 @@ def reward_losses(
         "info_nce": info_nce(mesh[:n_true], audio, temperature),
         "rank": rank,
         "classify": 0.5 * (right + wrong).mean(),
+        "pooled": ranking_loss(mean_true, mean_wrong, wrong_weight.unflatten(0, (-1, n_windows)).mean(1)[None]),
         "value": value,
     }
 
 
 def ranking_loss(better: Tensor, worse: Tensor, weight: Tensor) -> Tensor:
-    """Mean of -log sigmoid(better - worse) over log-odds of the same shape, weighted.
+    """Mean of -log sigmoid(better - worse) over log-odds, weighted; all three broadcast.
 
     The Bradley-Terry likelihood of "better beats worse", with which reward models are trained from preferences
     (Christiano et al., 2017).
     """
-    return (weight * F.softplus(worse - better)).sum() / weight.sum().clamp_min(1e-6)
+    loss = F.softplus(worse - better)
+    weight = weight.expand_as(loss)
+    return (weight * loss).sum() / weight.sum().clamp_min(1e-6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,7 +27,9 @@ def displacement(bank: MotionBank) -> Tensor:
 @pytest.fixture
 def context(bank: MotionBank, motion: MotionStatistics) -> CorruptionContext:
     generator = torch.Generator().manual_seed(0)
-    return bank.context(0, motion, generator, bank.fit_regressor(motion))
+    context = bank.context(0, motion, generator, bank.fit_regressor(motion))
+    sample = module.smoothed(bank[0].displacement, 4.0) + 1e-3 * torch.randn(bank[0].displacement.shape)
+    return dataclasses.replace(context, policy_sample=sample)
 
 
 def sine(n_frames: int, n_coordinates: int, period_frames: float) -> Tensor:
@@ -63,10 +66,36 @@ class TestFamily:
         assert torch.equal(*results)
 
     @pytest.mark.parametrize("name", ALL)
+    def test_draws_do_not_depend_on_strength(self, name: str, displacement: Tensor, context: CorruptionContext) -> None:
+        states = []
+        for strength in (0.0, 0.2, 1.0):
+            context.generator.manual_seed(3)
+            CORRUPTIONS[name](displacement, strength, context)
+            states.append(context.generator.get_state())
+        assert torch.equal(states[0], states[1]) and torch.equal(states[0], states[2])
+
+    @pytest.mark.parametrize("fps", [25.0, 30.0, 60.0])
+    @pytest.mark.parametrize("n_frames", [5, 28])
+    @pytest.mark.parametrize("name", ALL)
+    def test_short_stretches(
+        self, name: str, n_frames: int, fps: float, displacement: Tensor, context: CorruptionContext
+    ) -> None:
+        short = dataclasses.replace(
+            context,
+            fps=fps,
+            regression=context.regression[:n_frames],  # type: ignore[index]
+            policy_sample=context.policy_sample[:n_frames],  # type: ignore[index]
+        )
+        spoiled = CORRUPTIONS[name](displacement[:n_frames], 1.0, short)
+        assert spoiled.shape == displacement[:n_frames].shape and torch.isfinite(spoiled).all()
+
+    @pytest.mark.parametrize("name", ALL)
     def test_description(self, name: str) -> None:
         corruption = CORRUPTIONS[name]
         assert corruption.name == name and corruption.strength_one and corruption.function.__doc__
-        assert corruption.heads and set(corruption.heads) <= {"lip_score", "real_score"}
+        assert set(corruption.heads) <= {"lip_score", "real_score"}
+        assert bool(corruption.heads) == (name != "upper_face_swap"), "only the control is nobody's"
+        assert module.FAMILIES[corruption.family].__name__ == corruption.function.__module__
 
     def test_both_sides_of_the_axes_are_there(self) -> None:
         assert {"shift_early", "shift_late", "amplitude_up", "amplitude_down", "jitter", "over_smoothing"} <= set(ALL)
@@ -79,7 +108,16 @@ class TestFamily:
         with pytest.raises(UserError, match="regression"):
             CORRUPTIONS["regression_to_mean"](displacement, 1.0, dataclasses.replace(context, regression=None))
         assert chosen_corruptions(["jitter"]) == [CORRUPTIONS["jitter"]]
-        assert len(chosen_corruptions()) == len(ALL)
+
+    def test_all_for_training_is_what_a_score_ought_to_notice(self) -> None:
+        assert {c.name for c in chosen_corruptions()} == set(ALL) - {"upper_face_swap"}
+        assert chosen_corruptions(["upper_face_swap"])[0].heads == ()
+
+    def test_the_documentation_lists_them_as_they_are(self) -> None:
+        text = (Path(__file__).parents[2] / "docs" / "corruptions.md").read_text()
+        rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in text.splitlines() if line.startswith("| `")]
+        heads = {(): "none", ("lip_score",): "lip", ("real_score",): "real", ("lip_score", "real_score"): "lip, real"}
+        assert sorted(rows) == sorted([f"`{c.name}`", c.family, heads[c.heads]] for c in CORRUPTIONS.values())
 
 
 class TestShift:
@@ -98,6 +136,42 @@ class TestShift:
         ramp = torch.arange(20.0)[:, None].expand(20, 3)
         late = CORRUPTIONS["shift_late"](ramp, 0.25, context)
         assert torch.allclose(late[5:15], ramp[5:15] - 1.5)
+
+
+class TestFrameHold:
+    @pytest.mark.parametrize(("strength", "frames"), [(1.0, 6), (0.5, 3)])
+    def test_holds_of_200_ms_and_truth_in_between(
+        self, strength: float, frames: int, context: CorruptionContext
+    ) -> None:
+        truth = torch.arange(60.0)[:, None].expand(60, 135)
+        spoiled = CORRUPTIONS["frame_hold"](truth, strength, context)[:, 0].tolist()
+        held = [t for t in range(60) if spoiled[t] != t]
+        assert len(held) == 4 * frames, "one hold in each half second"
+        for first in held[::frames]:
+            assert held[held.index(first) :][:frames] == list(range(first, first + frames))
+            assert spoiled[first : first + frames] == [first - 1] * frames
+
+    def test_a_part_of_a_frame_is_blended(self, context: CorruptionContext) -> None:
+        truth = torch.arange(15.0)[:, None].expand(15, 3)
+        late = truth - CORRUPTIONS["frame_hold"](truth, 0.25, context)  # 1.5 frames: 1 late by 1, the next by 2 / 2
+        assert sorted(late[:, 0].tolist())[-3:] == [0, 1, 1]
+
+
+class TestFrameDrop:
+    def test_cuts_of_100_ms_and_the_length_kept(self, context: CorruptionContext) -> None:
+        truth = torch.arange(60.0, dtype=torch.float64)[:, None].expand(60, 3)
+        for seed in range(20):
+            context.generator.manual_seed(seed)
+            shown = CORRUPTIONS["frame_drop"](truth, 1.0, context)[:, 0]
+            step = shown.diff()
+            cuts = (step > 1.01).nonzero().flatten().tolist()
+            assert len(cuts) == 4, "one in each half second"
+            assert torch.allclose(step[cuts], torch.full((4,), 3.5, dtype=torch.float64))  # 3 left out, 0.5 as around
+            assert float(step.min()) == pytest.approx(0.5), "slowed, never still or backwards"
+            assert float((shown - truth[:, 0]).abs().max()) <= 1.5, "50 ms"
+            near = {t for cut in cuts for t in range(cut - 2, cut + 4)}
+            far = [t for t in range(60) if t not in near]
+            assert len(far) == 60 - 4 * 6 and torch.equal(shown[far], truth[far, 0])
 
 
 class TestAmplitude:
@@ -161,6 +235,62 @@ class TestMissingClosure:
         assert wide.any() and torch.equal(before[wide], after[wide])
 
 
+class TestExtraClosure:
+    def openings(
+        self, strength: float, displacement: Tensor, context: CorruptionContext
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        def opening(d: Tensor) -> Tensor:
+            return gap(context.template + d, context.motion.upper_lip, context.motion.lower_lip)
+
+        context.generator.manual_seed(5)
+        spoiled = CORRUPTIONS["extra_closure"](displacement, strength, context)
+        return opening(torch.zeros_like(displacement[:1])), opening(displacement), opening(spoiled)
+
+    def test_lips_meet_for_100_ms_twice_a_second(self, displacement: Tensor, context: CorruptionContext) -> None:
+        wide = displacement[:1] + 0.004 * context.motion.opening
+        rest, before, after = self.openings(1.0, wide.expand(60, -1), context)
+        assert float((before - rest).min()) > 2e-3
+        closed = ((before - after) / (before - rest)).tolist()
+        assert sorted(closed) == pytest.approx([0.0] * 48 + [1.0] * 12, abs=5e-3)  # 2 s: 4 closures of 3 frames
+        starts = [t for t in range(60) if closed[t] > 0.5 and (t == 0 or closed[t - 1] < 0.5)]
+        assert [start // 15 for start in starts] == [0, 1, 2, 3]
+
+    def test_strength_is_the_share_of_the_opening(self, displacement: Tensor, context: CorruptionContext) -> None:
+        rest, before, after = self.openings(1.0, displacement, context)
+        _, _, half = self.openings(0.5, displacement, context)
+        assert torch.allclose(half, (before + after) / 2, atol=1e-5)
+        assert (after <= before + 1e-6).all() and (after >= torch.minimum(rest, before) - 1e-5).all()
+
+
+class TestConstantOffset:
+    def test_is_two_millimetres_at_the_lips_in_every_frame(
+        self, displacement: Tensor, context: CorruptionContext, motion: MotionStatistics
+    ) -> None:
+        offset = CORRUPTIONS["constant_offset"](torch.zeros_like(displacement), 1.0, context)
+        assert torch.allclose(motion.lip_rms(offset), torch.tensor(2e-3), rtol=1e-4)
+        assert torch.equal(offset, offset[:1].expand_as(offset))
+        assert (offset - offset @ motion.basis.T @ motion.basis).norm() < 1e-4 * offset.norm()
+        other = CORRUPTIONS["constant_offset"](torch.zeros_like(displacement), 1.0, context)
+        assert not torch.allclose(other, offset, rtol=0.1), "another direction each time"
+
+
+class TestSwaps:
+    def test_each_leaves_the_other_region_alone(
+        self, displacement: Tensor, context: CorruptionContext, motion: MotionStatistics
+    ) -> None:
+        upper = torch.zeros(45, dtype=torch.bool)
+        upper[motion.still] = True
+        results = {}
+        for name in ("wrong_utterance", "lip_swap", "upper_face_swap"):
+            context.generator.manual_seed(2)
+            results[name] = CORRUPTIONS[name](displacement, 1.0, context).view(len(displacement), 45, 3)
+        truth = displacement.view(len(displacement), 45, 3)
+        for name, inside in (("lip_swap", ~upper), ("upper_face_swap", upper)):
+            assert torch.equal(results[name][:, ~inside], truth[:, ~inside])
+            assert torch.allclose(results[name][:, inside], results["wrong_utterance"][:, inside], atol=1e-8)
+            assert not torch.allclose(results[name][:, inside], truth[:, inside], atol=1e-5)
+
+
 class TestWrongUtterance:
     def test_is_the_same_speaker_saying_something_else(self, bank: MotionBank, motion: MotionStatistics) -> None:
         context = bank.context(0, motion, torch.Generator().manual_seed(1))
@@ -199,7 +329,8 @@ class TestRandomMotion:
 
 class TestPolicyNoise:
     @pytest.mark.parametrize(("name", "millimetres", "correlation"), [
-        ("policy_noise", 1.0, 0.0), ("policy_noise_fine", 0.3, 0.0), ("policy_noise_correlated", 1.0, 0.8),
+        ("policy_noise", 1.0, 0.0), ("policy_noise_fine", 0.3, 0.0), ("policy_noise_coarse", 3.0, 0.0),
+        ("policy_noise_correlated", 1.0, 0.8),
     ])  # fmt: skip
     def test_lip_rms_and_memory(
         self, name: str, millimetres: float, correlation: float, context: CorruptionContext, motion: MotionStatistics
@@ -214,6 +345,16 @@ class TestPolicyNoise:
             assert residual.norm() < 1e-4 * noise.norm(), "outside of the motion subspace"
         assert power**0.5 == pytest.approx(millimetres * 1e-3, rel=0.1)
         assert product == pytest.approx(correlation, abs=0.08)
+
+
+class TestPolicySamples:
+    def test_strength_leads_to_the_sample(self, displacement: Tensor, context: CorruptionContext) -> None:
+        assert context.policy_sample is not None
+        corruption = CORRUPTIONS["policy_samples"]
+        assert torch.allclose(corruption(displacement, 1.0, context), context.policy_sample)
+        halfway = (displacement + context.policy_sample) / 2
+        assert torch.allclose(corruption(displacement, 0.5, context), halfway, atol=1e-7)
+        assert not corruption.possible(dataclasses.replace(context, policy_sample=None))
 
 
 class TestHelpers:

@@ -1,17 +1,31 @@
-"""AUC per corruption: against counting by hand, and on rewards whose taste is known."""
+"""AUC, monotonicity and reliability: against counting by hand, and on rewards whose taste is known."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.errors import UserError
+from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.calibration import (
+    Scored,
+    Versions,
+    auc_interval,
+    discrimination_rows,
+    score_versions,
+    speaker_rows,
+    speaker_spread,
+    spearman,
+)
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.reliability import reliability, reliability_rows
 from s2f_rl.rewards.report import SUM, auc, auc_summary, auc_table, corruption_auc, write_auc
 
 
@@ -103,3 +117,176 @@ class TestTables:
         stored = json.loads((tmp_path / "auc.json").read_text())
         assert stored["reward"] == "abc" and stored["rows"] == rows
         assert (tmp_path / "auc.csv").read_text().splitlines()[0].startswith("corruption,base,family,score,routed,auc")
+
+
+STRENGTHS = (0.0, 0.5, 1.0)
+
+
+@pytest.fixture(scope="module")
+def scored(validation: FaceCorpus, motion: MotionStatistics, bank: MotionBank) -> Scored:
+    chosen = chosen_corruptions(["amplitude_up", "amplitude_down", "jitter"])
+    regressor = bank.fit_regressor(motion)
+    return score_versions(Taste(), MotionBank(validation), motion, regressor, chosen, STRENGTHS)
+
+
+class TestVersions:
+    def test_scores_by_hand(self, scored: Scored, validation: FaceCorpus) -> None:
+        u = validation[0]
+        assert list(scored.truth) == [validation[i].name for i in range(len(validation))]
+        still = (u.vertices - u.vertices.mean(0)).square().sum(1)[4 : 4 + len(u.mel_clips)]
+        assert scored.truth[u.name]["lip_score"] == pytest.approx(-still.numpy(), rel=1e-3)
+        up = next(v for v in scored.versions if (v.utterance, v.corruption) == (u.name, "amplitude_up"))
+        mean = float(-still.mean())
+        assert up.means["lip_score"] == pytest.approx([mean, 2.25 * mean, 4 * mean], rel=1e-3)
+        assert up.clips["lip_score"] == pytest.approx(-4 * still.numpy(), rel=1e-3)
+        assert up.means[SUM] == pytest.approx(up.means["lip_score"] + up.means["real_score"])
+
+    def test_which_bases(self, scored: Scored) -> None:
+        assert {(v.corruption, v.base) for v in scored.versions} == {
+            ("amplitude_up", "truth"), ("amplitude_down", "truth"),
+            ("jitter", "truth"), ("jitter", "regression_to_mean"),
+        }  # fmt: skip
+
+    def test_draws_depend_on_nothing_else(self, scored: Scored, validation, motion, bank) -> None:
+        alone = score_versions(
+            Taste(), MotionBank(validation), motion, bank.fit_regressor(motion), chosen_corruptions(["jitter"]), (0, 1)
+        )
+        for one in alone.versions:
+            other = next(
+                v for v in scored.versions if (v.utterance, v.corruption, v.base) == (one.utterance, "jitter", one.base)
+            )
+            assert one.means["real_score"][[0, 1]] == pytest.approx(other.means["real_score"][[0, 2]])
+
+    @pytest.mark.parametrize("strengths", [(0.0,), (0.1, 1.0), (0.0, 0.5), (0.0, 0.5, 0.5, 1.0), (0.0, 0.7, 0.3, 1.0)])
+    def test_strengths(self, strengths: tuple[float, ...], validation, motion) -> None:
+        with pytest.raises(UserError, match="rise from 0 to 1"):
+            score_versions(Taste(), MotionBank(validation), motion, strengths=strengths)
+
+
+class TestDiscrimination:
+    def test_rows(self, scored: Scored) -> None:
+        found = {(r["corruption"], r["base"], r["score"]): r for r in discrimination_rows(scored)}
+        assert len(found) == 4 * 3
+        up, down = found["amplitude_up", "truth", "lip_score"], found["amplitude_down", "truth", "lip_score"]
+        assert up["auc"] == 1 and up["spearman"] == -1 and up["paired"] == 1
+        assert down["auc"] == 0 and down["spearman"] == 1 and down["paired"] == 0
+        assert up["routed"] and not found["jitter", "truth", "lip_score"]["routed"]
+        assert up["curve"][0] == up["better"] and up["curve"][-1] == up["worse"]
+        assert up["utterances"] == len(scored.truth)
+
+    def test_auc_is_that_of_the_older_table(self, scored: Scored, rows: list[dict]) -> None:
+        older = next(r for r in rows if (r["corruption"], r["score"]) == ("amplitude_up", "real_score"))
+        newer = next(
+            r for r in discrimination_rows(scored) if (r["corruption"], r["score"]) == ("amplitude_up", "real_score")
+        )
+        for key in ("auc", "paired", "better", "worse"):
+            assert newer[key] == pytest.approx(older[key], rel=1e-4)
+
+    def test_a_control_is_not_routed(self) -> None:
+        means = {score: np.array([0.5, 0.4]) for score in ("lip_score", "real_score", SUM)}
+        version = Versions("A_sentence01", "upper_face_swap", "truth", means, {})
+        assert not any(row["routed"] for row in discrimination_rows(Scored((0.0, 1.0), {}, {}, [version])))
+
+
+class TestStatistics:
+    @pytest.mark.parametrize("ties", [False, True])
+    def test_spearman(self, ties: bool) -> None:
+        from scipy import stats
+
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            x, y = rng.normal(size=7), rng.normal(size=7)
+            if ties:
+                x, y = x.round(), y.round()
+            if len(set(x)) > 1 and len(set(y)) > 1:
+                assert spearman(x, y) == pytest.approx(stats.spearmanr(x, y).statistic, abs=1e-12)
+
+    def test_spearman_of_a_constant(self) -> None:
+        assert spearman([0, 0.5, 1], [0.3, 0.3, 0.3]) == 0
+
+    def test_auc_interval(self) -> None:
+        """Against a bootstrap written as a loop, and the Mann-Whitney statistic of scipy."""
+        from scipy import stats
+
+        rng = np.random.default_rng(1)
+        better, worse = rng.normal(0.8, 1, 25), rng.normal(0, 1, 25)
+        found, low, high = auc_interval(better, worse, resamples=4000)
+        assert found == pytest.approx(stats.mannwhitneyu(better, worse).statistic / 25**2)
+        slow = []
+        for _ in range(4000):
+            chosen = rng.integers(25, size=25)
+            slow.append(auc(better[chosen], worse[chosen]))
+        assert (low, high) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])), abs=0.012)
+        assert auc_interval(better, worse, seed=3) == auc_interval(better, worse, seed=3)
+
+    def test_auc_interval_of_a_clear_case(self) -> None:
+        assert auc_interval([2, 3, 4], [0, 1, 1.5]) == (1, 1, 1)
+
+
+class TestReliability:
+    def slow(self, true: np.ndarray, spoiled: np.ndarray, n_bins: int) -> float:
+        """ECE by a loop over bins, weights by repetition."""
+        pool = [(score, 1.0, 0.5 / len(true)) for score in true] + [(s, 0.0, 0.5 / len(spoiled)) for s in spoiled]
+        ece = 0.0
+        for k in range(n_bins):
+            inside = [p for p in pool if min(int(p[0] * n_bins), n_bins - 1) == k]
+            weight = sum(p[2] for p in inside)
+            if weight:
+                share = sum(p[1] * p[2] for p in inside) / weight
+                ece += weight * abs(share - sum(p[0] * p[2] for p in inside) / weight)
+        return ece
+
+    def test_ece(self) -> None:
+        rng = np.random.default_rng(0)
+        true, spoiled = rng.beta(4, 2, 300), rng.beta(2, 3, 900)
+        found = reliability(true, spoiled)
+        assert found["ece"] == pytest.approx(self.slow(true, spoiled, 10))
+        assert sum(b["weight"] for b in found["bins"]) == pytest.approx(1)
+        brier = 0.5 * np.mean((true - 1) ** 2) + 0.5 * np.mean(spoiled**2)
+        assert found["brier"] == pytest.approx(brier)
+
+    def test_known_values(self) -> None:
+        assert reliability(np.ones(3), np.zeros(5))["ece"] == 0
+        assert reliability(np.zeros(3), np.ones(5))["ece"] == 1
+        assert reliability(np.full(4, 0.5), np.full(9, 0.5))["ece"] == 0
+        last = reliability(np.ones(1), np.zeros(1))["bins"][-1]
+        assert (last["score"], last["true"], last["weight"]) == (1, 1, 0.5)
+        assert reliability(np.ones(1), np.zeros(1))["bins"][4]["true"] is None
+
+    def test_rows(self) -> None:
+        clips = {"lip_score": np.array([0.9, 0.7]), "real_score": np.array([1.5, 0.1])}
+        spoiled = {"lip_score": np.array([0.2, 0.4]), "real_score": np.array([0.1, 0.1])}
+        versions = [
+            Versions("A_sentence01", "shift_early", "truth", {}, spoiled),
+            Versions("A_sentence01", "jitter", "truth", {}, spoiled),  # lip need not notice
+            Versions("A_sentence01", "policy_noise", "regression_to_mean", {}, spoiled),  # not over the truth
+        ]
+        rows = reliability_rows(Scored((0.0, 1.0), {"A_sentence01": clips}, {"A_sentence01": "A"}, versions))
+        assert [(r["score"], r["level"], r["true_count"], r["spoiled_count"]) for r in rows] == [
+            ("lip_score", "clip", 2, 2), ("lip_score", "utterance", 1, 1),
+        ]  # fmt: skip
+        assert rows[1]["ece"] == pytest.approx(0.5 * 0.2 + 0.5 * 0.3)
+
+
+class TestSpeakers:
+    def test_rows_and_spread(self) -> None:
+        values = {
+            "A_sentence01": 0.5,
+            "A_sentence02": 0.7,
+            "A_sentence03": 0.6,
+            "B_sentence01": 0.2,
+            "B_sentence02": 0.3,
+        }
+        truth = {name: {"lip_score": np.array([value - 0.1, value + 0.1])} for name, value in values.items()}
+        rows = speaker_rows(truth, {name: name[0] for name in values}, seen=False)
+        assert [row["subject"] for row in rows] == ["A", "B"]
+        assert rows[0]["mean"] == pytest.approx(0.6) and rows[0]["sd"] == pytest.approx(0.1)
+        assert rows[1]["sd"] == pytest.approx(0.05 * 2**0.5) and rows[1]["utterances"] == 2
+        spread = speaker_spread(rows)
+        assert len(spread) == 1
+        assert spread[0]["between_sd"] == pytest.approx(np.std([0.6, 0.25], ddof=1))
+        assert spread[0]["within_sd"] == pytest.approx(((2 * 0.01 + 1 * 0.005) / 3) ** 0.5)
+
+    def test_one_speaker_has_no_spread(self) -> None:
+        rows = speaker_rows({"A_sentence01": {"lip_score": np.array([0.5])}}, {"A_sentence01": "A"}, seen=True)
+        assert rows[0]["sd"] == 0 and speaker_spread(rows)[0]["between_sd"] is None

@@ -104,7 +104,7 @@ class TestClipSampler:
         other.load_state_dict(one.state_dict())
         first, second = one.draw(), other.draw()
         for name, tensor in vars(first).items():
-            assert torch.equal(tensor, getattr(second, name)), name
+            assert torch.equal(torch.as_tensor(tensor), torch.as_tensor(getattr(second, name))), name
 
     def test_seeds_differ(self, bank: MotionBank, motion: MotionStatistics) -> None:
         assert not torch.equal(sampler(bank, motion, seed=1).draw().mel, sampler(bank, motion, seed=2).draw().mel)
@@ -193,10 +193,11 @@ class TestRecipe:
         "reward_model.width=16", "reward_model.depth=1", "reward_model.n_heads=2", "reward_model.head_hidden=16",
         "clips.n_stretches=6", "clips.stretch_frames=16", "optimizer.warmup=5", "device=cpu", "logger=none",
         "progress=false", "rough_directions=4",
+        "listening.iterations=2", "listening.recordings=2", "listening.clips=4", "speech.speeds=[0.95,1.0]",
     )  # fmt: skip
     LEARNABLE = ("jitter", "over_smoothing", "frozen_mouth")  # by so small a model in three seconds
     TRAINING = (
-        "iterations=90", "audio_iterations=35", "evaluation.every=30", "optimizer.lr=1e-2",
+        "iterations=90", "listening.iterations=20", "evaluation.every=30", "optimizer.lr=1e-2",
         f"corruptions=[{','.join(LEARNABLE)}]",
     )  # fmt: skip
 
@@ -217,7 +218,7 @@ class TestRecipe:
         module = sys.modules[main.function.__module__]
 
         def decay_until_killed(optimizer, options, iteration, iterations):
-            if iteration == 50:  # in the second phase, past the checkpoint of iteration 30
+            if (iteration, iterations) == (30, 70):  # iteration 50, in the second phase, past the checkpoint of 30
                 raise Killed
             return cosine_decay(optimizer, options, iteration, iterations)
 

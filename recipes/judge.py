@@ -1,0 +1,139 @@
+"""Train an independent judge: temporal convolutions over 21 frames, which no policy is ever trained against.
+
+    python recipes/judge.py corpus.root=data/demo
+    python recipes/judge.py corpus.root=data/demo register=benchmarks/judges.json
+
+Writes judge.pt into the run folder, and how well it tells true from spoiled motion on validation speakers (auc.csv,
+auc.json).
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.files import load_json
+from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.corruptions import chosen_corruptions
+from s2f_rl.rewards.judge import Judge
+from s2f_rl.rewards.judge_clips import StretchSampler, long_enough
+from s2f_rl.rewards.judge_register import register_judge
+from s2f_rl.rewards.judge_training import judge_losses
+from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.policy_samples import PolicySamples
+from s2f_rl.rewards.projection import MeshProjection
+from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, write_auc
+from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
+from s2f_rl.runs.rows import package_versions, source_commit
+from s2f_rl.training import cosine_decay
+
+
+@recipe_main("judge")
+def main(cfg: DictConfig) -> dict[str, float]:
+    seed_everything(cfg.seed)
+    device = pick_device(cfg.device)
+    train = FaceCorpus(cfg.corpus.root, "train", cfg.corpus.topology)
+    validation = FaceCorpus(cfg.corpus.root, "validation", cfg.corpus.topology)
+    corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None)
+    policy = None if cfg.policy_samples is None else PolicySamples(cfg.policy_samples, train.n_vertices)
+
+    # what the training faces do, and what least squares would make of their speech
+    bank = MotionBank(train)
+    motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
+    regressor = bank.fit_regressor(motion)
+
+    # the judge on a fixed view of the mesh, which is part of its file
+    draws = torch.Generator().manual_seed(cfg.seed)
+    projection = MeshProjection.fit(motion, cfg.rough_directions, draws)
+    judge = Judge.of(projection, **cfg.judge_model).to(device)
+    sampler = StretchSampler(bank, motion, projection, regressor, corruptions, policy, cfg.seed, **cfg.stretches)
+    trained = list(judge.parameters())
+    optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
+    state = TrainingState(judge=judge, optimizer=optimizer, sampler=sampler, projection=projection)
+
+    with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
+        if folder.resuming:
+            state.load_state_dict(folder.load_checkpoint("last.pt"))
+            folder.rows.cut_after(state.iteration)
+        logger = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
+        progress = Progress(cfg.iterations, state.iteration, cfg.progress, cfg.name)
+        values: dict[str, float] = {}
+
+        for iteration in range(state.iteration + 1, cfg.iterations + 1):
+            state.iteration = iteration
+            # 1 draw: true stretches, and the same stretches spoiled weakly and strongly
+            clock = [time.perf_counter()]
+            batch = sampler.draw().to(device)
+            n_frames = batch.frames.shape[0] * batch.frames.shape[1]
+            state.frames += n_frames
+
+            # 2 losses
+            clock.append(time.perf_counter())
+            losses = judge_losses(judge.train(), batch)
+            loss = sum(cfg.weights[name] * term for name, term in losses.items())
+
+            # 3 update
+            optimizer.param_groups[0]["lr_factor"] = min(1.0, state.iteration / max(1, cfg.optimizer.warmup))
+            lr = cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(trained, cfg.optimizer.max_grad_norm)
+            optimizer.step()
+            clock.append(time.perf_counter())
+
+            # 4 log
+            row: dict[str, Any] = {f"loss_{name}": float(term.detach()) for name, term in losses.items()}
+            row |= {"grad_norm": float(norm), "lr": lr}
+            row |= {"time/draw_s": clock[1] - clock[0], "time/update_s": clock[2] - clock[1]}
+            progress.update(n_frames, {k: row[k] for k in ("loss_sync", "loss_rank")})
+
+            # 5 evaluate on unseen speakers and save
+            if state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations:
+                rows = report(cfg, judge.frozen(), validation, motion, regressor, folder)
+                values = auc_summary(rows)
+                row |= {f"validation/{k}": v for k, v in values.items()}
+                folder.rows.append(row, state.iteration, state.frames)
+                folder.save_checkpoint("last.pt", state.state_dict())
+            else:
+                folder.rows.append(row, state.iteration, state.frames)
+            logger.log_scalars(row, state.iteration)
+        progress.close()
+        logger.close()
+        finish(cfg, Judge.load(folder.path), train, folder)
+    return values
+
+
+def report(cfg: Any, judge: Judge, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict[str, Any]]:
+    """Save the judge as it is, and how well it tells true from spoiled motion of validation speakers."""
+    judge.save(folder.path)
+    chosen = long_enough(validation)[: cfg.evaluation.utterances]
+    rows = corruption_auc(judge, validation, motion, regressor, utterances=chosen)
+    about = {"judge": judge.content_hash(), "corpus": str(validation.root), "split": validation.split}
+    write_auc(folder.path, rows, about)
+    return rows
+
+
+def finish(cfg: Any, judge: Judge, train: Any, folder: Any) -> None:
+    """Tell what was made, and add it to the list of judges when one is named."""
+    rows = load_json(folder.path / "auc.json")["rows"]
+    if cfg.register is not None:
+        entry = {"name": cfg.name, "hash": judge.content_hash(), "seed": cfg.seed, "vertices": judge.n_vertices}
+        made = train.description.metadata.get("synthesis")
+        entry["corpus"] = {"subjects": list(train.subjects), "utterances": len(train), "synthesis": made}
+        entry["command"] = shlex.join(["python", *sys.argv])
+        entry |= {"auc": auc_summary(rows), "commit": source_commit(), "versions": package_versions()}
+        register_judge(cfg.register, entry)
+    if cfg.progress:
+        print(auc_table(rows))
+        print("AUC on utterance means, * where the head ought to notice.")
+        print(f"The judge is {folder.path / 'judge.pt'}, content hash {judge.content_hash()}")
+
+
+if __name__ == "__main__":
+    main()

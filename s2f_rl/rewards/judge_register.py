@@ -1,0 +1,53 @@
+"""The list of judges: which models may score a policy and never train one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s2f_rl.data.files import atomic_write_json, load_json
+from s2f_rl.errors import UserError
+
+
+def registered_judges(judges_file: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Entries of a list of judges, each with ``name`` and ``hash`` at least; none where the file does not exist yet.
+
+    Raises:
+        UserError: the file is no such list.
+    """
+    path = Path(judges_file)
+    if not path.exists():
+        return []
+    entries = load_json(path)
+    if not isinstance(entries, list) or not all(
+        isinstance(entry, dict) and isinstance(entry.get("hash"), str) and isinstance(entry.get("name"), str)
+        for entry in entries
+    ):
+        raise UserError(f"{path}: not a list of judges with name and hash; mend it or name another file")
+    return entries
+
+
+def register_judge(judges_file: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
+    """Append ``entry`` (``name``, ``hash``, and where it comes from) to a list of judges, atomically.
+
+    The same hash is written once: registering a judge again changes nothing.
+    """
+    entries = registered_judges(judges_file)
+    if all(known["hash"] != entry["hash"] for known in entries):
+        atomic_write_json(judges_file, [*entries, dict(entry)])
+
+
+def refuse_judge(reward_hash: str, judges_file: str | os.PathLike[str]) -> None:
+    """Do nothing, unless the reward with this content hash is a registered judge.
+
+    Raises:
+        UserError: it is: training against a judge would leave nothing to judge with.
+    """
+    for entry in registered_judges(judges_file):
+        if entry["hash"] == reward_hash:
+            raise UserError(
+                f"this reward is the judge {entry['name']!r} of {judges_file} ({reward_hash[:12]}), which no policy "
+                "may be trained against; train against another reward"
+            )

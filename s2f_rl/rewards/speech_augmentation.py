@@ -1,0 +1,68 @@
+"""The same words by somebody else, over another microphone: so that the audio half does not key on the voice.
+
+Eight training voices are few. Speed perturbation makes further ones (pitch, formants and rate together); gain,
+equaliser and noise change the channel. These change the sound alone and work on the log-mel clips, at no cost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from s2f_rl.data import mel_clips
+
+_LOG_SCALE = 1 / (2 * 4.5689974)  # of a normalised mel value per unit of log power: see s2f_rl.data.mel
+_FLOOR = -1.2775939  # value of an empty filter
+_EQUALISER_POINTS = 6
+
+
+def said_faster(waveform: Tensor, factor: float, source_hz: int, rate_hz: int) -> Tensor:
+    """Mel clips of speech [N] played ``factor`` times as fast: pitch, formants and rate all change.
+
+    Speed perturbation (Ko et al., Interspeech 2015). The motion that belongs to it is stretched by the same factor.
+
+    Args:
+        waveform: [N] at ``source_hz``. factor: about 0.9 to 1.1.
+        rate_hz: 640 * fps, the rate that mel clips are taken at.
+
+    Returns:
+        [n, 20, 128].
+    """
+    import librosa
+
+    played = librosa.resample(waveform.numpy(), orig_sr=source_hz * factor, target_sr=rate_hz, res_type="polyphase")
+    return mel_clips(played)
+
+
+@dataclass(frozen=True)
+class SpeechAugmentation:
+    """Random gain, equaliser and noise on normalised log-mel clips.
+
+    Attributes:
+        gain_db: standard deviation of the level. equaliser_db: of a smooth curve over frequency.
+        noise_db: noise lies up to this far above the level of silence at the strongest, and is absent half of the time.
+    """
+
+    gain_db: float = 6.0
+    equaliser_db: float = 4.0
+    noise_db: float = 30.0
+
+    def __call__(self, mel: Tensor, generator: torch.Generator) -> Tensor:
+        """Clips [N, 20, 128] -> clips of the same shape; each has its own draws, and empty filters stay empty."""
+        n, n_rows, n_bins = mel.shape
+        per_db = math.log(10.0) / 10.0 * _LOG_SCALE
+        level = self.gain_db * torch.randn(n, 1, 1, generator=generator)
+        curve = self.equaliser_db * torch.randn(n, 1, _EQUALISER_POINTS, generator=generator)
+        curve = torch.nn.functional.interpolate(curve, size=n_bins, mode="linear", align_corners=True)
+        heard = mel + per_db * (level + curve)
+        # independent exponential power in every cell: what a periodogram of white noise looks like
+        ripple = torch.rand(n, n_rows, n_bins, generator=generator).clamp(1e-6, 1 - 1e-6)
+        quiet = mel.flatten(1).quantile(0.1, dim=1)[:, None, None].clamp_min(_FLOOR + 10 * per_db)
+        loud = self.noise_db * (2 * torch.rand(n, 1, 1, generator=generator) - 1)
+        noise = quiet + per_db * loud + _LOG_SCALE * (-(1 - ripple).log()).log()
+        noisy = _LOG_SCALE * torch.logaddexp(heard / _LOG_SCALE, noise / _LOG_SCALE)
+        heard = torch.where(loud > 0, noisy, heard).clamp_min(_FLOOR)
+        return torch.where(mel <= _FLOOR + 1e-6, mel, heard)
