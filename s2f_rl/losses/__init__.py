@@ -1,26 +1,44 @@
-"""Loss modules and advantages on [B, T] rows with masks."""
+"""Loss modules, advantages and adaptive coefficients on [B, T] rows with masks."""
 
+from s2f_rl.losses.advantage_weighted import AdvantageWeightedLoss, advantage_weights
 from s2f_rl.losses.advantages import (
+    BaselineAdvantage,
+    credited_returns,
     discounted_returns,
     gae_advantage,
+    group_normalised_advantage,
     group_relative_advantage,
     masked_standardise,
     window_returns,
 )
-from s2f_rl.losses.policy_gradient import A2CLoss, ClipPPOLoss, check_ratio_is_one
+from s2f_rl.losses.controllers import AdaptiveKL, LagrangeMultiplier, PenaltyCoefficient
+from s2f_rl.losses.policy_gradient import A2CLoss, ClipPPOLoss, KLPENPPOLoss, ReinforceLoss, check_ratio_is_one
 from s2f_rl.losses.reference_kl import ReferenceKL
+from s2f_rl.losses.reward_gradient import RewardGradientLoss, differentiable_rollout
 from s2f_rl.losses.supervised import SupervisedLoss, lip_vertex_weight, motion_errors
 from s2f_rl.losses.weighted import WeightedLoss, total_loss
 
 __all__ = [
     "A2CLoss",
+    "AdaptiveKL",
+    "AdvantageWeightedLoss",
+    "BaselineAdvantage",
     "ClipPPOLoss",
+    "KLPENPPOLoss",
+    "LagrangeMultiplier",
+    "PenaltyCoefficient",
     "ReferenceKL",
+    "ReinforceLoss",
+    "RewardGradientLoss",
     "SupervisedLoss",
     "WeightedLoss",
+    "advantage_weights",
     "check_ratio_is_one",
+    "credited_returns",
+    "differentiable_rollout",
     "discounted_returns",
     "gae_advantage",
+    "group_normalised_advantage",
     "group_relative_advantage",
     "lip_vertex_weight",
     "masked_standardise",

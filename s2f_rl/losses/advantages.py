@@ -6,11 +6,18 @@ are ours. ``frame_mask`` [B, T, 1] is True on valid frames.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor
+from torchrl.modules import set_recurrent_mode
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 
+from s2f_rl import keys
 from s2f_rl.errors import UserError
+
+CREDITS = ("discounted", "window")
 
 
 def discounted_returns(reward: Tensor, frame_mask: Tensor, gamma: float) -> Tensor:
@@ -30,6 +37,26 @@ def window_returns(reward: Tensor, frame_mask: Tensor, window: int = 5) -> Tenso
     padded = torch.nn.functional.pad(reward, (0, 0, 0, window - 1))
     out = padded.unfold(1, window, 1).sum(-1)
     return torch.where(frame_mask, out, torch.zeros_like(out))
+
+
+def credited_returns(reward: Tensor, frame_mask: Tensor, credit: str = "discounted", gamma: float = 0.7) -> Tensor:
+    """What a frame is credited with, [B, T, 1]; 0 on padding.
+
+    Args:
+        reward: [B, T, 1].
+        frame_mask: [B, T, 1].
+        credit: ``"discounted"``: reward-to-go with ``gamma`` (:func:`discounted_returns`); ``"window"``: the rewards of
+            the 5-frame clips that contain the frame, with equal weight (:func:`window_returns`).
+        gamma: discount in [0, 1]; the window has none.
+
+    Raises:
+        UserError: unknown ``credit``.
+    """
+    if credit not in CREDITS:
+        raise UserError(f"credit={credit}: use {' or '.join(CREDITS)}")
+    return (
+        discounted_returns(reward, frame_mask, gamma) if credit == "discounted" else window_returns(reward, frame_mask)
+    )
 
 
 def masked_standardise(x: Tensor, frame_mask: Tensor, centre: bool = True, eps: float = 1e-6) -> Tensor:
@@ -66,6 +93,27 @@ def group_relative_advantage(
     return torch.where(frame_mask, advantage.flatten(0, 1), torch.zeros_like(returns))
 
 
+def group_normalised_advantage(
+    returns: Tensor, frame_mask: Tensor, group_size: int, scale: bool = True, eps: float = 1e-6
+) -> Tensor:
+    """Return minus the group's mean at the same frame, over the group's standard deviation, [B, T, 1] (GRPO).
+
+    The deviation is taken over all valid frames of the G samples, as GRPO's process supervision does (Shao et al.,
+    2024, sec. 4.1.3); at a single frame G samples are too few, and a frame where all agree would be blown up.
+    ``scale=False`` leaves the division out (Dr. GRPO, Liu et al., 2025).
+
+    Raises:
+        UserError: G < 2, or B is not a multiple of G.
+    """
+    advantage = group_relative_advantage(returns, frame_mask, group_size, leave_one_out=False)
+    if not scale:
+        return advantage
+    groups = advantage.unflatten(0, (-1, group_size))
+    n = frame_mask.unflatten(0, (-1, group_size)).sum((1, 2, 3), keepdim=True).clamp_min(1)
+    std = (groups.square().sum((1, 2, 3), keepdim=True) / n).sqrt()  # the mean is 0 already
+    return (groups / (std + eps)).flatten(0, 1)
+
+
 def gae_advantage(
     reward: Tensor, value: Tensor, frame_mask: Tensor, gamma: float, lmbda: float
 ) -> tuple[Tensor, Tensor]:
@@ -88,3 +136,49 @@ def gae_advantage(
         gamma, lmbda, value, next_value, reward, done=last | ~frame_mask, terminated=last | ~frame_mask
     )
     return torch.where(frame_mask, advantage, zero), torch.where(frame_mask, target, zero)
+
+
+class BaselineAdvantage:
+    """Writes ``advantage`` (and, with a critic, ``value_target``) into a batch [B, T]; most recipes share this step.
+
+    Args:
+        critic: a module that writes ``state_value``; None: leave-one-out group baselines
+            (:func:`group_relative_advantage`).
+        group_size: G adjacent lanes that share utterance and style.
+        credit, gamma: see :func:`credited_returns`.
+        gae_lambda: of :func:`gae_advantage`, with a critic and discounted credit. With ``credit="window"`` the
+            advantage is the window's sum minus the value.
+        normalise: standardise over the valid frames of the batch.
+
+    Example:
+        >>> estimate = BaselineAdvantage(critic=None, group_size=4)
+        >>> batch = estimate(batch, batch["next", "reward"])
+    """
+
+    def __init__(
+        self,
+        critic: Any = None,
+        group_size: int = 1,
+        credit: str = "discounted",
+        gamma: float = 0.7,
+        gae_lambda: float = 0.9,
+        normalise: bool = True,
+    ) -> None:
+        self.critic, self.group_size, self.credit = critic, int(group_size), credit
+        self.gamma, self.gae_lambda, self.normalise = float(gamma), float(gae_lambda), normalise
+
+    def __call__(self, batch: TensorDictBase, reward: Tensor) -> TensorDictBase:
+        mask = batch.get(keys.FRAME_MASK)
+        if self.critic is None:
+            returns = credited_returns(reward, mask, self.credit, self.gamma)
+            advantage = group_relative_advantage(returns, mask, self.group_size)
+        else:
+            with torch.no_grad(), set_recurrent_mode(True):
+                value = self.critic(batch.clone(False)).get(keys.STATE_VALUE)
+            if self.credit == "discounted":
+                advantage, target = gae_advantage(reward, value, mask, self.gamma, self.gae_lambda)
+            else:
+                target = credited_returns(reward, mask, self.credit)
+                advantage = torch.where(mask, target - value, torch.zeros_like(target))
+            batch.set(keys.VALUE_TARGET, target)
+        return batch.set(keys.ADVANTAGE, masked_standardise(advantage, mask) if self.normalise else advantage)

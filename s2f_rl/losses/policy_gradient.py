@@ -1,21 +1,36 @@
-"""TorchRL's A2C and PPO on padded rows of whole utterances, with masks that hold on every statistic.
+"""TorchRL's REINFORCE, A2C and PPO on padded rows of whole utterances, with masks that hold on every statistic.
 
-TorchRL masks the losses (``loss_mask_key``), not ``clip_fraction``, ``kl_approx``, ``ESS``, the ratio statistics and
-the logged entropy. The subclasses here recompute those over valid frames, so that padding changes nothing.
+TorchRL masks the losses (``loss_mask_key``), not ``clip_fraction``, ``kl_approx``, ``ESS``, KLPEN's mean divergence,
+the ratio statistics and the logged entropy. The subclasses here recompute those over valid frames, so that padding
+changes nothing. They also do without a critic, which TorchRL's REINFORCE and A2C insist on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.modules import set_recurrent_mode
 from torchrl.objectives import A2CLoss as _TorchRLA2CLoss
 from torchrl.objectives import ClipPPOLoss as _TorchRLClipPPOLoss
+from torchrl.objectives import KLPENPPOLoss as _TorchRLKLPENPPOLoss
+from torchrl.objectives import ReinforceLoss as _TorchRLReinforceLoss
 
 from s2f_rl import keys
+
+
+class _NoCritic(TensorDictModuleBase):
+    """Stands where TorchRL insists on a critic; never called, no parameters."""
+
+    in_keys = [keys.FRAME_MASK]
+    out_keys = [keys.STATE_VALUE]
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        return tensordict.set(keys.STATE_VALUE, torch.zeros_like(tensordict.get(keys.FRAME_MASK), dtype=torch.float32))
 
 
 class _MaskedStatistics:
@@ -42,7 +57,38 @@ class _MaskedStatistics:
             out.set("entropy", out.get("entropy") * (valid.numel() / valid.sum().clamp_min(1)))
 
 
-class ClipPPOLoss(_MaskedStatistics, _TorchRLClipPPOLoss):
+class _RatioStatistics(_MaskedStatistics):
+    """Statistics of the ratio of new to old density over valid frames, for the losses that have one."""
+
+    _last_log_weight: Tensor | None = None
+
+    def _log_weight(self, tensordict: TensorDictBase, adv_shape: torch.Size) -> Any:
+        result = super()._log_weight(tensordict, adv_shape)  # type: ignore[misc]
+        self._last_log_weight = result[0].detach().squeeze(-1)
+        return result
+
+    def _ratio_over_valid(
+        self, tensordict: TensorDictBase, out: TensorDictBase, bounds: tuple[float, float] | None
+    ) -> TensorDictBase:
+        log_weight, self._last_log_weight = self._last_log_weight, None
+        valid = self._valid(tensordict)
+        if log_weight is not None:
+            x = log_weight if valid is None else log_weight[valid]
+            n = max(1, x.numel())
+            if bounds is not None:
+                out.set("clip_fraction", ((x < bounds[0]) | (x > bounds[1])).sum() / n)
+            out.set("kl_approx", -x.sum() / n)
+            out.set("mean_ratio", x.exp().sum() / n)
+            if x.numel():
+                out.set("max_ratio", x.exp().max())
+                out.set("ESS", (2 * x.logsumexp(0) - (2 * x).logsumexp(0)).exp() / n)
+        if "explained_variance" in out.keys():
+            out.set("explained_variance", _explained_variance(self, tensordict, valid))
+        self._entropy_over_valid(tensordict, out)
+        return out
+
+
+class ClipPPOLoss(_RatioStatistics, _TorchRLClipPPOLoss):
     """:class:`torchrl.objectives.ClipPPOLoss` on rows [B, T] with ``latent`` as the action (Schulman et al., 2017).
 
     Args:
@@ -60,31 +106,47 @@ class ClipPPOLoss(_MaskedStatistics, _TorchRLClipPPOLoss):
         kwargs.setdefault("entropy_bonus", False)
         super().__init__(actor_module, critic, **kwargs)
         self._use_our_keys(frame_mask_key)
-        self._last_log_weight: Tensor | None = None
-
-    def _log_weight(self, tensordict: TensorDictBase, adv_shape: torch.Size) -> Any:
-        result = super()._log_weight(tensordict, adv_shape)
-        self._last_log_weight = result[0].detach().squeeze(-1)
-        return result
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        low, high = (float(bound) for bound in self._clip_bounds)
+        return self._ratio_over_valid(tensordict, super().forward(tensordict), (low, high))
+
+
+class KLPENPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
+    """:class:`torchrl.objectives.KLPENPPOLoss`: ratio * advantage - beta * KL(old || new) (Schulman et al., 2017).
+
+    Args:
+        actor_module, critic, frame_mask_key, **kwargs: as :class:`ClipPPOLoss`. The batch needs ``loc`` and ``scale``,
+            which every rollout holds.
+        beta: a number, or something that gives it when called, such as
+            :class:`~s2f_rl.losses.PenaltyCoefficient`. TorchRL adapts beta at every forward pass, without bounds and
+            by a mean that counts padding; here it changes once per batch, as in the paper, when its owner says so.
+
+    Statistics as :class:`ClipPPOLoss` without ``clip_fraction``, and ``kl``: the mean over valid frames, nats.
+    """
+
+    def __init__(
+        self,
+        actor_module: Any,
+        critic: Any = None,
+        *,
+        beta: float | Callable[[], float] = 1.0,
+        frame_mask_key: str = keys.FRAME_MASK,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("entropy_bonus", False)
+        self_beta = beta if callable(beta) else lambda: beta
+        super().__init__(actor_module, critic, beta=float(self_beta()), increment=1.0, decrement=1.0, **kwargs)
+        self._beta_now = self_beta
+        self._use_our_keys(frame_mask_key)
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        self.beta.fill_(float(self._beta_now()))
         out = super().forward(tensordict)
-        log_weight, self._last_log_weight = self._last_log_weight, None
-        valid = self._valid(tensordict)
-        if log_weight is not None:
-            x = log_weight if valid is None else log_weight[valid]
-            low, high = (float(bound) for bound in self._clip_bounds)
-            n = max(1, x.numel())
-            out.set("clip_fraction", ((x < low) | (x > high)).sum() / n)
-            out.set("kl_approx", -x.sum() / n)
-            out.set("mean_ratio", x.exp().sum() / n)
-            if x.numel():
-                out.set("max_ratio", x.exp().max())
-                out.set("ESS", (2 * x.logsumexp(0) - (2 * x).logsumexp(0)).exp() / n)
-        if "explained_variance" in out.keys():
-            out.set("explained_variance", _explained_variance(self, tensordict, valid))
-        self._entropy_over_valid(tensordict, out)
-        return out
+        valid, kl = self._valid(tensordict), out.get("kl").squeeze(-1)
+        out.set("kl", kl.mean() if valid is None else kl[valid].sum() / valid.sum().clamp_min(1))
+        out.set("beta", self.beta.detach().clone())
+        return self._ratio_over_valid(tensordict, out, None)
 
 
 class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
@@ -92,13 +154,15 @@ class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
 
     Args:
         actor_module: ``policy.actor_module``.
-        critic: a module that writes ``state_value`` (TorchRL's loss needs one; its term's weight is ``critic_coeff``).
+        critic: a module that writes ``state_value`` (its term's weight is ``critic_coeff``), or None.
         frame_mask_key: True on valid frames.
         **kwargs: of TorchRL's loss; no entropy bonus by default.
     """
 
-    def __init__(self, actor_module: Any, critic: Any, *, frame_mask_key: str = keys.FRAME_MASK, **kwargs: Any):
+    def __init__(self, actor_module: Any, critic: Any = None, *, frame_mask_key: str = keys.FRAME_MASK, **kwargs: Any):
         kwargs.setdefault("entropy_bonus", False)
+        if critic is None:
+            critic, kwargs["critic_coeff"] = _NoCritic(), None
         super().__init__(actor_module, critic, **kwargs)
         self._use_our_keys(frame_mask_key)
 
@@ -106,6 +170,46 @@ class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
         out = super().forward(tensordict)
         self._entropy_over_valid(tensordict, out)
         return out
+
+
+class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
+    """:class:`torchrl.objectives.ReinforceLoss` on rows [B, T]: -advantage * log-probability (Williams, 1992).
+
+    Args:
+        actor_module: ``policy.actor_module``.
+        critic: a module that writes ``state_value``, or None.
+        critic_coeff: weight of ``loss_critic``, the squared error of the critic.
+        frame_mask_key: True on valid frames.
+        **kwargs: of TorchRL's loss.
+    """
+
+    def __init__(
+        self,
+        actor_module: Any,
+        critic: Any = None,
+        *,
+        critic_coeff: float = 1.0,
+        frame_mask_key: str = keys.FRAME_MASK,
+        **kwargs: Any,
+    ):
+        kwargs.setdefault("loss_critic_type", "l2")
+        super().__init__(actor_module, _NoCritic() if critic is None else critic, **kwargs)
+        self._has_critic, self.critic_coeff = critic is not None, float(critic_coeff)
+        self._use_our_keys(frame_mask_key)
+
+    def loss_critic(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor | None]:
+        """The critic's error at every frame, and TorchRL's clip fraction; zeros without a critic."""
+        if self._has_critic:
+            return super().loss_critic(tensordict)
+        return torch.zeros_like(tensordict.get(keys.ADVANTAGE)), None
+
+    def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        out = super().forward(tensordict.clone(False))
+        # The name of TorchRL's other losses; WeightedLoss treats it as a term of its own.
+        terms = {"loss_objective": out.get("loss_actor")}
+        if self._has_critic:
+            terms["loss_critic"] = self.critic_coeff * out.get("loss_value")
+        return TensorDict(terms)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torchrl.objectives import LossModule
 from s2f_rl.errors import UserError
 
 BALANCES = ("none", "grad_norm")
+Weight = float | Callable[[], float]
 
 
 class _CarryGradient(torch.autograd.Function):
@@ -36,7 +37,8 @@ class WeightedLoss(LossModule):
 
     Args:
         losses: name -> (loss module, weight). A weight of 0 keeps the term's value and gradient norm in the log and
-            takes it out of the update: that is the compute-matched control.
+            takes it out of the update: that is the compute-matched control. A weight that changes during a run is a
+            function without arguments (:class:`~s2f_rl.losses.AdaptiveKL`), asked at every forward pass.
         balance: ``"none"``: the weighted sum. ``"grad_norm"``: over the parameters that terms share, the gradient of
             every term gets ``weight`` times the norm of the anchor's, so the terms pull in the ratio of their weights.
             (A supervised term with a gradient 5 to 30 times that of the policy term silently erased the RL signal.)
@@ -60,7 +62,7 @@ class WeightedLoss(LossModule):
 
     def __init__(
         self,
-        losses: Mapping[str, tuple[nn.Module, float]],
+        losses: Mapping[str, tuple[nn.Module, Weight]],
         balance: str = "none",
         anchor: str | None = None,
         unbalanced: Sequence[str] = ("kl",),
@@ -70,11 +72,11 @@ class WeightedLoss(LossModule):
         if not losses:
             raise UserError("losses: at least one term is needed")
         for name, (_, weight) in losses.items():
-            if weight < 0:
+            if _number(weight) < 0:
                 raise UserError(f"weight of {name} is {weight}: weights are not negative")
         super().__init__()
         self.parts = nn.ModuleDict({name: loss for name, (loss, _) in losses.items()})
-        self.weights = {name: float(weight) for name, (_, weight) in losses.items()}
+        self.weights: dict[str, Weight] = {name: weight for name, (_, weight) in losses.items()}
         if anchor is not None and anchor not in losses:
             raise UserError(f"anchor={anchor!r} is no term: use one of {', '.join(losses)}")
         self.balance = balance
@@ -97,7 +99,7 @@ class WeightedLoss(LossModule):
             out = part(tensordict)
             own = [out.get(k) for k in out.keys() if k.startswith("loss_") and k != "loss_critic"]
             if own:
-                terms[name] = (torch.stack([x.sum() for x in own]).sum(), self.weights[name])
+                terms[name] = (torch.stack([x.sum() for x in own]).sum(), _number(self.weights[name]))
             if "loss_critic" in out.keys():
                 terms[f"{name}_critic"] = (out.get("loss_critic").sum(), 1.0)
             for k in out.keys():
@@ -137,6 +139,10 @@ class WeightedLoss(LossModule):
         if not value.requires_grad or not parameters:
             return (None,) * len(parameters)
         return torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+
+
+def _number(weight: Weight) -> float:
+    return float(weight() if callable(weight) else weight)
 
 
 def _norm(gradients: Sequence[Tensor], like: Tensor) -> Tensor:

@@ -1,19 +1,36 @@
 """Plumbing that every recipe shares: opening parts, optimizers, batches, statistics, validation. No hidden loop."""
 
-from s2f_rl.training.optimizers import clip_gradients, cosine_decay, load_moments, make_optimizer, named_moments
-from s2f_rl.training.reinforce import RLParts, lane_minibatches, prepare_rl
+from s2f_rl.training.constraint import LipErrorConstraint
+from s2f_rl.training.optimizers import (
+    clip_gradients,
+    cosine_decay,
+    gradient_step,
+    load_moments,
+    make_optimizer,
+    named_moments,
+)
+from s2f_rl.training.parts import RLParts, lane_minibatches, prepare_rl
+from s2f_rl.training.replay import UtteranceBuffer
+from s2f_rl.training.reward_signal import RewardSignal
+from s2f_rl.training.run import RLRun
 from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora, plain
-from s2f_rl.training.statistics import batch_statistics, mean_of
+from s2f_rl.training.statistics import AmplitudeReference, batch_statistics, mean_of
 from s2f_rl.training.validation import Validation
 
 __all__ = [
+    "AmplitudeReference",
+    "LipErrorConstraint",
     "RLParts",
+    "RLRun",
+    "RewardSignal",
     "Start",
+    "UtteranceBuffer",
     "Validation",
     "actor_entry",
     "batch_statistics",
     "clip_gradients",
     "cosine_decay",
+    "gradient_step",
     "lane_minibatches",
     "load_moments",
     "load_start",

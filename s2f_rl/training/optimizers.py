@@ -11,7 +11,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from tensordict import TensorDictBase
 from torch import Tensor, nn
+
+from s2f_rl.losses import total_loss
+from s2f_rl.runs import PolicyAverage
 
 OUTPUT_MAP = "vertice_map_r"
 Moments = dict[str, dict[str, Tensor]]
@@ -61,6 +65,35 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
     """
     norms = [torch.nn.utils.clip_grad_norm_(group["params"], max_norm) for group in optimizer.param_groups]
     return norms[0]
+
+
+def gradient_step(
+    loss: nn.Module,
+    rows: TensorDictBase,
+    optimizer: torch.optim.Optimizer,
+    max_grad_norm: float,
+    average: PolicyAverage | None = None,
+) -> TensorDictBase:
+    """One update: the sum of the ``loss_*`` of ``loss(rows)``, clipped by :func:`clip_gradients`.
+
+    Args:
+        loss: a TorchRL loss module.
+        rows: [B, T] rows.
+        optimizer: of the loss's parameters.
+        max_grad_norm: of every parameter group by itself.
+        average: moving average of the policy that follows.
+
+    Returns:
+        the loss's output, detached.
+    """
+    out = loss(rows)
+    optimizer.zero_grad()
+    total_loss(out).backward()
+    clip_gradients(optimizer, max_grad_norm)
+    optimizer.step()
+    if average is not None:
+        average.update()
+    return out.detach()
 
 
 def named_moments(optimizer: torch.optim.Optimizer, parameters: Iterable[tuple[str, nn.Parameter]]) -> Moments:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from tensordict import TensorDictBase
@@ -51,3 +53,43 @@ def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:
     """Mean of every scalar over the loss outputs of an iteration."""
     means = {key: torch.stack([out.get(key).float().mean() for out in outputs]).mean() for key in outputs[0].keys()}
     return {key: float(value) for key, value in means.items()}
+
+
+def mean_amplitude_mm(corpus: Any, lips: Tensor, n_utterances: int = 16) -> float | None:
+    """RMS lip motion of the ground truth of the first utterances that have one, millimetres; None without any."""
+    squares: list[float] = []
+    metres_per_unit = float(getattr(corpus, "metres_per_unit", 1.0))
+    for i in range(len(corpus)):
+        if len(squares) == n_utterances:
+            break
+        vertices = corpus[i].vertices
+        if vertices is not None:
+            motion = vertices.unflatten(-1, (-1, 3))[:, lips.cpu()]
+            squares.append(float((motion - motion.mean(0)).square().sum(-1).mean()))
+    return 1e3 * metres_per_unit * math.sqrt(sum(squares) / len(squares)) if squares else None
+
+
+class AmplitudeReference:
+    """Lip motion over that of the ground truth, which is measured once; without any, over that of the first batch.
+
+    Args:
+        corpus: the training corpus. lips: indices of the lip vertices.
+    """
+
+    def __init__(self, corpus: Any, lips: Tensor) -> None:
+        self.corpus, self.lips = corpus, lips
+        self.reference_mm: float | None = None
+
+    def ratio(self, amplitude_mm: float) -> float:
+        """``amplitude_mm`` over the reference."""
+        if self.reference_mm is None:
+            self.reference_mm = mean_amplitude_mm(self.corpus, self.lips) or amplitude_mm
+        return amplitude_mm / max(self.reference_mm, 1e-9)
+
+    def state_dict(self) -> dict[str, float | None]:
+        """The reference, None before the first batch."""
+        return {"reference_mm": self.reference_mm}
+
+    def load_state_dict(self, state: Mapping[str, float | None]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.reference_mm = state["reference_mm"]

@@ -23,7 +23,7 @@ RL_COMMANDS = {
     "ppo critic": ("ppo", ["critic=decoder", "group_size=1", "minibatch_lanes=3", "epochs=1"]),
     "ppo correlated": ("ppo", ["exploration=correlated", "group_size=4", "supervised=teacher_forced"]),
     "ppo vertex": ("ppo", ["exploration=vertex", "group_size=2", "balance=none"]),
-    "ppo kl ema": ("ppo", ["kl_weight=0.1", "ema_decay=0.5", "exploration.learn_noise=true", "style=all"]),
+    "ppo kl ema": ("ppo", ["kl=fixed", "kl.weight=0.1", "ema_decay=0.5", "exploration.learn_noise=true", "style=all"]),
     "ppo alone": ("ppo", ["supervised=none", "reward.cap=null", "reward.stride=2", "max_frames=12"]),
     "a2c": ("a2c", []),
     "a2c control": ("a2c", ["control=true"]),

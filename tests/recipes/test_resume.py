@@ -28,7 +28,7 @@ def iterations(path):
 @pytest.mark.parametrize("recipe", ["ppo", "supervised"])
 def test_sigkill(recipe, rl_overrides, workshop, tmp_path):
     if recipe == "ppo":
-        options = [*rl_overrides, "group_size=2", "minibatch_lanes=2", "ema_decay=0.9", "kl_weight=0.1"]
+        options = [*rl_overrides, "group_size=2", "minibatch_lanes=2", "ema_decay=0.9", "kl=fixed", "kl.weight=0.1"]
     else:
         options = [f"corpus.root={workshop / 'corpus'}", "ema_decay=0.9", "batch_size=2", "progress=false",
                    "actor.audio.width=16", "actor.feature_dim=16", "optimizer.lr=1e-3"]  # fmt: skip

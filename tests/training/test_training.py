@@ -9,7 +9,8 @@ import torch
 from tensordict import TensorDict
 
 from s2f_rl.training import Validation, batch_statistics, cosine_decay, load_moments, make_optimizer, named_moments
-from s2f_rl.training.reinforce import lane_minibatches, mean_amplitude_mm
+from s2f_rl.training.parts import lane_minibatches
+from s2f_rl.training.statistics import mean_amplitude_mm
 
 
 def test_batch_statistics():

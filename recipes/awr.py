@@ -1,0 +1,90 @@
+"""AWR on speech-driven faces: stored rollouts, imitated the more the better they were; off-policy, no ratio.
+
+    python recipes/awr.py start=checkpoints/supervised reward.folder=checkpoints/reward
+
+Peng et al., 2019. Whole utterances go into a replay buffer with their advantages; with a critic these are taken against
+the value as it is now. Every run has a compute-matched control: the same command with control=true.
+"""
+
+from __future__ import annotations
+
+import torch
+from omegaconf import DictConfig
+from torchrl.modules import set_recurrent_mode
+
+from s2f_rl import keys
+from s2f_rl.collectors import utterance_collector
+from s2f_rl.losses import (
+    AdvantageWeightedLoss,
+    BaselineAdvantage,
+    WeightedLoss,
+    check_ratio_is_one,
+    masked_standardise,
+)
+from s2f_rl.runs import pick_device, recipe_main, seed_everything
+from s2f_rl.training import RLRun, UtteranceBuffer, cosine_decay, gradient_step, prepare_rl
+
+
+@recipe_main("awr")
+def main(cfg: DictConfig) -> dict[str, float]:
+    seed_everything(cfg.seed)
+    device = pick_device(cfg.device)
+    # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
+    parts = prepare_rl(cfg, device, explorations=["latent"])
+    policy, critic = parts.policy, parts.critic
+    collector = utterance_collector(parts.env, policy)
+    estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, normalise=False)
+    buffer = UtteranceBuffer(cfg.replay.capacity, parts.env.horizon, device)
+    awr = AdvantageWeightedLoss(
+        policy.actor_module,
+        critic,
+        temperature=cfg.temperature,
+        max_weight=cfg.max_weight,
+        critic_coeff=cfg.critic.coeff,
+    )
+    loss = WeightedLoss({"policy": (awr, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    optimizer = parts.make_optimizer(loss)
+
+    with RLRun(cfg, parts, optimizer, collector, replay=buffer) as run:
+        for iteration in run:
+            # 1 collect: whole utterances, [B, T]
+            with run.clock("collect"):
+                batch = collector.next()
+
+            # 2 reward
+            with run.clock("reward"):
+                batch = parts.reward(batch)
+
+            # 3 advantage
+            with run.clock("advantage"):
+                batch = estimate(batch, parts.signal(batch))
+                buffer.extend(batch)
+                figures = parts.measure_constraint(batch)
+                if iteration == 1:
+                    check_ratio_is_one(policy.actor_module, batch)
+
+            # 4 update
+            with run.clock("update"):
+                cosine_decay(optimizer, cfg.optimizer, iteration, cfg.iterations)
+                outputs = []
+                for _ in range(cfg.updates):
+                    rows = buffer.sample(cfg.minibatch_lanes)
+                    if critic is not None:
+                        with torch.no_grad(), set_recurrent_mode(True):
+                            value = critic(rows.clone(False))[keys.STATE_VALUE]
+                        rows[keys.ADVANTAGE] = rows[keys.VALUE_TARGET] - value
+                    if cfg.normalise_advantage:
+                        rows[keys.ADVANTAGE] = masked_standardise(rows[keys.ADVANTAGE], rows[keys.FRAME_MASK])
+                    outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, parts.average))
+                figures |= parts.adapt_kl(outputs)
+
+            # 5 log
+            run.log(batch, outputs, figures)
+
+            # 6 evaluate and save
+            run.evaluate_and_save()
+    return run.values
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""RLOO on speech-driven faces: each sample against the mean of the others of its utterance; no critic, no ratio.
+
+    python recipes/rloo.py start=checkpoints/supervised reward.folder=checkpoints/reward
+
+Kool et al., 2019; Ahmadian et al., 2024. Returns are per frame, the baseline is the others' at the same frame.
+Every run has a compute-matched control: the same command with control=true.
+"""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from s2f_rl import keys
+from s2f_rl.collectors import utterance_collector
+from s2f_rl.losses import (
+    ReinforceLoss,
+    WeightedLoss,
+    check_ratio_is_one,
+    credited_returns,
+    group_relative_advantage,
+    masked_standardise,
+)
+from s2f_rl.runs import pick_device, recipe_main, seed_everything
+from s2f_rl.training import RLRun, cosine_decay, gradient_step, prepare_rl
+
+
+@recipe_main("rloo")
+def main(cfg: DictConfig) -> dict[str, float]:
+    seed_everything(cfg.seed)
+    device = pick_device(cfg.device)
+    # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
+    parts = prepare_rl(cfg, device, baselines=["group"])
+    policy = parts.policy
+    collector = utterance_collector(parts.env, policy)
+    reinforce = ReinforceLoss(policy.actor_module)
+    loss = WeightedLoss({"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    optimizer = parts.make_optimizer(loss)
+
+    with RLRun(cfg, parts, optimizer, collector) as run:
+        for iteration in run:
+            # 1 collect: whole utterances, [B, T]
+            with run.clock("collect"):
+                batch = collector.next()
+
+            # 2 reward
+            with run.clock("reward"):
+                batch = parts.reward(batch)
+
+            # 3 advantage
+            with run.clock("advantage"):
+                mask = batch[keys.FRAME_MASK]
+                returns = credited_returns(parts.signal(batch), mask, cfg.credit, cfg.gamma)
+                advantage = group_relative_advantage(returns, mask, cfg.group_size, leave_one_out=True)
+                batch[keys.ADVANTAGE] = masked_standardise(advantage, mask) if cfg.normalise_advantage else advantage
+                figures = parts.measure_constraint(batch)
+                if iteration == 1:
+                    check_ratio_is_one(policy.actor_module, batch)
+
+            # 4 update
+            with run.clock("update"):
+                cosine_decay(optimizer, cfg.optimizer, iteration, cfg.iterations)
+                outputs = [gradient_step(loss, batch, optimizer, cfg.optimizer.max_grad_norm, parts.average)]
+                figures |= parts.adapt_kl(outputs)
+
+            # 5 log
+            run.log(batch, outputs, figures)
+
+            # 6 evaluate and save
+            run.evaluate_and_save()
+    return run.values
+
+
+if __name__ == "__main__":
+    main()

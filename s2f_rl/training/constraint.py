@@ -1,0 +1,91 @@
+"""A bound on the lip vertex error of a policy during training, relative to the policy it started from."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from s2f_rl import keys
+from s2f_rl.losses import LagrangeMultiplier, SupervisedLoss, differentiable_rollout
+from s2f_rl.metrics.error import lip_vertex_error_per_frame
+from s2f_rl.models.policy import MotionCore
+
+
+class LipErrorConstraint:
+    """On-policy LVE of a batch over the start's LVE on the same utterances, held below a limit by a multiplier.
+
+    The batch's LVE is that of the policy's means as it acted (``loc``, decoded), without the noise of the frame. The
+    start's is measured once per utterance and style on its deterministic motion, so that the ratio is paired: which
+    utterances a batch happens to hold hardly moves it.
+
+    Called for the multiplier, so it can weigh the supervised term in :class:`~s2f_rl.losses.WeightedLoss`.
+
+    Args:
+        core: of the policy, as the run starts; a frozen copy of it measures the start.
+        truth: the supervised term, which knows the ground truth of a batch.
+        lips: indices of the lip vertices.
+        multiplier: its limit is the allowed ratio.
+        weight: of the supervised term; the multiplier multiplies it.
+    """
+
+    def __init__(
+        self, core: MotionCore, truth: SupervisedLoss, lips: Tensor, multiplier: LagrangeMultiplier, weight: float = 1.0
+    ) -> None:
+        self.core, self.start = core, copy.deepcopy(core).requires_grad_(False)
+        self.truth, self.lips, self.multiplier, self.weight = truth, lips, multiplier, float(weight)
+        self.start_lve: dict[str, float] = {}
+
+    def __call__(self) -> float:
+        return self.weight * self.multiplier()
+
+    @torch.no_grad()
+    def lve_ratio(self, batch: TensorDictBase) -> float:
+        """Summed LVE of the lanes with ground truth over that of the start, before an update; nan without any.
+
+        Args:
+            batch: [B, T] rows as collected by the policy as it is now.
+        """
+        truth, known = self.truth.truth(batch)
+        own = start = 0.0
+        for lane in range(len(batch)):
+            n = int(known[lane].sum())
+            if not n:
+                continue
+            loc = batch.get(keys.LOC)[lane, :n]
+            displacement = loc if self.core.exploration == "vertex" else self.core.decoder.decode(loc)
+            own += self._lve(displacement, truth[lane, :n])
+            start += self._start(batch[lane, :n], truth[lane, :n])
+        return own / start if start else math.nan
+
+    def update(self, batch: TensorDictBase) -> dict[str, float]:
+        """Measure a batch and take the dual step; returns what to log."""
+        ratio = self.lve_ratio(batch)
+        logged = {} if math.isnan(ratio) else {"constraint_lve_ratio": ratio}
+        return {**logged, "constraint_multiplier": self.multiplier.update(ratio)}
+
+    def _lve(self, displacement: Tensor, truth: Tensor) -> float:
+        return float(lip_vertex_error_per_frame(displacement, truth, self.lips).mean())
+
+    def _start(self, lane: TensorDictBase, truth: Tensor) -> float:
+        """LVE of the start on one utterance [T], recursed alone so that it does not depend on the batch."""
+        style = lane.get(keys.STYLE)[0]
+        key = f"{int(lane.get(keys.UTTERANCE)[0, 0])}:{','.join(f'{w:g}' for w in style.tolist())}"
+        if key not in self.start_lve:
+            motion = differentiable_rollout(self.start, lane.get(keys.AUDIO)[None], style[None], noise=None)
+            self.start_lve[key] = self._lve(motion[0], truth)
+        return self.start_lve[key]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The multiplier and the start's errors so far."""
+        return {"multiplier": self.multiplier.state_dict(), "start_lve": dict(self.start_lve)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.multiplier.load_state_dict(state["multiplier"])
+        self.start_lve = {key: float(value) for key, value in state["start_lve"].items()}

@@ -1,0 +1,95 @@
+"""A replay buffer of whole utterances on TorchRL's, whose state goes into a checkpoint."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torch.nn import functional as F
+from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
+
+from s2f_rl import keys
+from s2f_rl.errors import UserError
+
+# What losses and critics read; displacements [T, V*3] are left out, they follow from the latents.
+STORED = (
+    keys.AUDIO, keys.STYLE, keys.UTTERANCE, keys.FRAME_MASK, keys.FRAME_INDEX, keys.LATENT, keys.LATENT_LOG_PROB,
+    keys.LOC, keys.SCALE, keys.ADVANTAGE, keys.VALUE_TARGET, ("next", keys.MESH_FEATURE), ("next", keys.AUDIO_FEATURE),
+)  # fmt: skip
+
+
+class UtteranceBuffer:
+    """The last ``capacity`` utterances, each a row padded to ``horizon`` frames; drawn uniformly with replacement.
+
+    Args:
+        capacity: rows.
+        horizon: frames of the longest utterance (``env.horizon``).
+        device: where the rows live.
+    """
+
+    def __init__(self, capacity: int, horizon: int, device: torch.device | str = "cpu") -> None:
+        if capacity < 1:
+            raise UserError(f"replay.capacity={capacity}: at least one utterance")
+        self.capacity, self.horizon, self.device = int(capacity), int(horizon), torch.device(device)
+        self._buffer = self._new()
+
+    def _new(self) -> TensorDictReplayBuffer:
+        return TensorDictReplayBuffer(storage=LazyTensorStorage(self.capacity, device=self.device))
+
+    def __len__(self) -> int:
+        return len(self._buffer)
+
+    def extend(self, batch: TensorDictBase) -> None:
+        """Store the rows of a batch [B, T]; the oldest are overwritten."""
+        rows = batch.select(*STORED, strict=False).detach()
+        rows = rows.apply(self._pad, batch_size=[len(batch), self.horizon])
+        # More rows than the buffer holds would overwrite each other in no stated order.
+        with _quiet_torchrl():
+            self._buffer.extend(rows[-self.capacity :])
+
+    def _pad(self, x: Tensor) -> Tensor:
+        room = self.horizon - x.shape[1]
+        return F.pad(x, (*(0, 0) * (x.ndim - 2), 0, room)) if room else x
+
+    def sample(self, lanes: int) -> TensorDictBase:
+        """``lanes`` rows [lanes, T], cut after the longest; drawn with torch's global generator."""
+        rows = self._buffer.sample(lanes).exclude("index")
+        longest = int(rows.get(keys.FRAME_MASK).sum((1, 2)).max())
+        return rows[:, :longest].clone()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Stored rows and where the next one goes."""
+        rows = self._buffer[:] if len(self) else TensorDict({}, [0])
+        flat = {"/".join(k if isinstance(k, tuple) else (k,)): v.clone() for k, v in rows.items(True, True)}
+        flat.pop("index", None)
+        return {"rows": flat, "cursor": int(self._buffer.writer.state_dict()["_cursor"])}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self._buffer = self._new()
+        flat = {tuple(k.split("/")): v for k, v in state["rows"].items()}
+        if flat:
+            n = len(next(iter(flat.values())))
+            rows = TensorDict({}, [n, self.horizon], device=self.device)
+            for key, value in flat.items():
+                rows.set(key, value.to(self.device))
+            with _quiet_torchrl():
+                self._buffer.extend(rows)
+            self._buffer.writer.load_state_dict({"_cursor": state["cursor"]})
+
+
+@contextmanager
+def _quiet_torchrl() -> Iterator[None]:
+    """TorchRL announces a new storage on stdout."""
+    logger = logging.getLogger("torchrl")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,103 @@
+"""The reward that an algorithm maximises: the logged one, or its terms brought to one scale before the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from s2f_rl import keys
+from s2f_rl.envs import FrozenRewardTransform
+from s2f_rl.errors import UserError
+
+NORMALISATIONS = ("none", "running", "batch")
+
+
+class RewardSignal:
+    """``signal(batch) -> [B, T, 1]`` from a batch that :class:`~s2f_rl.envs.FrozenRewardTransform` has rewarded.
+
+    ``normalise="none"``: the transform's ``reward``. Otherwise every (capped) score is standardised before it is
+    weighted, so that a weight says how much a term counts whatever its spread:
+
+        signal_t = scale * sum_k weights[k] * (min(score_k[t], cap_k) - mean_k) / std_k     on scored frames, else 0.
+
+    The batch keeps its plain ``reward`` for the log, so that runs stay comparable.
+
+    Args:
+        transform: scores, weights, scale and caps.
+        normalise: ``"none"``; ``"batch"``: mean and deviation over the scored frames of the batch; ``"running"``: over
+            all scored frames so far, this batch included.
+
+    Raises:
+        UserError: unknown ``normalise``.
+    """
+
+    def __init__(self, transform: FrozenRewardTransform, normalise: str = "none") -> None:
+        if normalise not in NORMALISATIONS:
+            raise UserError(f"reward.normalise={normalise}: use {' or '.join(NORMALISATIONS)}")
+        self.transform, self.normalise = transform, normalise
+        self.terms = [name for name in transform.scores if transform.weights.get(name)]
+        # per term: number of frames, mean, sum of squared differences from it
+        self.moments: dict[str, tuple[float, float, float]] = dict.fromkeys(self.terms, (0.0, 0.0, 0.0))
+
+    def __call__(self, batch: TensorDictBase) -> Tensor:
+        if self.normalise == "none":
+            return batch.get(("next", keys.REWARD))
+        scores = {name: batch.get(("next", name)).squeeze(-1) for name in self.terms}
+        mask = batch.get(("next", keys.SCORE_MASK)).squeeze(-1)
+        capped = self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0])
+        for name, score in capped.items():
+            self._count(name, score[mask])
+        return self._sum(capped, mask).unsqueeze(-1)
+
+    def score(self, displacement: Tensor, utterance: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Signal and score mask, [B, T], of whole utterances, differentiable in ``displacement`` [B, T, V*3].
+
+        The moments are those of the last batch that was passed to the signal, and count as constants.
+        """
+        scores = self.transform.score_displacements(displacement, utterance, n_frames)
+        mask = scores[keys.SCORE_MASK]
+        if self.normalise == "none":
+            return scores[keys.REWARD], mask
+        return self._sum(self._capped(scores, utterance), mask), mask
+
+    def _capped(self, scores: Mapping[str, Tensor], utterance: Tensor) -> dict[str, Tensor]:
+        caps = torch.stack([self.transform._cap(int(u)) for u in utterance]).to(utterance.device)
+        column = {name: k for k, name in enumerate(self.transform.scores)}
+        return {name: torch.minimum(scores[name], caps[:, column[name], None]) for name in self.terms}
+
+    def _sum(self, capped: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        total = torch.zeros(mask.shape, device=mask.device)
+        for name, score in capped.items():
+            n, mean, squares = self.moments[name]
+            std = max((squares / max(n, 1.0)) ** 0.5, 1e-6)
+            total = total + self.transform.weights[name] * (score - mean) / std
+        return torch.where(mask, self.transform.scale * total, torch.zeros_like(total))
+
+    def _count(self, name: str, values: Tensor) -> None:
+        """Merge the moments of ``values`` [n] (Chan et al., 1983)."""
+        n = float(values.numel())
+        if not n:
+            return
+        values = values.double()
+        mean = float(values.mean())
+        squares = float((values - mean).square().sum())
+        if self.normalise == "running" and self.moments[name][0]:
+            n0, mean0, squares0 = self.moments[name]
+            shift = mean - mean0
+            squares += squares0 + shift * shift * n0 * n / (n0 + n)
+            mean, n = mean0 + shift * n / (n0 + n), n0 + n
+        self.moments[name] = (n, mean, squares)
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """Moments by term."""
+        return {name: list(values) for name, values in self.moments.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        for name in self.moments:
+            n, mean, squares = (float(v) for v in state[name])
+            self.moments[name] = (n, mean, squares)

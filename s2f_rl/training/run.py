@@ -1,0 +1,149 @@
+"""What surrounds the loop of an RL recipe: folder, resume, clock, rows, validation, checkpoints; not the loop."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+
+from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger
+from s2f_rl.training.parts import RLParts
+from s2f_rl.training.statistics import batch_statistics, mean_of
+
+SHOWN = ("reward", "policy_kl_approx")
+
+
+class RLRun:
+    """Iterate over it inside ``with``; a killed run goes on where its last checkpoint was.
+
+    Args:
+        config: the recipe's config (a mapping): ``name``, ``root``, ``resume``, ``iterations``, ``evaluation.every``,
+            ``logger``, ``logger_online``, ``progress``; written to the folder as a whole.
+        parts: of :func:`~s2f_rl.training.prepare_rl`.
+        optimizer, collector: of the recipe.
+        **more: further parts with a state, such as a replay buffer.
+
+    Attributes:
+        iteration: the current one, from 1.
+        values: of the last validation.
+
+    Example:
+        >>> with RLRun(cfg, parts, optimizer, collector) as run:             # doctest: +SKIP
+        ...     for iteration in run:
+        ...         with run.clock("collect"):
+        ...             batch = collector.next()
+        ...         ...
+        ...         run.log(batch, outputs)
+        ...         run.evaluate_and_save()
+        ... return run.values
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], parts: RLParts, optimizer: torch.optim.Optimizer, collector: Any, **more: Any
+    ) -> None:
+        self.config, self.parts, self.collector = config, parts, collector
+        self.state = TrainingState(
+            policy=parts.policy, critic=parts.critic, optimizer=optimizer, collector=collector,
+            average=parts.average, validation=parts.validation, alarm=parts.alarm, amplitude=parts.amplitude,
+            signal=parts.signal, kl=parts.adaptive_kl, constraint=parts.constraint, **more,
+        )  # fmt: skip
+        self.values: dict[str, float] = {}
+        self._times: dict[str, float] = {}
+        self._row: dict[str, float] = {}
+        self._stack = contextlib.ExitStack()
+
+    @property
+    def iteration(self) -> int:
+        return self.state.iteration
+
+    def __enter__(self) -> RLRun:
+        try:
+            self._open(self.config)
+        except BaseException:
+            self._stack.close()  # the folder's lock and the collector
+            raise
+        return self
+
+    def _open(self, config: Mapping[str, Any]) -> None:
+        self.folder = self._stack.enter_context(
+            RunFolder(config["name"], root=config["root"], config=config, resume=config["resume"])
+        )
+        self._stack.enter_context(self.collector)
+        if self.folder.resuming:
+            self.state.load_state_dict(self.folder.load_checkpoint("last.pt"))
+            self.folder.rows.cut_after(self.state.iteration)
+        else:
+            self._validate()
+            self.folder.rows.append({f"validation/{k}": v for k, v in self.values.items()}, 0, 0)
+        self.logger = make_logger(
+            config["logger"], self.folder.path, config["name"], config, config["logger_online"], self.iteration
+        )
+        self.progress = Progress(config["iterations"], self.iteration, config["progress"], config["name"])
+
+    def __exit__(self, *exc: Any) -> None:
+        self.progress.close()
+        self.logger.close()
+        self._stack.__exit__(*exc)
+
+    def __iter__(self) -> Iterator[int]:
+        for iteration in range(self.iteration + 1, self.config["iterations"] + 1):
+            self.state.iteration = iteration
+            self._times, self._row = {}, {}
+            yield iteration
+
+    @contextlib.contextmanager
+    def clock(self, phase: str) -> Iterator[None]:
+        """Log the seconds spent inside as ``time/<phase>_s``."""
+        started = time.perf_counter()
+        yield
+        self._times[f"time/{phase}_s"] = time.perf_counter() - started
+
+    def log(
+        self, batch: TensorDictBase, outputs: Sequence[TensorDictBase], more: Mapping[str, float] | None = None
+    ) -> None:
+        """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
+        parts = self.parts
+        row = batch_statistics(batch, parts.policy, parts.lips, parts.train.metres_per_unit) | mean_of(outputs)
+        row["amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
+        self.state.frames += int(row["batch_frames"])
+        watched = {key: row[key] for key in ("amplitude_ratio", "noise_mm")}
+        kl = row.get("kl_kl_reference", row.get("policy_kl_approx"))
+        parts.alarm.check(watched if kl is None else watched | {"kl": kl})
+        self._row = {**row, **(more or {}), **self._times}
+        self.progress.update(int(row["batch_frames"]), {k: row[k] for k in SHOWN if k in row})
+
+    def evaluate_and_save(self) -> None:
+        """Write the row; every ``evaluation.every`` iterations and at the end validate before and save after it."""
+        last = self.iteration == self.config["iterations"]
+        due = last or self.iteration % self.config["evaluation"]["every"] == 0
+        row = self._row
+        if due:
+            started = time.perf_counter()
+            with self.parts.average.swapped_in() if self.parts.average is not None else contextlib.nullcontext():
+                self._validate()
+            row |= {f"validation/{k}": v for k, v in self.values.items()}
+            row["time/validation_s"] = time.perf_counter() - started
+        # Rows before the checkpoint: after a kill, rows beyond it are cut off and none is missing.
+        self.folder.rows.append(row, self.iteration, self.state.frames)
+        if due:
+            actor = self.parts.actor_entry()
+            self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), "actor": actor})
+        self.logger.log_scalars(row, self.iteration)
+
+    def _validate(self) -> None:
+        """Validate; write ``best.pt`` (and ``best_head.pt`` with a critic) if it beats the best so far."""
+        parts, state = self.parts, self.state
+        self.values = parts.validation()
+        value = parts.validation.value(self.values)
+        if state.best is not None and not value > state.best:
+            return
+        state.best = value
+        about = {"iteration": state.iteration, "validation": self.values}
+        self.folder.save_checkpoint("best.pt", {"actor": parts.actor_entry(), **about})
+        if parts.critic is not None:
+            head = {k: v.detach().clone() for k, v in parts.critic.state_dict().items()}
+            self.folder.save_checkpoint("best_head.pt", {"head": head, "kind": self.config["critic"]["kind"], **about})
