@@ -1,0 +1,173 @@
+"""Checkpoints on a split, by the reward and by judges, one row per sequence. ``run.py`` starts it for every run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.errors import UserError
+from s2f_rl.evaluation import Scorer, TrueDistances, motion_measures, predict_corpus, true_distances, write_rows
+from s2f_rl.evaluation.evaluate import style_columns
+from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.rewards import RewardModel
+from s2f_rl.runs.main import show_log
+from s2f_rl.runs.mistakes import mistake_line
+
+Row = dict[str, Any]
+
+
+def load_judge(path: str | Path) -> Any:
+    """A judge of any architecture that the library knows."""
+    try:
+        from s2f_rl.rewards.judge import load_scorer
+    except ImportError:
+        return RewardModel.load(path)
+    return load_scorer(path)
+
+
+def open_scorer(reward: str | Path, judges: Mapping[str, str | Path], corpus: FaceCorpus) -> Scorer:
+    """The reward that was trained against (``train``) and the judges, which must be other models."""
+    return Scorer(
+        {"train": RewardModel.load(reward), **{name: load_judge(path) for name, path in judges.items()}}, corpus
+    )
+
+
+@torch.no_grad()
+def evaluate_with_gains(
+    checkpoint: str | Path,
+    corpus: FaceCorpus,
+    scorer: Scorer,
+    gains: Sequence[float] = (1.0,),
+    conditions: str = "own",
+    plausible: TrueDistances | None = None,
+    n_distances: int = 0,
+) -> list[Row]:
+    """Measures of every utterance x training style, with all displacements multiplied by each of ``gains``.
+
+    A gain other than 1 is a baseline that learns nothing: what amplitude alone does to every measure. Its timing is
+    that of the motion itself, so that the slow measures of timing are left out.
+
+    Args:
+        checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`.
+        corpus: a split.
+        scorer: reward and judges.
+        gains: factors of the displacement.
+        conditions: see :func:`~s2f_rl.evaluation.evaluate.style_columns`.
+        plausible: measures the distance to the nearest plausible motion, which takes seconds for each motion;
+            therefore only of ``n_distances`` utterances, spread evenly over the split, in their first style.
+
+    Returns:
+        rows with ``gain``, ``utterance``, ``subject``, ``condition``, ``frames`` and the measures; lengths in metres.
+    """
+    actor, _ = load_actor(checkpoint, corpus.topology)
+    audio = CachedAudio(actor.audio_encoder, corpus)
+    styles = [style_columns(corpus, corpus[i].subject, conditions) for i in range(len(corpus))]
+    measured = spread(len(corpus), n_distances) if plausible is not None else []
+    rows: list[Row] = []
+    for prediction in predict_corpus(actor, audio, range(len(corpus)), styles):
+        template = corpus[prediction.utterance].template
+        names = [corpus.subjects[style] for style in prediction.styles]
+        for gain in gains:
+            vertices = gain * prediction.displacement + template
+            meter = plausible if prediction.utterance in measured else None
+            found = measure(prediction.utterance, vertices, names, corpus, scorer, meter, timing=gain == 1)
+            rows += [{"gain": gain, **row} for row in found]
+    return rows
+
+
+@torch.no_grad()
+def truth_rows(
+    corpus: FaceCorpus, scorer: Scorer, plausible: TrueDistances | None = None, n_distances: int = 0
+) -> list[Row]:
+    """The same measures of the ground truth itself; audio-only utterances have none."""
+    rows: list[Row] = []
+    for i in range(len(corpus)):
+        vertices = corpus[i].vertices
+        if vertices is not None:
+            meter = plausible if i in spread(len(corpus), n_distances) else None
+            rows += measure(i, vertices.unsqueeze(0), ["truth"], corpus, scorer, meter)
+    return rows
+
+
+def measure(
+    index: int,
+    vertices: Tensor,
+    names: Sequence[str],
+    corpus: FaceCorpus,
+    scorer: Scorer,
+    meter: TrueDistances | None = None,
+    timing: bool = True,
+) -> list[Row]:
+    """A row for each of the motions [K, T, V*3] (metres) of an utterance; the true distance of the first alone."""
+    utterance = corpus[index]
+    about = {"utterance": utterance.name, "subject": utterance.subject}
+    measures = motion_measures(vertices, utterance, corpus.regions, corpus.fps, timing)
+    scores = scorer.scores(index, vertices)
+    rows = [
+        {**about, "condition": name, "frames": vertices.shape[1], **measured, **scored}
+        for name, measured, scored in zip(names, measures, scores, strict=True)
+    ]
+    if meter is not None:
+        rows[0] |= meter.columns(utterance, vertices[:1])[0]
+    return rows
+
+
+def spread(n: int, chosen: int) -> list[int]:
+    """``chosen`` of ``n`` indices, evenly spread.
+
+    Example:
+        >>> spread(10, 4)
+        [0, 2, 5, 7]
+    """
+    chosen = min(n, chosen)
+    return [k * n // chosen for k in range(chosen)]
+
+
+def _pairs(items: Sequence[str]) -> dict[str, str]:
+    return dict(item.split("=", 1) for item in items)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", required=True, help="corpus folder")
+    parser.add_argument("--split", required=True)
+    parser.add_argument("--reward", required=True, help="the reward that was trained against")
+    parser.add_argument("--judge", action="append", default=[], help="NAME=FOLDER, once for each judge")
+    parser.add_argument("--checkpoint", action="append", default=[], help="LABEL=FILE; none: the ground truth")
+    parser.add_argument("--gain", action="append", type=float, default=[], help="further factors of the displacement")
+    parser.add_argument("--conditions", default="own", help="style columns: own or all")
+    parser.add_argument("--true-distances", type=int, default=0, help="of how many utterances (built-in corpus)")
+    parser.add_argument("--out", required=True, type=Path, help="csv file to write")
+    options = parser.parse_args()
+    show_log()
+    corpus = FaceCorpus(options.corpus, split=options.split, topology=None)
+    scorer = open_scorer(options.reward, _pairs(options.judge), corpus)
+    plausible = true_distances(corpus, "auto") if options.true_distances else None
+    rows: list[Row] = []
+    if not options.checkpoint:
+        found = truth_rows(corpus, scorer, plausible, options.true_distances)
+        rows += [{"checkpoint": "truth", "gain": 1.0, **row} for row in found]
+    for label, file in _pairs(options.checkpoint).items():
+        # the best checkpoint was chosen on this split, so that the last one is what is reported
+        last = label == "last"
+        gains, n_distances = ((1.0, *options.gain), options.true_distances) if last else ((1.0,), 0)
+        found = evaluate_with_gains(file, corpus, scorer, gains, options.conditions, plausible, n_distances)
+        rows += [{"checkpoint": label, **row} for row in found]
+    write_rows(options.out, rows)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (UserError, OSError) as error:
+        if mistake_line(error) is None:
+            raise
+        sys.exit(f"error: {mistake_line(error)}")

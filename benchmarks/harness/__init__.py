@@ -1,0 +1,1 @@
+"""The parts of ``run.py`` and ``report.py``: matrix -> processes -> rows -> statistics -> page."""

@@ -1,0 +1,159 @@
+"""Raw rows of a suite's results: one per run and checkpoint, one per sequence, one per validation during training."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.matrix import Run
+from benchmarks.harness.pool import available_cores, read_record
+from s2f_rl.data.files import atomic_write_json, atomic_write_text
+from s2f_rl.evaluation import summarise, write_rows
+from s2f_rl.runs import read_rows
+from s2f_rl.runs.rows import package_versions, source_commit
+
+Row = dict[str, Any]
+TEXT = {"variant", "start", "seed", "checkpoint", "utterance", "subject", "condition"}
+
+
+def machine(jobs: int) -> dict[str, Any]:
+    """What speed depends on, and no name: cores, processes side by side, architecture, versions."""
+    return {
+        "cores": available_cores(),
+        "jobs": jobs,
+        "architecture": platform.machine(),
+        "system": platform.system(),
+        "versions": package_versions(),
+    }
+
+
+def read_sequences(path: Path) -> list[Row]:
+    """Rows of a csv of sequences; what is not text is a number, nan where it could not be measured."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [
+            {key: value if key in TEXT else float(value or "nan") for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+
+
+def about_run(suite: Mapping[str, Any], run: Run) -> Row:
+    """The columns that every row of a run starts with."""
+    return {
+        "suite": suite["name"],
+        "variant": run.variant,
+        "family": run.family,
+        "settings": dict(run.settings),
+        "control": run.control,
+        "recipe": run.recipe,
+        "start": run.start,
+        "seed": run.seed,
+    }
+
+
+def training_figures(folder: Path) -> Row:
+    """Frames collected and how fast, from the run's own rows: clocks add up over kills and resumes."""
+    path = folder / "metrics.jsonl"
+    rows = read_rows(path) if path.exists() else []
+    seconds = sum(value for row in rows for key, value in row.items() if key.startswith("time/") and value)
+    frames = int(rows[-1]["frames"]) if rows else 0
+    last = rows[-1] if rows else {}
+    return {
+        "iteration": last.get("iteration"),
+        "frames": frames,
+        "train_s": seconds,
+        "frames_per_s": frames / seconds if seconds else None,
+        "commit": last.get("commit"),
+        "versions": last.get("versions"),
+    }
+
+
+def summary_rows(about: Row, sequences: Iterable[Row]) -> list[Row]:
+    """Means over the sequences, for every checkpoint and gain."""
+    groups: dict[tuple[str, float], list[Row]] = {}
+    for row in sequences:
+        groups.setdefault((row["checkpoint"], row["gain"]), []).append(row)
+    found = []
+    for (checkpoint, gain), rows in groups.items():
+        means = summarise({k: v for k, v in row.items() if k not in ("gain", "frames")} for row in rows)
+        found.append({**about, "checkpoint": checkpoint, "gain": gain, "sequences": len(rows), **means})
+    return found
+
+
+def curve_rows(about: Row, folder: Path) -> list[Row]:
+    """The run's metrics rows without text: validations, gradient norms, noise, clocks."""
+    path = folder / "metrics.jsonl"
+    dropped = ("kind", "commit", "versions", "seed")
+    return [{**about, **{k: v for k, v in row.items() if k not in dropped}} for row in read_rows(path)]
+
+
+def gather(
+    suite: Mapping[str, Any],
+    matrix: Iterable[Run],
+    places: Mapping[str, Path],
+    references: Mapping[str, tuple[Row, Path]],
+    out: Path,
+) -> list[Row]:
+    """Write ``runs.jsonl``, ``sequences.csv``, ``curves.jsonl`` and ``suite.json`` into ``out``; returns the run rows.
+
+    Args:
+        suite: the suite's config.
+        matrix: its runs.
+        places: folders ``runs``, ``records`` and ``evaluations``.
+        references: name -> (the leading columns, evaluation file) of what is not trained: ground truth and starts.
+        out: folder of the results.
+
+    A run that failed or has not ended is one row with its ``status`` and the last lines of its ``error``.
+    """
+    runs: list[Row] = []
+    sequences: list[Row] = []
+    curves: list[Row] = []
+    common = {"status": "done", "commit": source_commit(), "versions": package_versions()}
+    for about, path in references.values():
+        if path.exists():
+            found = read_sequences(path)
+            runs += summary_rows({**about, **common, "frames": 0}, found)
+            sequences += [{**_flat(about), **row} for row in found]
+    for run in matrix:
+        about = about_run(suite, run)
+        steps = ("train", places["evaluations"].name)
+        records = [read_record(places["records"] / step / f"{run.name}.json") for step in steps]
+        status, error = _status(records)
+        wall_s = sum(record["wall_s"] for record in records if record)
+        attempts = records[0]["attempts"] if records[0] else 0
+        folder = places["runs"] / run.name
+        about |= {"status": status, "error": error, "wall_s": wall_s, "attempts": attempts, **training_figures(folder)}
+        about["overrides"] = list(run.overrides)
+        if status != "done":
+            runs.append(about)
+            continue
+        found = read_sequences(places["evaluations"] / f"{run.name}.csv")
+        runs += summary_rows(about, found)
+        sequences += [{**_flat(about_run(suite, run)), **row} for row in found]
+        curves += curve_rows(about_run(suite, run), folder)
+    write_rows(out / "sequences.csv", sequences)
+    _write_lines(out / "runs.jsonl", runs)
+    _write_lines(out / "curves.jsonl", curves)
+    atomic_write_json(out / "suite.json", {"suite": dict(suite), "machine": machine(suite["jobs"])})
+    return runs
+
+
+def _status(records: list[dict[str, Any] | None]) -> tuple[str, str]:
+    for name, record in zip(("training", "evaluation"), records, strict=True):
+        if record is None or record["status"] == "running":
+            return "unfinished", f"{name} has not ended"
+        if record["status"] != "done":
+            return "failed", f"{name}, exit code {record['returncode']}: {record['error']}"
+    return "done", ""
+
+
+def _flat(about: Row) -> Row:
+    """Leading columns for a csv: few, because they are in every line."""
+    return {key: about[key] for key in ("variant", "start", "seed")}
+
+
+def _write_lines(path: Path, rows: Iterable[Row]) -> None:
+    atomic_write_text(path, "".join(json.dumps(row) + "\n" for row in rows))

@@ -1,0 +1,68 @@
+"""The report of a suite's results: a page that needs no other file, its figures as PNGs, its tables as markdown.
+
+python benchmarks/report.py checkpoints/benchmarks/algorithms/results/validation [--out FOLDER]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.harness import tables
+from benchmarks.harness.page import write_markdown, write_page
+from benchmarks.harness.results import Results
+from s2f_rl.errors import UserError
+from s2f_rl.runs.mistakes import mistake_line
+
+
+def write_report(folder: Path, out: Path) -> Path:
+    """Write ``report.html``, ``report.md`` and the PNGs into ``out``; returns the page.
+
+    Raises:
+        UserError: ``folder`` holds no results, or matplotlib is not installed.
+    """
+    results = Results(folder)
+    made = [
+        tables.main_table(results),
+        tables.differences_table(results),
+        tables.gap_table(results),
+        tables.gain_table(results),
+        tables.iqm_table(results),
+        tables.best_table(results),
+        tables.failed_table(results),
+    ]
+    try:
+        from benchmarks.harness.plots import draw_all
+
+        figures = draw_all(results, out)
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise UserError("matplotlib is not installed; pip install 's2f_rl[report]'") from error
+    write_markdown(out / "report.md", results, made)
+    write_page(out / "report.html", results, made, figures, first=2)
+    return out / "report.html"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command line; returns the exit code: 0 or 2 (a mistake)."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder of results, as benchmarks/run.py names it at its end")
+    parser.add_argument("--out", type=Path, help="where to write; default: the folder itself")
+    options = parser.parse_args(arguments)
+    try:
+        page = write_report(options.folder, options.out or options.folder)
+    except (UserError, OSError) as error:
+        if mistake_line(error) is None:
+            raise
+        print(f"error: {mistake_line(error)}", file=sys.stderr)
+        return 2
+    print(page)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
