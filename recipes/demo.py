@@ -2,8 +2,8 @@
 
     python recipes/demo.py
 
-1 synthesise a corpus, 2 train a supervised actor, 3 train a reward and, with another seed and other corruption draws,
-a judge that no actor is trained against, 4 tune by PPO, and by its compute-matched control (the same rollouts and
+1 synthesise a corpus, 2 train a supervised actor, 3 train a reward, and a judge of another architecture that
+no actor is trained against, 4 tune by PPO, and by its compute-matched control (the same rollouts and
 updates without the policy gradient), 5 evaluate all on test speakers, 6 film them side by side.
 Every stage is an ordinary recipe with the overrides below; run again, it picks up what is there.
 """
@@ -19,6 +19,7 @@ import torch
 from omegaconf import DictConfig
 
 sys.path.insert(0, str(Path(__file__).parent))  # the stages are the scripts beside this one
+import judge as judge_recipe
 import ppo
 import reward as reward_recipe
 import supervised
@@ -31,6 +32,7 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel
+from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs import recipe_main
 
 COLUMNS = {  # column of the table: (key of the summary, factor, digits)
@@ -61,9 +63,9 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     supervised.main.run([*common, "name=supervised", f"seed={cfg.seed}", *SUPERVISED, *cfg.supervised])
     told(started, "supervised actor trained")
 
-    # 3 reward and judge: same recipe, other seed and other corruption draws
+    # 3 reward and judge: other architecture, other seed, other corruption draws
     reward_recipe.main.run([*common, "name=reward", f"seed={cfg.seed}", *REWARD, *cfg.reward])
-    reward_recipe.main.run([*common, "name=judge", f"seed={cfg.seed + 1000}", *JUDGE, *cfg.judge])
+    judge_recipe.main.run([*common, "name=judge", f"seed={cfg.seed + 1000}", *JUDGE, *cfg.judge])
     told(started, "reward and judge trained")
 
     # 4 PPO and its control, from the same start
@@ -74,7 +76,7 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
 
     # 5 evaluate on test speakers
     test = FaceCorpus(corpus, split="test")
-    scorer = Scorer({"train": RewardModel.load(root / "reward"), "judge": RewardModel.load(root / "judge")}, test)
+    scorer = Scorer({"train": RewardModel.load(root / "reward"), "judge": load_scorer(root / "judge")}, test)
     actors = {name: load_actor(root / name)[0] for name in ("supervised", "control", "ppo")}
     table = {"ground truth": summarise(evaluate_truth(test, scorer))}
     for name, actor in actors.items():
@@ -100,8 +102,8 @@ SUPERVISED = [
     "iterations=300", "warmup_iterations=150", "batch_size=8", "evaluation.every=100",
     "optimizer.lr=1e-3", "optimizer.final_lr=1e-4",
 ]  # fmt: skip
-REWARD: list[str] = []
-JUDGE = ["iterations=400", "audio_iterations=120"]
+REWARD = ["iterations=750", "listening.iterations=250"]
+JUDGE = ["iterations=200"]
 RL = ["iterations=60", "evaluation.every=20"]
 
 

@@ -126,7 +126,7 @@ def finish(cfg: Any, judge: Judge, train: Any, folder: Any) -> None:
         entry = {"name": cfg.name, "hash": judge.content_hash(), "seed": cfg.seed, "vertices": judge.n_vertices}
         made = train.description.metadata.get("synthesis")
         entry["corpus"] = {"subjects": list(train.subjects), "utterances": len(train), "synthesis": made}
-        entry["command"] = shlex.join(["python", *sys.argv])
+        entry["command"] = shlex.join(["python", *(each for each in sys.argv if not each.startswith("hydra"))])
         entry |= {"auc": auc_summary(rows), "commit": source_commit(), "versions": package_versions()}
         register_judge(cfg.register, entry)
     if cfg.progress:

@@ -98,7 +98,9 @@ def hardening_loss(
     radii: tuple[float, float],
     steps: int = 4,
 ) -> Tensor:
-    """Ranking loss of the true clips above what a climb finds near them, or near a spoiled version of them.
+    """Ranking loss of the true clips, and of where a climb set out, above what the climb finds.
+
+    Climbs set out from the true clips or from a spoiled version of them; a short way does not turn spoiled into true.
 
     Args:
         batch: from the sampler. audio: [N, E] of its true pairs.
@@ -116,10 +118,12 @@ def hardening_loss(
     heard = audio.detach()[better]
     directions = geometry.free if whole else geometry.motion
     found = climbed(backbone, head, batch.clips[rows], heard, directions, radius.to(device), steps, generator)
-    both = backbone.encode_embedded(backbone.embed_frames(torch.cat([batch.clips[:n_true], found])))
-    true = torch.stack(head.log_odds(audio.detach(), both[:n_true]), -1)
-    climbed_to = torch.stack(head.log_odds(heard, both[n_true:]), -1)
-    return ranking_loss(true[better], climbed_to, torch.ones_like(true))
+    clips = torch.cat([batch.clips[better], batch.clips[rows], found])
+    mesh = backbone.encode_embedded(backbone.embed_frames(clips))
+    scores = torch.stack(head.log_odds(heard.repeat(3, 1), mesh), -1)
+    true, before, after = scores.unflatten(0, (3, n_true)).unbind(0)
+    even = torch.ones_like(true)
+    return 0.5 * (ranking_loss(true, after, even) + ranking_loss(before, after, even))
 
 
 def _rms(change: Tensor) -> Tensor:

@@ -37,17 +37,3 @@ def register_judge(judges_file: str | os.PathLike[str], entry: Mapping[str, Any]
     entries = registered_judges(judges_file)
     if all(known["hash"] != entry["hash"] for known in entries):
         atomic_write_json(judges_file, [*entries, dict(entry)])
-
-
-def refuse_judge(reward_hash: str, judges_file: str | os.PathLike[str]) -> None:
-    """Do nothing, unless the reward with this content hash is a registered judge.
-
-    Raises:
-        UserError: it is: training against a judge would leave nothing to judge with.
-    """
-    for entry in registered_judges(judges_file):
-        if entry["hash"] == reward_hash:
-            raise UserError(
-                f"this reward is the judge {entry['name']!r} of {judges_file} ({reward_hash[:12]}), which no policy "
-                "may be trained against; train against another reward"
-            )

@@ -54,11 +54,11 @@ class MeshProjection:
         """
         estimates, offsets = _identity_blind(motion)
         rough = _rough(motion, n_rough, generator)
-        offsets = torch.cat([offsets, (motion.templates - motion.template_mean).double() @ rough.T], dim=1)
         rows = torch.cat([estimates, rough])
+        resting_rough = (motion.templates - motion.template_mean).double() @ rough.T
         moving = (rows @ motion.basis.double().T).square() @ motion.std.double().square()
         moving[len(estimates) :] += (_ROUGH_SCALE_MM * motion.millimetre) ** 2
-        resting = offsets.square().mean(0)
+        resting = torch.cat([offsets.square().mean(0), resting_rough.square().mean(0)])
         spread = (moving + resting).sqrt()
         return cls(
             matrix=(rows / spread[:, None]).float().contiguous(),
