@@ -21,7 +21,7 @@ from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.clips import ClipSampler
 from s2f_rl.rewards.corruptions import chosen_corruptions
-from s2f_rl.rewards.hardening import ChangeGeometry, hardening_loss
+from s2f_rl.rewards.hardening import Hardening
 from s2f_rl.rewards.listening import MotionReadout, draw_pairs, listening_losses
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
@@ -64,10 +64,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     backbone, head, readout = backbone.to(device), head.to(device), readout.to(device)
     sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.clips)
     audio_features = AudioFeatures(backbone, bank)
-    geometry = None  # a given backbone sees raw vertices, in which nothing is known of the geometry
+    hardening = None  # a given backbone sees raw vertices, in which nothing is known of how far a change is
     if projection is not None and cfg.hardening.steps:
-        geometry = ChangeGeometry.of(projection, motion).to(device)
-    radii = tuple(motion.millimetre * radius for radius in cfg.hardening.radii_mm)
+        hardening = Hardening(projection, motion, cfg.hardening.radii_mm, cfg.hardening.steps, cfg.hardening.hold)
     channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
     modules = (backbone, head, readout) if cfg.backbone is None else (head,)
     trained = [p for module in modules for p in module.parameters()]
@@ -105,10 +104,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
             else:
                 heard = audio_features(batch)
                 losses = reward_losses(backbone, head, batch, heard)
-                if geometry is not None:
-                    losses["hardening"] = hardening_loss(
-                        backbone, head, batch, heard, geometry, sampler.generator, radii, cfg.hardening.steps
-                    )
+                if hardening is not None:
+                    losses["hardening"] = hardening(backbone, head, batch, heard, sampler.generator)
             loss = sum(cfg.weights[name] * term for name, term in losses.items())
 
             # 3 update

@@ -7,11 +7,13 @@ clips of a batch, within a trust region around true or spoiled motion, and what 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from s2f_rl.errors import UserError
 from s2f_rl.rewards.clips import ClipBatch
 from s2f_rl.rewards.head import ScoreHead
 from s2f_rl.rewards.motion import MotionStatistics
@@ -49,10 +51,6 @@ class ChangeGeometry:
         seen = torch.linalg.solve_triangular(inner, basis @ rows.T, upper=False)
         return cls(free.T.float().contiguous(), seen.float().contiguous())
 
-    def to(self, device: str | torch.device) -> ChangeGeometry:
-        """The geometry on another device."""
-        return ChangeGeometry(self.free.to(device), self.motion.to(device))
-
 
 def climbed(
     backbone: SpeechMeshTransformer,
@@ -88,42 +86,61 @@ def climbed(
     return (clips + change.detach() @ directions).detach()
 
 
-def hardening_loss(
-    backbone: SpeechMeshTransformer,
-    head: ScoreHead,
-    batch: ClipBatch,
-    audio: Tensor,
-    geometry: ChangeGeometry,
-    generator: torch.Generator,
-    radii: tuple[float, float],
-    steps: int = 4,
-) -> Tensor:
-    """Ranking loss of the true clips, and of where a climb set out, above what the climb finds.
-
-    Climbs set out from the true clips or from a spoiled version of them; a short way does not turn spoiled into true.
+class Hardening:
+    """The loss that ranks what a climb finds below the truth.
 
     Args:
-        batch: from the sampler. audio: [N, E] of its true pairs.
-        radii: smallest and largest trust region, in the corpus's unit; drawn log-uniformly for each clip.
+        projection, motion: what the first layer sees, and how faces move.
+        radii_mm: smallest and largest trust region, millimetres; drawn log-uniformly for each clip.
+        steps: of the climb.
+        hold: weight of a second ranking: where a climb set out, above what it finds. It makes the reward flat, so that
+            little can be bought, and blunt: it notices less of what is wrong.
     """
-    n_true, device = len(batch.mel), batch.clips.device
-    start = torch.arange(n_true)
-    spoiled = torch.randint(n_true, len(batch.clips), (n_true,), generator=generator)
-    own = batch.audio.cpu()
-    start = torch.where(torch.rand(n_true, generator=generator) < 0.5, start, spoiled)
-    low, high = radii
-    radius = low * (high / low) ** torch.rand(n_true, generator=generator)
-    whole = torch.rand((), generator=generator) < 0.5
-    rows, better = start.to(device), own[start].to(device)
-    heard = audio.detach()[better]
-    directions = geometry.free if whole else geometry.motion
-    found = climbed(backbone, head, batch.clips[rows], heard, directions, radius.to(device), steps, generator)
-    clips = torch.cat([batch.clips[better], batch.clips[rows], found])
-    mesh = backbone.encode_embedded(backbone.embed_frames(clips))
-    scores = torch.stack(head.log_odds(heard.repeat(3, 1), mesh), -1)
-    true, before, after = scores.unflatten(0, (3, n_true)).unbind(0)
-    even = torch.ones_like(true)
-    return 0.5 * (ranking_loss(true, after, even) + ranking_loss(before, after, even))
+
+    def __init__(
+        self,
+        projection: MeshProjection,
+        motion: MotionStatistics,
+        radii_mm: Sequence[float],
+        steps: int = 4,
+        hold: float = 0.0,
+    ) -> None:
+        self.geometry = ChangeGeometry.of(projection, motion)
+        self.low, self.high = (motion.millimetre * radius for radius in radii_mm)
+        if not 0 < self.low <= self.high:
+            raise UserError(f"radii_mm={list(radii_mm)}: give the smallest and the largest trust region, above 0")
+        self.steps, self.hold = steps, hold
+
+    def __call__(
+        self,
+        backbone: SpeechMeshTransformer,
+        head: ScoreHead,
+        batch: ClipBatch,
+        audio: Tensor,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Ranking loss of the true clips above what a climb finds, near them or near a spoiled version of them.
+
+        Args:
+            batch: from the sampler. audio: [N, E] of its true pairs. generator: of all draws.
+        """
+        n_true, device = len(batch.mel), batch.clips.device
+        spoiled = torch.randint(n_true, len(batch.clips), (n_true,), generator=generator)
+        start = torch.where(torch.rand(n_true, generator=generator) < 0.5, torch.arange(n_true), spoiled).to(device)
+        radius = self.low * (self.high / self.low) ** torch.rand(n_true, generator=generator)
+        free = bool(torch.rand((), generator=generator) < 0.5)
+        better = batch.audio[start]  # the true clips come first, so a clip's row of speech is its true version too
+        heard = audio.detach()[better]
+        directions = (self.geometry.free if free else self.geometry.motion).to(device)
+        clips = batch.clips[start]
+        found = climbed(backbone, head, clips, heard, directions, radius.to(device), self.steps, generator)
+        versions = torch.cat([batch.clips[better], found] + ([clips] if self.hold else []))
+        mesh = backbone.encode_embedded(backbone.embed_frames(versions))
+        scores = torch.stack(head.log_odds(heard.repeat(len(versions) // n_true, 1), mesh), -1)
+        true, after, *before = scores.unflatten(0, (-1, n_true)).unbind(0)
+        even = torch.ones_like(true)
+        loss = ranking_loss(true, after, even)
+        return loss + self.hold * ranking_loss(before[0], after, even) if before else loss
 
 
 def _rms(change: Tensor) -> Tensor:
