@@ -46,7 +46,8 @@ def run_suite(
     for stage in matrix.stages(suite):
         # one after the other and alone: a later stage may need an earlier one
         command = (sys.executable, str(recipes / f"{stage.recipe}.py"), *stage.overrides, *COMMON)
-        step = Step(command, Path(suite["setup_root"]) / "records" / f"{stage.name}.json", stage.overrides)
+        key = (f"recipe={stage.recipe}", *stage.overrides)
+        step = Step(command, Path(suite["setup_root"]) / "records" / f"{stage.name}.json", key)
         if run_jobs([Job(f"stage {stage.name}", (step,))], tell=say):
             raise UserError(f"{step.log}: the preparation {stage.name} failed; mend what its last lines say")
 
@@ -76,15 +77,16 @@ def run_suite(
         folder = places["runs"] / run.name
         gains = [f"--gain={gain}" for gain in suite["gains"]] if run.control is None else []
         checkpoints = [f"--checkpoint={label}={folder / label}.pt" for label in ("last", "best")]
-        train = Step(command, places["records"] / "train" / f"{run.name}.json", run.overrides)
+        key = (f"recipe={run.recipe}", *run.overrides)
+        train = Step(command, places["records"] / "train" / f"{run.name}.json", key)
         jobs.append(Job(run.name, (train, evaluate(run.name, *checkpoints, *gains))))
     out = root / "results" / split
     try:
         failed = run_jobs(jobs, suite["jobs"], tell=say)
     except KeyboardInterrupt:
-        gather(suite, runs, places, references, out)  # what there is already can be looked at
+        gather(suite, runs, places, references, jobs, out)  # what there is already can be looked at
         raise
-    gather(suite, runs, places, references, out)
+    gather(suite, runs, places, references, jobs, out)
     say(f"results in {out}; next: python benchmarks/report.py {out}")
     if failed:
         say(f"{failed} of {len(jobs)} jobs failed: their last lines are in the results, the same command tries again")

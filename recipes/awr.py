@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     loss = WeightedLoss({"policy": (awr, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)
 
-    with RLRun(cfg, parts, optimizer, collector, replay=buffer) as run:
+    with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm, replay=buffer) as run:
         for iteration in run:
             # 1 collect: whole utterances, [B, T]
             with run.clock("collect"):

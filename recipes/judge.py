@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import load_json
+from s2f_rl.errors import UserError
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.judge import Judge
@@ -26,9 +27,8 @@ from s2f_rl.rewards.judge_clips import StretchSampler, long_enough
 from s2f_rl.rewards.judge_register import register_judge
 from s2f_rl.rewards.judge_training import judge_losses
 from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.projection import MeshProjection
-from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, write_auc
+from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
 from s2f_rl.runs.rows import package_versions, source_commit
 from s2f_rl.training import cosine_decay
@@ -41,10 +41,13 @@ def main(cfg: DictConfig) -> dict[str, float]:
     train = FaceCorpus(cfg.corpus.root, "train", cfg.corpus.topology)
     validation = FaceCorpus(cfg.corpus.root, "validation", cfg.corpus.topology)
     corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None)
-    policy = None if cfg.policy_samples is None else PolicySamples(cfg.policy_samples, train.n_vertices)
+    long = long_enough(validation)
+    if not long:
+        raise UserError(f"{validation.root}: no validation utterance is as long as a judge's window of 21 frames")
+    scored = [long[k] for k in spread_evenly(len(long), cfg.evaluation.utterances)]
 
     # what the training faces do, and what least squares would make of their speech
-    bank = MotionBank(train)
+    bank = MotionBank(train, policy_samples=cfg.policy_samples)
     motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
     regressor = bank.fit_regressor(motion)
 
@@ -52,7 +55,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     draws = torch.Generator().manual_seed(cfg.seed)
     projection = MeshProjection.fit(motion, cfg.rough_directions, draws)
     judge = Judge.of(projection, **cfg.judge_model).to(device)
-    sampler = StretchSampler(bank, motion, projection, regressor, corruptions, policy, cfg.seed, **cfg.stretches)
+    sampler = StretchSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.stretches)
     trained = list(judge.parameters())
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
     state = TrainingState(judge=judge, optimizer=optimizer, sampler=sampler, projection=projection)
@@ -95,7 +98,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 5 evaluate on unseen speakers and save
             if state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations:
-                rows = report(cfg, judge.frozen(), validation, motion, regressor, folder)
+                rows = report(judge.frozen(), validation, scored, motion, regressor, folder)
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
                 folder.rows.append(row, state.iteration, state.frames)
@@ -109,11 +112,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
     return values
 
 
-def report(cfg: Any, judge: Judge, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict[str, Any]]:
-    """Save the judge as it is, and how well it tells true from spoiled motion of validation speakers."""
+def report(
+    judge: Judge, validation: Any, scored: list[int], motion: Any, regressor: Any, folder: Any
+) -> list[dict[str, Any]]:
+    """Save the judge as it is, and how well it tells true from spoiled motion in the ``scored`` utterances."""
     judge.save(folder.path)
-    chosen = long_enough(validation)[: cfg.evaluation.utterances]
-    rows = corruption_auc(judge, validation, motion, regressor, utterances=chosen)
+    rows = corruption_auc(judge, validation, motion, regressor, utterances=scored)
     about = {"judge": judge.content_hash(), "corpus": str(validation.root), "split": validation.split}
     write_auc(folder.path, rows, about)
     return rows

@@ -30,11 +30,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
     policy, critic = parts.policy, parts.critic
     collector = utterance_collector(parts.env, policy)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
-    ppo = ClipPPOLoss(policy.actor_module, critic, clip_epsilon=cfg.clip_epsilon, critic_coeff=cfg.critic.coeff or None)
+    critic_coeff = cfg.critic.coeff if critic is not None else None
+    ppo = ClipPPOLoss(policy.actor_module, critic, clip_epsilon=cfg.clip_epsilon, critic_coeff=critic_coeff)
     loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)
 
-    with RLRun(cfg, parts, optimizer, collector) as run:
+    with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
         for iteration in run:
             # 1 collect: whole utterances, [B, T]
             with run.clock("collect"):

@@ -33,11 +33,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
     collector = utterance_collector(parts.env, policy)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
     penalty = PenaltyCoefficient(cfg.penalty.beta, cfg.penalty.target)
-    ppo = KLPENPPOLoss(policy.actor_module, critic, beta=penalty, critic_coeff=cfg.critic.coeff or None)
+    critic_coeff = cfg.critic.coeff if critic is not None else None
+    ppo = KLPENPPOLoss(policy.actor_module, critic, beta=penalty, critic_coeff=critic_coeff)
     loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)
 
-    with RLRun(cfg, parts, optimizer, collector, penalty=penalty) as run:
+    with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm, penalty=penalty) as run:
         for iteration in run:
             # 1 collect: whole utterances, [B, T]
             with run.clock("collect"):
@@ -61,9 +62,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 for _ in range(cfg.epochs):
                     for rows in lane_minibatches(batch, cfg.minibatch_lanes):
                         outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, parts.average))
-                # Over the last epoch: each minibatch is seen once, by the policy as it then is.
-                last = outputs[-(len(outputs) // cfg.epochs) :]
-                penalty.update(float(torch.stack([out["policy_kl"] for out in last]).mean()))
+                # The KL of the policies before and after the update, over the whole batch.
+                with torch.no_grad():
+                    figures["kl_update"] = float(ppo(batch)["kl"])
+                penalty.update(figures["kl_update"])
                 figures |= parts.adapt_kl(outputs)
 
             # 5 log

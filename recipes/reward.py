@@ -64,9 +64,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
     backbone, head, readout = backbone.to(device), head.to(device), readout.to(device)
     sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.clips)
     audio_features = AudioFeatures(backbone, bank)
-    hardening = None  # a given backbone sees raw vertices, in which nothing is known of how far a change is
-    if projection is not None and cfg.hardening.steps:
-        hardening = Hardening(projection, motion, cfg.hardening.radii_mm, cfg.hardening.steps, cfg.hardening.hold)
     channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
     modules = (backbone, head, readout) if cfg.backbone is None else (head,)
     trained = [p for module in modules for p in module.parameters()]
@@ -81,6 +78,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
             folder.rows.cut_after(state.iteration)
         elif cfg.backbone is None:
             centre_features(backbone, sampler.draw().to(device))
+        hardening = None  # a given backbone sees raw vertices, in which nothing is known of how far a change is
+        if projection is not None and cfg.hardening.steps:
+            hardening = Hardening(projection, motion, cfg.hardening.radii_mm, cfg.hardening.steps, cfg.hardening.hold)
         logger = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, cfg.name)
         values: dict[str, float] = {}

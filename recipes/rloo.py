@@ -36,7 +36,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     loss = WeightedLoss({"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)
 
-    with RLRun(cfg, parts, optimizer, collector) as run:
+    with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
         for iteration in run:
             # 1 collect: whole utterances, [B, T]
             with run.clock("collect"):

@@ -21,7 +21,7 @@ class SmallCorpus:
 
     def __getitem__(self, i):
         vertices = None if i == 1 else self.template + self.truth[: T - 2]
-        return SimpleNamespace(vertices=vertices, template=self.template)
+        return SimpleNamespace(vertices=vertices, template=self.template, style=torch.eye(S)[i])
 
 
 def rollout(policy, lengths, n_frames=T, seed=2):
@@ -39,7 +39,7 @@ def rollout(policy, lengths, n_frames=T, seed=2):
                     {
                         "audio": audio[:, t],
                         "style": torch.eye(S)[torch.arange(len(lengths)) % S],
-                        "utterance": torch.tensor([0, 1, 0, 0])[: len(lengths), None],
+                        "utterance": torch.tensor([0, 1, 2, 0])[: len(lengths), None],
                         "frame_index": torch.full((len(lengths), 1), t),
                         "frame_mask": (t < lengths)[:, None],
                     },

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.matrix import Run
-from benchmarks.harness.pool import available_cores, read_record
+from benchmarks.harness.pool import Job, Step, available_cores, read_record
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.evaluation import summarise, write_rows
 from s2f_rl.runs import read_rows
@@ -55,15 +55,21 @@ def about_run(suite: Mapping[str, Any], run: Run) -> Row:
 
 
 def training_figures(folder: Path) -> Row:
-    """Frames collected and how fast, from the run's own rows: clocks add up over kills and resumes."""
+    """Frames collected, gradient steps and speed, from the run's own rows: clocks add up over kills and resumes.
+
+    Validation is no training and counts in no time.
+    """
     path = folder / "metrics.jsonl"
     rows = read_rows(path) if path.exists() else []
-    seconds = sum(value for row in rows for key, value in row.items() if key.startswith("time/") and value)
+    clocks = {key for row in rows for key in row if key.startswith("time/")} - {"time/validation_s"}
+    seconds = sum(row.get(key) or 0.0 for row in rows for key in clocks)
+    updates = [row["updates"] for row in rows if row.get("updates") is not None]
     frames = int(rows[-1]["frames"]) if rows else 0
     last = rows[-1] if rows else {}
     return {
         "iteration": last.get("iteration"),
         "frames": frames,
+        "updates": int(sum(updates)) if updates else None,
         "train_s": seconds,
         "frames_per_s": frames / seconds if seconds else None,
         "commit": last.get("commit"),
@@ -95,6 +101,7 @@ def gather(
     matrix: Iterable[Run],
     places: Mapping[str, Path],
     references: Mapping[str, tuple[Row, Path]],
+    jobs: Iterable[Job],
     out: Path,
 ) -> list[Row]:
     """Write ``runs.jsonl``, ``sequences.csv``, ``curves.jsonl`` and ``suite.json`` into ``out``; returns the run rows.
@@ -102,26 +109,31 @@ def gather(
     Args:
         suite: the suite's config.
         matrix: its runs.
-        places: folders ``runs``, ``records`` and ``evaluations``.
+        places: folders ``runs`` and ``evaluations``.
         references: name -> (the leading columns, evaluation file) of what is not trained: ground truth and starts.
+        jobs: of every run and reference, by its name; what they ended with is in the records of their steps.
         out: folder of the results.
 
-    A run that failed or has not ended is one row with its ``status`` and the last lines of its ``error``.
+    A run or reference that failed, has not ended or was last evaluated in another way (other judges, say) is one row
+    with its ``status`` and the last lines of its ``error``.
     """
     runs: list[Row] = []
     sequences: list[Row] = []
     curves: list[Row] = []
     common = {"status": "done", "commit": source_commit(), "versions": package_versions()}
-    for about, path in references.values():
-        if path.exists():
-            found = read_sequences(path)
-            runs += summary_rows({**about, **common, "frames": 0}, found)
-            sequences += [{**_flat(about), **row} for row in found]
+    steps = {job.name: job.steps for job in jobs}
+    for name, (about, path) in references.items():
+        status, error = _status(steps[name])
+        if status != "done":
+            runs.append({**about, "status": status, "error": error, "attempts": 0, "iteration": None})
+            continue
+        found = read_sequences(path)
+        runs += summary_rows({**about, **common, "frames": 0}, found)
+        sequences += [{**_flat(about), **row} for row in found]
     for run in matrix:
         about = about_run(suite, run)
-        steps = ("train", places["evaluations"].name)
-        records = [read_record(places["records"] / step / f"{run.name}.json") for step in steps]
-        status, error = _status(records)
+        records = [read_record(step.record) for step in steps[run.name]]
+        status, error = _status(steps[run.name])
         wall_s = sum(record["wall_s"] for record in records if record)
         attempts = records[0]["attempts"] if records[0] else 0
         folder = places["runs"] / run.name
@@ -141,12 +153,15 @@ def gather(
     return runs
 
 
-def _status(records: list[dict[str, Any] | None]) -> tuple[str, str]:
-    for name, record in zip(("training", "evaluation"), records, strict=True):
+def _status(steps: Sequence[Step]) -> tuple[str, str]:
+    for name, step in zip(("training", "evaluation")[-len(steps) :], steps, strict=True):
+        record = read_record(step.record)
         if record is None or record["status"] == "running":
             return "unfinished", f"{name} has not ended"
         if record["status"] != "done":
             return "failed", f"{name}, exit code {record['returncode']}: {record['error']}"
+        if tuple(record["key"]) != step.key:
+            return "unfinished", f"{name} was done with other settings and has not been done anew"
     return "done", ""
 
 

@@ -53,6 +53,7 @@ def measures(judges: list[str]) -> list[Measure]:
         Measure("jitter ratio", ("jitter_ratio",), 1.0, 2, "one"),
         Measure("amplitude ratio", ("amplitude_ratio",), 1.0, 2, "one"),
         Measure("true distance mm", ("true_distance",), 1e3, 3, "down"),
+        Measure("updates", ("updates",), 1.0, 0, "none"),
         Measure("frames/s", ("frames_per_s",), 1.0, 0, "none"),
     ]
 
@@ -107,7 +108,7 @@ class Results:
         start = row["start"] if row["start"] is not None else self.starts[0]
         begin = _sum(self.row("start", start, None), measure.columns)
         gap = _sum(self.row("truth", None, None), measure.columns) - begin
-        return (plain - begin) / gap if gap else math.nan
+        return (plain - begin) / gap if gap > 0 else math.nan  # a start that beats the truth leaves no gap to close
 
     def scores(self, variant: str, measure: Measure, checkpoint: str = "last", gain: float = 1.0) -> Floats:
         """[seeds, starts] of a variant; seeds that miss a start (a failed run) are left out."""

@@ -129,16 +129,17 @@ def differences_table(results: Results) -> Table:
     ]  # fmt: skip
     note = (
         "Variant minus its compute-matched control (the same rollouts and updates, no policy gradient), paired by "
-        "seed and start. P(improvement): a run of the variant beats a run of the control (Mann-Whitney), pairs kept "
-        "together in the bootstrap. The last column says better or worse only where the t interval leaves out zero; it "
-        "is not corrected for the number of comparisons."
+        "seed and start. Algorithms differ in their number of updates at one learning rate, so that only differences "
+        "to the own control compare, not the rows of the main table. P(improvement): a run of the variant beats a run "
+        "of the control (Mann-Whitney), pairs kept together in the bootstrap. The last column says better or worse "
+        "only where the t interval leaves out zero; it is not corrected for the number of comparisons."
     )
     return Table("Paired differences to the control", note, header, rows)
 
 
 def gain_table(results: Results) -> Table:
     """The controls' motion times a constant: what a method has to beat before amplitude explains its gain."""
-    shown = [m for m in results.measures if m.label != "frames/s"]
+    shown = [m for m in results.measures if m.label not in ("updates", "frames/s")]
     rows = []
     for control in results.controls:
         for gain in (1.0, *results.suite["gains"]):
@@ -172,7 +173,7 @@ def gap_table(results: Results) -> Table:
 
 def best_table(results: Results) -> Table:
     """The best checkpoint (chosen by validation reward within the LVE guard) beside the last one."""
-    shown = [m for m in results.measures if m.label != "frames/s"]
+    shown = [m for m in results.measures if m.label not in ("updates", "frames/s")]
     rows = [
         [label, *(with_interval(over_seeds(results.scores(name, m, checkpoint="best")), m.digits) for m in shown)]
         for label, name in _everyone(results, references=False)

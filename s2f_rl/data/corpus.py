@@ -254,10 +254,10 @@ class FaceCorpus:
     def _transcripts(self) -> dict[str, str]:
         return read_transcripts(self.root / "transcripts.json")
 
-    def _speech(self, i: int, rate: int) -> np.ndarray:
-        # Both rates are made from the file's own: resampling twice would dull the mel clips.
+    def _speech(self, i: int, rate: int, speed: float = 1.0) -> np.ndarray:
+        # All rates are made from the file's own: resampling twice would dull the mel clips.
         waveform, own_rate = read_wav(self._wav(i))
-        return resample(waveform, own_rate, rate)
+        return resample(waveform, round(own_rate * speed), rate)
 
     def _wav(self, i: int) -> Path:
         return self.root / "wav" / f"{self.names[i]}.wav"

@@ -162,7 +162,19 @@ def _strings(value: Any, key: str, path: Path) -> tuple[str, ...] | None:
         raise UserError(f"{path}: {key} must be a list of subject names")
     if len(set(value)) != len(value):
         raise UserError(f"{path}: {key} names a subject twice")
+    wrong = next((name for name in value if not _is_file_name(name)), None)
+    if wrong is not None:
+        raise UserError(
+            f"{path}: {key} names {ascii(wrong)[:60]}, which cannot be part of a file name; use letters and digits"
+        )
     return tuple(value)
+
+
+def _is_file_name(name: str) -> bool:
+    """Subjects become parts of file names: no way out of a folder, nothing hidden, nothing that cannot be written."""
+    if not name or name.startswith(".") or any(sign in name for sign in "/\\\0"):
+        return False
+    return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
 
 
 def _splits(value: Any, topology: str, path: Path) -> dict[str, Split]:

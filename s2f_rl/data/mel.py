@@ -19,7 +19,9 @@ CLIP_SAMPLES = 5 * SAMPLES_PER_FRAME
 CLIP_SHAPE = (20, 128)
 _FRAME, _SHIFT, _BINS = 128, 160, 128
 _PRE_EMPHASIS = 0.97
-_MEAN, _DOUBLE_STD = -4.2677393, 2 * 4.5689974  # of AudioSet, as the backbone's training used them
+NATS_PER_UNIT = 2 * 4.5689974
+"""One unit of a mel clip in nats of energy: AudioSet's standard deviation twice, as the backbone was trained."""
+_MEAN = -4.2677393  # of AudioSet
 _CHUNK = 512  # clips at a time; bounds the memory for long recordings
 
 
@@ -61,7 +63,7 @@ def _log_mel(windows: torch.Tensor) -> torch.Tensor:
     power = torch.fft.rfft(frames * hann).abs() ** 2
     energy = power @ mel_filter_bank().to(frames.device).T
     log_energy = energy.clamp(min=torch.finfo(torch.float32).eps).log()
-    return (log_energy - _MEAN) / _DOUBLE_STD
+    return (log_energy - _MEAN) / NATS_PER_UNIT
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,9 +25,18 @@ def load_tensors(
         path: the file. device: where the tensors go. remedy: what to do when the file is missing.
 
     Raises:
-        UserError: the file is missing, a folder, damaged, or holds anything but tensors and plain containers.
+        UserError: the file is missing, a folder, damaged, or holds anything but tensors and plain containers; also
+            when a tensor states more numbers than the file has, and would take that much memory once it is copied.
     """
     path = require_file(path, remedy)
+    content = _load(path, device)
+    inflated = _inflated(content)
+    if inflated is not None:
+        raise UserError(f"{path}: {inflated} states more numbers than the file holds; use a sound checkpoint")
+    return content
+
+
+def _load(path: Path, device: str | torch.device) -> Any:
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -40,6 +50,21 @@ def load_tensors(
         raise UserError(
             f"{path}: cannot be read as a checkpoint of plain tensors ({reason}); it is damaged, or not a checkpoint"
         ) from error
+
+
+def _inflated(value: Any, where: str = "a tensor") -> str | None:
+    """The name of the first tensor that is larger than its storage (strides of 0), None when there is none."""
+    if isinstance(value, torch.Tensor):
+        if value.layout != torch.strided or value.is_nested:
+            return None  # what wants dense tensors refuses these
+        stated = value.numel() * value.element_size()
+        return where if stated > (0 if value.is_meta else value.untyped_storage().nbytes()) else None
+    inner: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, Mapping):
+        inner = ((repr(name)[:60], each) for name, each in value.items())
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        inner = ((where, each) for each in value)
+    return next((found for name, each in inner if (found := _inflated(each, name)) is not None), None)
 
 
 def safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -47,7 +47,10 @@ def find_transcripts(source: str | os.PathLike[str], names: list[str]) -> dict[s
 def _from_table(path: Path, comma: bool) -> dict[str, str]:
     text = _read(require_file(path, "name a file of transcripts"))
     if comma:
-        rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
+        except csv.Error as error:
+            raise UserError(f"{path}: cannot be read as a table ({error}); write it again as csv") from error
         if rows and tuple(cell.strip().lower() for cell in rows[0]) in _HEADERS:
             rows = rows[1:]
     else:

@@ -57,6 +57,13 @@ class Utterance:
         """Speech [N] at 16 kHz, mono, -1..1."""
         return self._corpus._waveform(self.index)
 
+    def speech_at(self, rate_hz: int, speed: float = 1.0) -> torch.Tensor:
+        """Speech [N] at ``rate_hz``, mono, -1..1, resampled from the file's own rate; played ``speed`` times as fast.
+
+        Pitch, formants and rate change together: speed perturbation (Ko et al., Interspeech 2015).
+        """
+        return torch.from_numpy(self._corpus._speech(self.index, rate_hz, speed))
+
     @property
     def waveform(self) -> torch.Tensor:
         """Speech [N] at 16 kHz with zero mean and unit variance: what the speech encoders take."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.files import atomic_save_npy, atomic_write_text
+from s2f_rl.data.files import atomic_save_npy, atomic_write_json
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.measure import Scorer, definitions, motion_measures
@@ -156,7 +155,8 @@ def measure_motions(
 
 def summarise(rows: Iterable[Row]) -> dict[str, float]:
     """Mean of every numeric column over the rows where it is finite; ``fdd_abs`` is the mean of |fdd|, and ``slcc``
-    the :func:`~s2f_rl.metrics.speech_lip_correlation` over all rows, by subject."""
+    the :func:`~s2f_rl.metrics.speech_lip_correlation` over all rows, an identity being a
+    subject in one style condition: another style moves the lips more or less at the same loudness."""
     rows = list(rows)
     values: dict[str, list[float]] = {}
     for row in rows:
@@ -169,7 +169,7 @@ def summarise(rows: Iterable[Row]) -> dict[str, float]:
     both = [row for row in rows if "speech_intensity" in row and "lip_intensity" in row]
     if both:
         speech, lips = ([row[name] for row in both] for name in ("speech_intensity", "lip_intensity"))
-        slcc = speech_lip_correlation(speech, lips, [row["subject"] for row in both])
+        slcc = speech_lip_correlation(speech, lips, [(row["subject"], row.get("condition")) for row in both])
         means |= {"slcc": slcc} if math.isfinite(slcc) else {}
     return means
 
@@ -214,7 +214,7 @@ def write_report(
     }
     write_rows(out / "sequences.csv", rows)
     write_rows(out / f"measures.{rows_format}", long_rows(rows, defined))
-    atomic_write_text(out / "summary.json", json.dumps(summary, indent=1) + "\n")
+    atomic_write_json(out / "summary.json", summary)
     return summary
 
 

@@ -41,7 +41,7 @@ class Scorer:
             if digest in hashes:
                 raise UserError(
                     f"reward models {hashes[digest]!r} and {name!r} are the same ({digest[:12]}): a judge must not be "
-                    "the model that was trained against; train one with another seed"
+                    "the model that was trained against; train one with recipes/judge.py"
                 )
             hashes[digest] = name
         self.models = dict(models)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 
 Row = dict[str, Any]
@@ -37,14 +38,13 @@ class PartialRows:
         if self.table.is_dir():
             raise UserError(f"{self.table}: is a folder; name a .csv file")
         self.found = self._read(about)
+        # in one piece, so that a kill in here loses none of the earlier run's rows
+        lines = (json.dumps(content) + "\n" for content in [about, *([key, row] for key, row in self.found.items())])
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "w", encoding="utf-8")
+            atomic_write_text(self.path, "".join(lines))
+            self._file = open(self.path, "a", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{self.table}: cannot be written ({error.strerror}); choose a writable folder") from error
-        self._line(about)
-        for key, row in self.found.items():
-            self._line([key, row])
 
     def add(self, key: str, row: Row) -> None:
         """Keep a finished row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +17,8 @@ from s2f_rl.rewards.attack import MotionSpace, ascend, change_rms, random_change
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.calibration import SMOOTHED, TRUTH, clip_scores, encoded
 from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.regression import SpeechRegressor
+from s2f_rl.rewards.report import utterance_seed
 
 RADII_MM = (0.1, 0.5, 1.0, 2.0)
 _FIRST_STEP_MM = 0.01
@@ -53,7 +54,6 @@ def attack_rows(
     motion: MotionStatistics,
     spaces: Sequence[MotionSpace],
     regressor: SpeechRegressor | None = None,
-    policy_samples: PolicySamples | None = None,
     radii_mm: Sequence[float] = RADII_MM,
     steps: int = 60,
     seed: int = 0,
@@ -62,7 +62,7 @@ def attack_rows(
     """Attack a reward on some utterances; one row per utterance, space, start, objective and radius.
 
     The sum of the heads is attacked from every start (ground truth, the smoothed motion of ``regressor``, a policy's
-    prediction), each head alone from the ground truth.
+    prediction where the bank has one), each head alone from the ground truth.
 
     Args:
         scorer: the reward that is climbed. judges: name -> models that only look on.
@@ -85,7 +85,7 @@ def attack_rows(
     cases: dict[int, _Case] = {}
     for position, space in tqdm(jobs, disable=None if progress else True, desc="attack", leave=False):
         if position not in cases:
-            cases = {position: _case(scorer, judges, bank, position, regressor, motion, policy_samples, seed)}
+            cases = {position: _case(scorer, judges, bank, position, regressor, motion, seed)}
         case = cases[position]
         lanes = [_Lane(start, "sum", radius) for start in case.starts for radius in radii_mm]
         if "real" in _mean_scores(scorer, case, "reward", case.starts[TRUTH][None])[0]:
@@ -103,22 +103,19 @@ def _case(
     position: int,
     regressor: SpeechRegressor | None,
     motion: MotionStatistics,
-    policy_samples: PolicySamples | None,
     seed: int,
 ) -> _Case:
     recording = bank[position]
-    n_frames = len(recording.displacement)
+    draws = utterance_seed(seed, position)
+    context = bank.context(position, motion, torch.Generator().manual_seed(draws), regressor)
     starts = {TRUTH: recording.displacement}
-    if regressor is not None:
-        starts[SMOOTHED] = regressor(recording.mel_clips, n_frames)
-    if policy_samples is not None:
-        generator = torch.Generator().manual_seed(seed)
-        found = policy_samples(recording.name, recording.template, n_frames, generator)
-        if found is not None:
-            starts[POLICY] = found
+    if context.regression is not None:
+        starts[SMOOTHED] = context.regression
+    if context.policy_sample is not None:
+        starts[POLICY] = context.policy_sample
     models = {"reward": scorer, **judges}
     audio = {name: encoded(model, recording) for name, model in models.items()}
-    return _Case(bank.corpus[bank.utterances[position]], starts, audio, seed * 1_000_003 + position)
+    return _Case(bank.corpus[bank.utterances[position]], starts, audio, draws)
 
 
 def _attack(
@@ -227,7 +224,7 @@ def summarise_attacks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
         summary["utterances"] = len(own)
         for column in dict.fromkeys(name for row in own for name in row):
             values = [row[column] for row in own if isinstance(row.get(column), float)]
-            finite = [value for value in values if value == value]
+            finite = [value for value in values if math.isfinite(value)]
             if column not in summary and finite:
                 summary[column] = sum(finite) / len(finite)
         out.append(summary)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,11 @@ Rows = Sequence[Mapping[str, Any]]
 COLOUR = {LIP_SCORE: "#1f6fb4", REAL_SCORE: "#d1642b", SUM: "#555555"}
 LABEL = {LIP_SCORE: "lip", REAL_SCORE: "real", SUM: "lip + real"}
 _SPACE_COLOUR = ("#8a3fa0", "#1b8a5a", "#b08900")
+
+
+def drawable(rows: Rows) -> list[dict[str, Any]]:
+    """The rows with nan, of which nothing is drawn, in place of None, which stands for numbers that are not finite."""
+    return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
 
 
 def auc_figure(rows: Rows) -> bytes:
@@ -134,8 +140,10 @@ def attack_figure(summary: Rows, judges: Sequence[str]) -> bytes:
         for space, colour in zip(spaces, _SPACE_COLOUR, strict=False):
             own = sorted((r for r in rows if (r["start"], r["space"]) == (start, space)), key=lambda r: r["radius_mm"])
             radius = [0.0, *(row["radius_mm"] for row in own)]
-            panel.plot(radius, [own[0]["before"], *(row["after"] for row in own)], "o-", color=colour, ms=4)
-            noise = [own[0]["before"], *(row["before"] + row["random_gain"] for row in own)]
+            before = own[0].get("before", math.nan)
+            panel.plot(radius, [before, *(row.get("after", math.nan) for row in own)], "o-", color=colour, ms=4)
+            gains = [row.get("before", math.nan) + row.get("random_gain", math.nan) for row in own]
+            noise = [before, *gains]
             panel.plot(radius, noise, "x:", color=colour, ms=5)
             for index, judge in enumerate(judges):
                 told = _judged(own, judge)
@@ -174,7 +182,8 @@ def damage_figure(summary: Rows) -> bytes:
                 own = [r for r in rows if (r["start"], r["space"]) == (start, space) and f"{name}_after" in r]
                 own.sort(key=lambda row: row["radius_mm"])
                 if own:
-                    values = [own[0][f"{name}_before"], *(row[f"{name}_after"] for row in own)]
+                    before = own[0].get(f"{name}_before", math.nan)
+                    values = [before, *(row[f"{name}_after"] for row in own)]
                     panel.plot([0.0, *(row["radius_mm"] for row in own)], values, style, color=colour, ms=4)
         panel.set_title(titles[name], fontsize=10)
         panel.set_xlabel("radius, mm RMS")

@@ -53,6 +53,7 @@ def page(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
         "<h1>Calibration of a reward</h1>",
         f"<p>Reward <b>{escape(str(about['reward']))}</b> on {about['utterances']} utterances of "
         f"{about['speakers']} speakers, split {escape(str(about['split']))} of {escape(str(about['corpus']))}.</p>",
+        *_trained_on(about),
         "<ul>" + "".join(f"<li>{line}</li>" for line in findings(report)) + "</ul>",
         *_discrimination(report, figures),
         *_family(report),
@@ -71,10 +72,21 @@ def page(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
     )
 
 
+def _trained_on(about: Mapping[str, Any]) -> list[str]:
+    count = about["training_speakers"]
+    if not count:
+        return []
+    text = f"{count} of the {about['speakers']} speakers are training speakers: of new speakers this says less."
+    return [f'<p class="bad">{escape(text)}</p>']
+
+
 def findings(report: Mapping[str, Any]) -> list[str]:
     """The report in a few lines of HTML, worst news first."""
     lines = []
-    rows = report["discrimination"]
+    rows = [row for row in report["discrimination"] if row["auc"] is not None]  # None: a score that is not finite
+    unknown = dict.fromkeys(row["corruption"] for row in report["discrimination"] if row["auc"] is None)
+    if unknown:
+        lines.append(f'<span class="bad">Scores that are not finite:</span> {escape(", ".join(unknown))}')
     heads = [row for row in rows if row["routed"] and row["score"] != SUM and row["base"] == TRUTH]
     missed = sorted((row for row in heads if row["auc"] < 0.75), key=lambda row: row["auc"])
     if missed:
@@ -83,23 +95,23 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     elif heads:
         worst = min(heads, key=lambda row: row["auc"])
         lines.append(f"Every head notices what it ought to; least, {worst['corruption']} with AUC {worst['auc']:.2f}")
-    flat = [row for row in heads if row["spearman"] > -0.5]
+    flat = [row for row in heads if row["spearman"] is not None and row["spearman"] > -0.5]
     if flat:
         names = ", ".join(f"{LABEL[row['score']]} on {row['corruption']} ({row['spearman']:+.2f})" for row in flat)
         lines.append(f"Score hardly falls with strength (Spearman above -0.5): {escape(names)}")
-    preferred = [row for row in rows if row["score"] == SUM and row["auc_high"] < 0.5]
+    preferred = [row for row in rows if row["score"] == SUM and row["auc_high"] is not None and row["auc_high"] < 0.5]
     if preferred:
         names = ", ".join(f"{row['corruption']} ({row['auc']:.2f})" for row in preferred)
         lines.append(f'<span class="bad">Preferred to the truth</span> (sum of scores): {escape(names)}')
     for row in report["attack_summary"]:
         if (row["objective"], row["start"], row["radius_mm"]) == ("sum", TRUTH, 0.5):
             text = (
-                f"Attack within 0.5 mm of the ground truth, {row['space']} space: reward {row['before']:.2f} to "
-                f"{row['after']:.2f} (a random change: {row['before'] + row['random_gain']:.2f})"
+                f"Attack within 0.5 mm of the ground truth, {row['space']} space: reward {_number(row.get('before'))} "
+                f"to {_number(row.get('after'))} (a random change: {_number(_sum(row, 'before', 'random_gain'))})"
             )
             for judge in report["about"]["judges"]:
-                if f"{judge}_lip_after" in row and f"{judge}_real_after" in row:
-                    before, after = (row[f"{judge}_lip_{e}"] + row[f"{judge}_real_{e}"] for e in ("before", "after"))
+                before, after = (_sum(row, f"{judge}_lip_{e}", f"{judge}_real_{e}") for e in ("before", "after"))
+                if before is not None and after is not None:
                     text += f"; {judge} {before:.2f} to {after:.2f}"
             lines.append(escape(text))
     return lines
@@ -123,8 +135,8 @@ def _discrimination(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> 
         for score in scores:
             row = own[score]
             star = "*" if row["routed"] and score != SUM else ""
-            line.append(f"{row['auc']:.2f}{star} [{row['auc_low']:.2f}, {row['auc_high']:.2f}]")
-            line += [f"{row['paired']:.2f}", f"{row['spearman']:+.2f}"]
+            line.append(f"{_number(row['auc'])}{star} [{_number(row['auc_low'])}, {_number(row['auc_high'])}]")
+            line += [_number(row["paired"]), _number(row["spearman"], "+.2f")]
         cells.append([*line, next(iter(own.values()))["utterances"]])
     headers = ["corruption", "over", "family"]
     for score in scores:
@@ -218,7 +230,7 @@ def _attack(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str
             row["space"],
             f"{row['radius_mm']:g}",
         ]
-        line += [row[key] for key in ("lip_mm", "before", "after", "gain", "gain_per_mm", "random_gain")]
+        line += [row.get(key) for key in ("lip_mm", "before", "after", "gain", "gain_per_mm", "random_gain")]
         line += [_pair(row, key) for key, _ in columns]
         cells.append(line)
     return [*parts, table([*headers, *(label for _, label in columns)], cells, 3)]
@@ -227,7 +239,17 @@ def _attack(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str
 def _pair(row: Mapping[str, Any], key: str) -> str | None:
     if f"{key}_after" not in row:
         return None
-    return f"{row[f'{key}_before']:.2f} → {row[f'{key}_after']:.2f}"
+    return f"{_number(row.get(f'{key}_before'))} → {_number(row.get(f'{key}_after'))}"
+
+
+def _number(value: float | None, form: str = ".2f") -> str:
+    """A number, or a dash for one that is missing because it was not finite."""
+    return "-" if value is None else format(value, form)
+
+
+def _sum(row: Mapping[str, Any], *names: str) -> float | None:
+    values = [row[name] for name in names if row.get(name) is not None]
+    return float(sum(values)) if len(values) == len(names) else None
 
 
 def _shown(figures: Mapping[str, bytes], name: str, alt: str) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,15 @@ from s2f_rl.rewards.calibration import (
 )
 from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.reliability import reliability_rows
+from s2f_rl.rewards.report import spread_evenly
 from s2f_rl.runs.rows import package_versions, source_commit
 
 _SEEN_PER_SPEAKER = 10
-_LEAVE_ONE_OUT_COLUMNS = ("left_out", "corruption", "score", "routed", "auc", "auc_full", "utterances")
+_LEAVE_ONE_OUT_COLUMNS = {
+    **dict.fromkeys(("left_out", "corruption", "score"), str),
+    **{"routed": bool, "auc": float, "auc_full": float, "utterances": int},
+}
 
 
 def reward_report(
@@ -63,7 +66,7 @@ def reward_report(
     Args:
         reward_folder: reward model (or judge) to report on.
         corpus_root, topology: see :class:`~s2f_rl.data.FaceCorpus`. Its *training* split defines the corruptions.
-        split: whose speakers are scored; they ought to be unseen.
+        split: whose utterances are scored. Their speakers ought to be unseen; how many are not, the report says.
         judges: models that look on while the reward is attacked; none may be the reward itself.
         utterances: how many, evenly over the split; default all with vertices.
         attack_utterances: how many of them are attacked, evenly; 0 for none. attack_steps: of the ascent.
@@ -86,7 +89,6 @@ def reward_report(
     train = FaceCorpus(corpus_root, "train", topology)
     corpus = FaceCorpus(corpus_root, split, topology)
     reward, others = _models(reward_folder, judges, corpus, device)
-    policy_samples = None if predictions is None else PolicySamples(predictions, corpus.n_vertices)
 
     motion = MotionStatistics.fit(train)
     train_bank = MotionBank(train)
@@ -94,13 +96,12 @@ def reward_report(
     spaces = [MotionSpace("free"), _confined(actor, motion, corpus)]
     whole = MotionBank(corpus)
     chosen = [whole.utterances[i] for i in spread_evenly(len(whole), utterances)]
-    bank = MotionBank(corpus, chosen)
+    bank = MotionBank(corpus, chosen, policy_samples=predictions)
 
-    scored = score_versions(
-        reward, bank, motion, regressor, None, strengths, policy_samples, seed=seed, progress=progress
-    )
-    speakers = _seen_speakers(reward, train_bank) if split != "train" else []
-    speakers += speaker_rows(scored.truth, scored.subjects, seen=split == "train")
+    scored = score_versions(reward, bank, motion, regressor, None, strengths, seed=seed, progress=progress)
+    trained, tested = set(train_bank.subjects), set(scored.subjects.values())
+    speakers = _training_speakers(reward, train_bank, trained - tested)
+    speakers += speaker_rows(scored.truth, scored.subjects, trained)
     attacked = spread_evenly(len(bank), attack_utterances) if attack_utterances else []
     attack = attack_rows(
         reward,
@@ -110,7 +111,6 @@ def reward_report(
         motion,
         spaces,
         regressor,
-        policy_samples,
         radii_mm,
         attack_steps,
         seed,
@@ -123,7 +123,8 @@ def reward_report(
             "corpus": str(corpus_root),
             "split": split,
             "utterances": len(scored.truth),
-            "speakers": len(set(scored.subjects.values())),
+            "speakers": len(tested),
+            "training_speakers": len(trained & tested),
             "judges": {name: str(path) for name, path in zip(others, judges, strict=True)},
             "judge_hashes": {name: judge.content_hash() for name, judge in others.items()},
             "actor": None if actor is None else str(actor),
@@ -155,16 +156,17 @@ def reward_report(
 
 def report_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
     """The figures that a report has rows for, name -> PNG."""
+    told, attack = draw.drawable(report["discrimination"]), draw.drawable(report["attack_summary"])
     figures = {
-        "auc": draw.auc_figure(report["discrimination"]),
-        "strength": draw.strength_figure(report["discrimination"]),
-        "speakers": draw.speaker_figure(report["speakers"]),
+        "auc": draw.auc_figure(told),
+        "strength": draw.strength_figure(told),
+        "speakers": draw.speaker_figure(draw.drawable(report["speakers"])),
     }
     if report["reliability"]:
-        figures["reliability"] = draw.reliability_figure(report["reliability"])
-    if report["attack_summary"]:
-        figures["attack"] = draw.attack_figure(report["attack_summary"], list(report["about"]["judges"]))
-        figures["damage"] = draw.damage_figure(report["attack_summary"])
+        figures["reliability"] = draw.reliability_figure(draw.drawable(report["reliability"]))
+    if attack:
+        figures["attack"] = draw.attack_figure(attack, list(report["about"]["judges"]))
+        figures["damage"] = draw.damage_figure(attack)
     return figures
 
 
@@ -173,19 +175,18 @@ def leave_one_out_rows(path: str | Path) -> list[dict[str, Any]]:
     content = load_json(path)
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and all(column in row for column in _LEAVE_ONE_OUT_COLUMNS) for row in rows
+        isinstance(row, dict) and all(_is(row.get(column), kind) for column, kind in _LEAVE_ONE_OUT_COLUMNS.items())
+        for row in rows
     ):
         raise UserError(f"{path}: holds no leave-one-family-out rows; write them with benchmarks/leave_one_out.py")
     return rows
 
 
-def spread_evenly(n: int, wanted: int | None) -> list[int]:
-    """``wanted`` of the indices below ``n`` (all for None), evenly over them."""
-    if wanted is None or wanted >= n:
-        return list(range(n))
-    if wanted < 1:
-        raise UserError(f"utterances={wanted}: must be at least 1")
-    return [int((k + 0.5) * n / wanted) for k in range(wanted)]
+def _is(value: Any, kind: type) -> bool:
+    """A value from JSON is of this type; a whole number is also a float, a bool is no number."""
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) is kind
 
 
 def _models(
@@ -216,10 +217,10 @@ def _confined(actor: str | Path | None, motion: MotionStatistics, corpus: Any) -
     return MotionSpace.spanned("actor", weight.T)
 
 
-def _seen_speakers(reward: Any, bank: MotionBank) -> list[dict[str, Any]]:
-    """Rows of the training speakers, some utterances of each."""
+def _training_speakers(reward: Any, bank: MotionBank, wanted: Collection[str]) -> list[dict[str, Any]]:
+    """Rows of the ``wanted`` ones of the training speakers, some utterances of each."""
     truth, subjects = {}, {}
-    for subject in dict.fromkeys(bank.subjects):
+    for subject in (each for each in dict.fromkeys(bank.subjects) if each in wanted):
         own = [position for position in range(len(bank)) if bank.subjects[position] == subject]
         for k in spread_evenly(len(own), _SEEN_PER_SPEAKER):
             recording = bank[own[k]]
@@ -229,7 +230,7 @@ def _seen_speakers(reward: Any, bank: MotionBank) -> list[dict[str, Any]]:
                 if next(iter(scores.values())).shape[1]:
                     truth[recording.name] = {key: value[0].numpy() for key, value in scores.items()}
                     subjects[recording.name] = subject
-    return speaker_rows(truth, subjects, seen=True)
+    return speaker_rows(truth, subjects, wanted)
 
 
 def _finite(content: Any) -> Any:

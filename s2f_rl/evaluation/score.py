@@ -22,11 +22,14 @@ from s2f_rl.evaluation.partial_rows import PartialRows
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.cache import AudioFeatureCache
+from s2f_rl.rewards.judge import AnyReward, Judge, load_scorer
+from s2f_rl.rewards.judge_layers import WINDOW_FRAMES
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 logger = logging.getLogger(__name__)
 
 _CONDITION = "_condition_"
+_KEYS = ("lip_score", "real_score")
 _READ_FRAMES = 256
 """Frames read at once: a sequence of any length takes 15 MB of memory at V=5023."""
 _TOLERATED_FRAMES = 3
@@ -41,7 +44,7 @@ def utterance_name(path: Path) -> str:
 def score_folder(
     meshes: str | Path | Iterable[str | Path],
     corpus_root: str | Path | None,
-    reward: str | Path | RewardModel,
+    reward: str | Path | AnyReward,
     out: str | Path,
     topology: str | None = None,
     batch: int = 8,
@@ -59,9 +62,10 @@ def score_folder(
     Args:
         meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres), with its subfolders, or such files.
         corpus_root: corpus with the speech; None with ``wavs``.
-        reward: folder (or file) of the reward model, or the model itself.
+        reward: folder (or file) of the reward model or judge, or the model itself.
         out: csv to write: ``file, utterance, lip_score, real_score, value, clips``; a motion with a value that is not
-            finite is scored on its finite clips only. ``file`` is relative to the folder.
+            finite is scored on its finite clips only. A judge has no ``value``, and its clips are windows of 21 frames.
+            ``file`` is relative to the folder.
         batch: sequences scored together.
         cache_folder: where audio features are kept on disk.
         wavs: folder of ``NAME.wav`` in place of a corpus. fps: frame rate of the motion then, by default that of the
@@ -83,9 +87,9 @@ def score_folder(
         speech = FaceCorpus(corpus_root, split="all", topology=topology)
     else:
         speech = WavFolder(wavs, topology, fps)  # type: ignore[arg-type]
-    model = reward if isinstance(reward, RewardModel) else RewardModel.load(reward, device=device)
+    model = reward if isinstance(reward, (RewardModel, Judge)) else load_scorer(reward, device)
     if corpus_root is not None and model.n_vertices != speech.n_vertices:
-        where = "the reward model" if isinstance(reward, RewardModel) else reward
+        where = "the reward model" if reward is model else reward
         raise UserError(f"{where}: scores {model.n_vertices} vertices, {corpus_root} has {speech.n_vertices}")
     jobs = _checked(named, speech, model.n_vertices)
     about = {"reward": model.content_hash(), "speech": str(speech.root.resolve()), "fps": speech.fps}
@@ -97,7 +101,11 @@ def score_folder(
         with tqdm(total=len(jobs), initial=len(rows), disable=None if progress else True, desc="score") as bar:
             for start in range(0, len(waiting), batch):
                 group = waiting[start : start + batch]
-                for job, row in zip(group, _score(group, model, audio), strict=True):
+                if isinstance(model, Judge):
+                    found = [_judged(job, model, audio) for job in group]
+                else:
+                    found = _score(group, model, audio)
+                for job, row in zip(group, found, strict=True):
                     rows[job.key] = row
                     partial.add(job.key, row)
                 bar.update(len(group))
@@ -204,7 +212,7 @@ def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> li
         scores = model.heads(mesh, heard)
         if model.head is not None:
             scores["value"] = model.value(mesh, heard)
-    names = ("lip_score", "real_score", "value") if model.head is not None else ("lip_score",)
+    names = (*_KEYS, "value") if model.head is not None else ("lip_score",)
     parts = {name: scores[name].split(counts) if name in scores else [torch.empty(0)] * len(jobs) for name in names}
     return [
         {
@@ -215,6 +223,30 @@ def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> li
         }
         for k, job in enumerate(jobs)
     ]
+
+
+@torch.no_grad()
+def _judged(job: _Job, judge: Judge, audio: AudioFeatureCache) -> Row:
+    """Row of one sequence by a judge; pieces of it overlap, so that every window lies whole in one of them."""
+    heard = audio.get(job.utterance)
+    n_frames = max(0, min(len(heard) + CLIP_FRAMES - 1, job.n_frames))
+    scores: dict[str, list[Tensor]] = {name: [] for name in _KEYS}
+    stored = load_npy(job.path)
+    for start in range(0, n_frames - WINDOW_FRAMES + 1, _READ_FRAMES):
+        stop = min(start + _READ_FRAMES + WINDOW_FRAMES - 1, n_frames)
+        frames = torch.from_numpy(np.array(stored[start:stop], dtype=np.float32).reshape(stop - start, -1))
+        finite = torch.isfinite(frames).all(-1).to(judge.device)
+        found = judge.score_batch(frames.nan_to_num(0.0, 0.0, 0.0)[None], heard[None, start : stop - CLIP_FRAMES + 1])
+        whole = finite.unfold(0, WINDOW_FRAMES, 1).all(-1)
+        for name in _KEYS:
+            scores[name].append(found[name][0, WINDOW_FRAMES - 1 :][whole])
+    joined = {name: torch.cat([torch.empty(0, device=judge.device), *parts]) for name, parts in scores.items()}
+    n_windows = len(joined["lip_score"])
+    missing = max(0, n_frames - WINDOW_FRAMES + 1) - n_windows
+    if missing:
+        logger.warning("%s: %d of its %d windows hold NaN or infinity", job.path, missing, missing + n_windows)
+    means = {name: float(values.mean()) if n_windows else float("nan") for name, values in joined.items()}
+    return {"file": job.name, "utterance": utterance_name(job.path), **means, "clips": n_windows}
 
 
 def _embed(frames: Tensor, model: RewardModel) -> tuple[Tensor, Tensor]:

@@ -147,7 +147,8 @@ class BaselineAdvantage:
         group_size: G adjacent lanes that share utterance and style.
         credit, gamma: see :func:`credited_returns`.
         gae_lambda: of :func:`gae_advantage`, with a critic and discounted credit. With ``credit="window"`` the
-            advantage is the window's sum minus the value.
+            advantage is the window's sum minus the value. With a gamma of 0 a frame's advantage is its own reward minus
+            the value, so that a frame that was not scored (``next``, ``score_mask``) has none.
         normalise: standardise over the valid frames of the batch.
 
     Example:
@@ -168,7 +169,9 @@ class BaselineAdvantage:
         self.gamma, self.gae_lambda, self.normalise = float(gamma), float(gae_lambda), normalise
 
     def __call__(self, batch: TensorDictBase, reward: Tensor) -> TensorDictBase:
-        mask = batch.get(keys.FRAME_MASK)
+        mask = judged = batch.get(keys.FRAME_MASK)
+        if self.credit == "discounted" and self.gamma == 0.0:
+            judged = mask & batch.get(("next", keys.SCORE_MASK), mask)
         if self.critic is None:
             returns = credited_returns(reward, mask, self.credit, self.gamma)
             advantage = group_relative_advantage(returns, mask, self.group_size)
@@ -181,4 +184,5 @@ class BaselineAdvantage:
                 target = credited_returns(reward, mask, self.credit)
                 advantage = torch.where(mask, target - value, torch.zeros_like(target))
             batch.set(keys.VALUE_TARGET, target)
-        return batch.set(keys.ADVANTAGE, masked_standardise(advantage, mask) if self.normalise else advantage)
+        advantage = torch.where(judged, advantage, torch.zeros_like(advantage))
+        return batch.set(keys.ADVANTAGE, masked_standardise(advantage, judged) if self.normalise else advantage)

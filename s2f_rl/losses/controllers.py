@@ -38,10 +38,11 @@ class AdaptiveKL(_Coefficient):
     Args:
         value: weight at the start, positive (a weight of 0 would stay 0).
         target: wanted KL, nats per frame.
-        gain: of the proportional controller, per batch.
+        gain: of the proportional controller, per batch. At 1 the weight changes by a fifth at most: a factor of 400, as
+            from 0.05 to what a strong reward needs, takes 33 batches; at the paper's 0.1 it takes 300.
     """
 
-    def __init__(self, value: float, target: float, gain: float = 0.1) -> None:
+    def __init__(self, value: float, target: float, gain: float = 1.0) -> None:
         if not (value > 0 and target > 0 and gain > 0):
             raise UserError(f"kl.weight={value}, kl.target={target}, kl.gain={gain}: all must be positive; or kl=fixed")
         super().__init__(value)

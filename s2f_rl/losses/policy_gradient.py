@@ -14,6 +14,7 @@ import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
+from torch.distributions import Distribution
 from torchrl.modules import set_recurrent_mode
 from torchrl.objectives import A2CLoss as _TorchRLA2CLoss
 from torchrl.objectives import ClipPPOLoss as _TorchRLClipPPOLoss
@@ -61,16 +62,17 @@ class _RatioStatistics(_MaskedStatistics):
     """Statistics of the ratio of new to old density over valid frames, for the losses that have one."""
 
     _last_log_weight: Tensor | None = None
+    _last_distribution: Distribution | None = None
 
     def _log_weight(self, tensordict: TensorDictBase, adv_shape: torch.Size) -> Any:
         result = super()._log_weight(tensordict, adv_shape)  # type: ignore[misc]
-        self._last_log_weight = result[0].detach().squeeze(-1)
+        self._last_log_weight, self._last_distribution = result[0].detach().squeeze(-1), result[1]
         return result
 
     def _ratio_over_valid(
         self, tensordict: TensorDictBase, out: TensorDictBase, bounds: tuple[float, float] | None
     ) -> TensorDictBase:
-        log_weight, self._last_log_weight = self._last_log_weight, None
+        log_weight, self._last_log_weight, self._last_distribution = self._last_log_weight, None, None
         valid = self._valid(tensordict)
         if log_weight is not None:
             x = log_weight if valid is None else log_weight[valid]
@@ -113,7 +115,10 @@ class ClipPPOLoss(_RatioStatistics, _TorchRLClipPPOLoss):
 
 
 class KLPENPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
-    """:class:`torchrl.objectives.KLPENPPOLoss`: ratio * advantage - beta * KL(old || new) (Schulman et al., 2017).
+    """:class:`torchrl.objectives.KLPENPPOLoss`: -ratio * advantage, and beta * KL(old || new) (Schulman et al., 2017).
+
+    The surrogate is ``loss_objective`` and the penalty ``loss_penalty``: TorchRL's single sum would be rescaled as one
+    by :class:`~s2f_rl.losses.WeightedLoss`, whatever beta is.
 
     Args:
         actor_module, critic, frame_mask_key, **kwargs: as :class:`ClipPPOLoss`. The batch needs ``loc`` and ``scale``,
@@ -141,11 +146,16 @@ class KLPENPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
         self._use_our_keys(frame_mask_key)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        self.beta.fill_(float(self._beta_now()))
+        beta = float(self._beta_now())
+        self.beta.fill_(0.0)  # TorchRL's sum is the surrogate alone
         out = super().forward(tensordict)
-        valid, kl = self._valid(tensordict), out.get("kl").squeeze(-1)
-        out.set("kl", kl.mean() if valid is None else kl[valid].sum() / valid.sum().clamp_min(1))
-        out.set("beta", self.beta.detach().clone())
+        old, new = self.actor_network.build_dist_from_params(tensordict), self._last_distribution
+        assert new is not None  # TorchRL's forward has just evaluated it
+        kl, valid = torch.distributions.kl_divergence(old, new), self._valid(tensordict)
+        mean = kl.mean() if valid is None else torch.where(valid, kl, 0.0).sum() / valid.sum().clamp_min(1)
+        out.set("loss_penalty", beta * mean)
+        out.set("kl", mean.detach())
+        out.set("beta", torch.full_like(mean.detach(), beta))
         return self._ratio_over_valid(tensordict, out, None)
 
 

@@ -61,7 +61,8 @@ class SupervisedLoss(LossModule):
     Args:
         actor_module: ``policy.actor_module``.
         corpus: a :class:`~s2f_rl.data.FaceCorpus`; ground truth is looked up by the batch's ``utterance`` ids and
-            never stored per step. Utterances without vertices are skipped.
+            never stored per step. Skipped are utterances without vertices, and lanes in a style that is not the
+            utterance's own: its recording says nothing about how another speaker would have said it.
         mode: ``"on_policy"``: the mean of each frame given the *sampled* history (so errors of the rollout are seen);
             ``"teacher_forced"``: given the true history, as the reference trains.
         position_weight, velocity_weight: of ``loss_position`` and ``loss_velocity`` (:func:`motion_errors`, mm^2).
@@ -99,19 +100,22 @@ class SupervisedLoss(LossModule):
         self.register_buffer("vertex_weight", lip_vertex_weight(corpus, lip_weight))
 
     def truth(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
-        """Ground-truth displacements [B, T, V*3] (metres) of a batch and their mask [B, T, 1]."""
+        """Ground-truth displacements [B, T, V*3] (metres) of a batch and their mask [B, T, 1], False where unknown."""
         mask = tensordict.get(keys.FRAME_MASK)
         ids = tensordict.get(keys.UTTERANCE)[:, 0, 0].tolist()
         truth = torch.zeros(*mask.shape[:2], 3 * self.corpus.n_vertices, device=mask.device)
         known = torch.zeros_like(mask)
-        cache: dict[int, Tensor | None] = {}  # lanes of a group share an utterance
+        styles = tensordict.get(keys.STYLE)[:, 0].cpu()
+        cache: dict[int, tuple[Tensor, Tensor] | None] = {}  # lanes of a group share an utterance
         for lane, i in enumerate(ids):
             if i not in cache:
                 utterance = self.corpus[i]
-                vertices = utterance.vertices
-                cache[i] = None if vertices is None else (vertices - utterance.template)[: mask.shape[1]]
-            displacement = cache[i]
-            if displacement is not None:
+                unknown = utterance.vertices is None or utterance.style is None
+                displacement = None if unknown else (utterance.vertices - utterance.template)[: mask.shape[1]]
+                cache[i] = None if displacement is None else (displacement, utterance.style.cpu())
+            known_motion = cache[i]
+            if known_motion is not None and torch.equal(styles[lane], known_motion[1]):
+                displacement = known_motion[0]
                 truth[lane, : len(displacement)] = displacement.to(truth.device)
                 known[lane, : len(displacement)] = True
         return truth, known & mask

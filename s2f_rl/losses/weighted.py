@@ -13,6 +13,8 @@ from torchrl.objectives import LossModule
 from s2f_rl.errors import UserError
 
 BALANCES = ("none", "grad_norm")
+OUTPUT_MAP = "vertice_map_r"
+APART = ("loss_critic", "loss_penalty")  # entries of a part that are terms of their own
 Weight = float | Callable[[], float]
 
 
@@ -29,11 +31,29 @@ class _CarryGradient(torch.autograd.Function):
         return (None, None, *(None if g is None else grad_output * g for g in ctx.gradients))
 
 
+class LastNorm(nn.Module):
+    """The last positive norm of a term, 0 before the first; a buffer, so that a resumed run goes on with it."""
+
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(()))
+
+    @torch.no_grad()
+    def update(self, norm: Tensor) -> Tensor:
+        """Take a norm (scalar) in; returns it, or the last one where it is 0."""
+        self.last = torch.where(norm > 0, norm.detach(), self.last.to(norm.device))
+        return self.last
+
+
 class WeightedLoss(LossModule):
     """``WeightedLoss({"policy": (ppo, 1.0), "supervised": (supervised, 1.0)})``: one loss of several.
 
-    Every ``loss_*`` entry of a part belongs to its term, except ``loss_critic``, which becomes the term
-    ``<name>_critic`` (its coefficient is the part's own ``critic_coeff``) and is never balanced.
+    Every ``loss_*`` entry of a part belongs to its term, with two exceptions. ``loss_critic`` becomes the term
+    ``<name>_critic`` (its coefficient is the part's own ``critic_coeff``) and is never balanced. ``loss_penalty``
+    becomes ``<name>_penalty`` and gets the factor of ``<name>``: its size against the rest of the part is the part's
+    own affair, and a weight of 0 switches both off.
 
     Args:
         losses: name -> (loss module, weight). A weight of 0 keeps the term's value and gradient norm in the log and
@@ -41,6 +61,8 @@ class WeightedLoss(LossModule):
             function without arguments (:class:`~s2f_rl.losses.AdaptiveKL`), asked at every forward pass.
         balance: ``"none"``: the weighted sum. ``"grad_norm"``: over the parameters that terms share, the gradient of
             every term gets ``weight`` times the norm of the anchor's, so the terms pull in the ratio of their weights.
+            A batch in which the anchor is silent (no ground truth) counts with its last norm, see ``anchor_norm``. The
+            output map (``vertice_map_r``) is balanced with the rest but counts in no norm: its gradient is per metre.
             (A supervised term with a gradient 5 to 30 times that of the policy term silently erased the RL signal.)
             Balancing also keeps the noise of a vanished signal at full size: let the learning rate decay.
         anchor: the term that keeps its own scale, so that an optimizer's moments stay in proportion; default:
@@ -53,6 +75,9 @@ class WeightedLoss(LossModule):
     of its parameters where it shares none), and the parts' statistics as ``<name>_<statistic>``.
 
     Without gradients enabled only values and statistics are returned.
+
+    Attributes:
+        anchor_norm: the norm of the anchor's last gradient that was not 0; to be saved with a run.
 
     Example:
         >>> loss = WeightedLoss({"policy": (ppo, 1.0), "supervised": (supervised, 1.0)}, balance="grad_norm")
@@ -82,6 +107,7 @@ class WeightedLoss(LossModule):
         self.balance = balance
         self.anchor = anchor or ("supervised" if "supervised" in losses else next(iter(losses)))
         self.unbalanced = {self.anchor, *unbalanced}
+        self.anchor_norm = LastNorm()
         self.in_keys = sorted({str(k) for loss, _ in losses.values() for k in getattr(loss, "in_keys", [])})
 
     @property
@@ -97,9 +123,11 @@ class WeightedLoss(LossModule):
         statistics: dict[str, Tensor] = {}
         for name, part in self.parts.items():
             out = part(tensordict)
-            own = [out.get(k) for k in out.keys() if k.startswith("loss_") and k != "loss_critic"]
+            own = [out.get(k) for k in out.keys() if k.startswith("loss_") and k not in APART]
             if own:
                 terms[name] = (torch.stack([x.sum() for x in own]).sum(), _number(self.weights[name]))
+            if "loss_penalty" in out.keys():
+                terms[f"{name}_penalty"] = (out.get("loss_penalty").sum(), _number(self.weights[name]))
             if "loss_critic" in out.keys():
                 terms[f"{name}_critic"] = (out.get("loss_critic").sum(), 1.0)
             for k in out.keys():
@@ -114,18 +142,18 @@ class WeightedLoss(LossModule):
             for name, (value, weight) in terms.items():
                 out.set(f"loss_{name}", weight * value)
             return out
-        parameters = list({id(p): p for p in self.parameters() if p.requires_grad}.values())
+        named = {id(p): (name, p) for name, p in self.named_parameters() if p.requires_grad}
+        parameters = [p for _, p in named.values()]
         gradients = {name: self._gradients(value, parameters) for name, (value, _) in terms.items()}
-        touched = [sum(g[i] is not None for g in gradients.values()) for i in range(len(parameters))]
+        shared = self._shared([name for name, _ in named.values()], list(gradients.values()))
         norms = {}
         for name, (value, _) in terms.items():
-            shared = [g for g, n in zip(gradients[name], touched, strict=True) if g is not None and n > 1]
-            norms[name] = _norm(shared or [g for g in gradients[name] if g is not None], value)
+            own = [g for g, counts in zip(gradients[name], shared, strict=True) if g is not None and counts]
+            norms[name] = _norm(own or [g for g in gradients[name] if g is not None], value)
+        anchor = self.anchor_norm.update(norms[self.anchor]) if self.anchor in norms else None
+        factors: dict[str, Tensor] = {}
         for name, (value, weight) in terms.items():
-            factor = torch.full_like(norms[name], weight)
-            if self.balance == "grad_norm" and name not in self.unbalanced and not name.endswith("_critic"):
-                balanced = weight * norms[self.anchor] / norms[name].clamp_min(1e-30)
-                factor = torch.where((norms[name] > 0) & (norms[self.anchor] > 0), balanced, factor)
+            factor = factors[name] = self._factor(name, weight, norms[name], anchor, factors)
             # A term that says nothing (weight 0, or no ground truth in the batch) leaves its parameters without a
             # gradient: a gradient of zeros would let the optimizer's momentum move them.
             silent = not weight or not any(bool(g.any()) for g in gradients[name] if g is not None)
@@ -133,6 +161,27 @@ class WeightedLoss(LossModule):
             out.set(f"grad_norm_{name}", norms[name])
             out.set(f"loss_{name}", _CarryGradient.apply((factor * value).detach(), scaled, *parameters))
         return out
+
+    def _factor(
+        self, name: str, weight: float, norm: Tensor, anchor: Tensor | None, factors: Mapping[str, Tensor]
+    ) -> Tensor:
+        leader = name.removesuffix("_penalty")
+        if leader != name and leader in factors:
+            return factors[leader]
+        plain = torch.full_like(norm, weight)
+        if self.balance == "none" or anchor is None or name in self.unbalanced or name.endswith("_critic"):
+            return plain
+        return torch.where((norm > 0) & (anchor > 0), weight * anchor / norm.clamp_min(1e-30), plain)
+
+    @staticmethod
+    def _shared(names: Sequence[str], gradients: Sequence[Sequence[Tensor | None]]) -> list[bool]:
+        """Which parameters the norms are taken over: those of at least two terms, without the output map if possible.
+
+        W, b of the output map are per metre: their gradient, 100 times the rest, would be all that is compared.
+        """
+        shared = [sum(g[i] is not None for g in gradients) > 1 for i in range(len(names))]
+        network = [counts and OUTPUT_MAP not in name for counts, name in zip(shared, names, strict=True)]
+        return network if any(network) else shared
 
     @staticmethod
     def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:

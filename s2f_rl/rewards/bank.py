@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2f_rl.data.mel import SAMPLES_PER_FRAME
+from s2f_rl.data.mel import SAMPLES_PER_FRAME, mel_clips
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CorruptionContext, stretched
 from s2f_rl.rewards.motion import MotionStatistics, with_vertices
 from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.regression import SpeechRegressor
-from s2f_rl.rewards.speech_augmentation import said_faster
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 
@@ -46,7 +45,8 @@ class MotionBank:
         corpus: a ``FaceCorpus``; utterances without vertices are left out.
         utterances: indices to use, default all.
         memory_limit_mb: least recently used recordings leave the memory beyond this.
-        speeds: every utterance is there once for each, played so much faster (:func:`said_faster`).
+        speeds: every utterance is there once for each, played so much faster, and the motion with it
+            (speed perturbation, Ko et al., Interspeech 2015): further voices.
         policy_samples: folder with motions that a policy made for these utterances (:class:`PolicySamples`).
 
     Raises:
@@ -74,6 +74,10 @@ class MotionBank:
         names = [str(corpus.names[index]) for index in self.utterances]
         self.subjects, self.sentences = (list(part) for part in zip(*map(parse_name, names), strict=True))
         self.limit_bytes = int(memory_limit_mb * 2**20)
+        if self.policy is not None and not any(name in self.policy for name in names):
+            raise UserError(
+                f"{policy_samples}: no prediction of an utterance of this split ({corpus.split}); predict it"
+            )
         self._memory: OrderedDict[int, Recording] = OrderedDict()
         self._regressed: dict[tuple[int, int], Tensor] = {}
 
@@ -92,7 +96,7 @@ class MotionBank:
             mel = torch.as_tensor(u.mel_clips).float()
         else:
             displacement = stretched(displacement, max(CLIP_FRAMES, round(len(displacement) / speed)))
-            mel = said_faster(u.waveform_raw, speed, u.sample_rate, round(SAMPLES_PER_FRAME * self.fps))
+            mel = mel_clips(u.speech_at(round(SAMPLES_PER_FRAME * self.fps), speed))
         recording = Recording(
             name=u.name,
             subject=u.subject,

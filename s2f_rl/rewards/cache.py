@@ -64,11 +64,6 @@ class AudioFeatureCache:
         self._remember(utterance, features)
         return features.to(self.reward_model.device)
 
-    def clear_memory(self) -> None:
-        """Forget what is in memory; files stay."""
-        self._memory.clear()
-        self._bytes = 0
-
     def path(self, mel_clips: Tensor) -> Path | None:
         """The file that holds, or would hold, the features of these clips; None without a folder."""
         if self.folder is None:

@@ -8,8 +8,8 @@ rows), and whether the scores are probabilities (:mod:`s2f_rl.rewards.reliabilit
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,8 @@ from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.bank import MotionBank, Recording
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption, CorruptionContext
 from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.regression import SpeechRegressor
-from s2f_rl.rewards.report import SUM
+from s2f_rl.rewards.report import SUM, utterance_seed
 
 STRENGTHS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 TRUTH, SMOOTHED = "truth", "regression_to_mean"
@@ -87,7 +86,6 @@ def score_versions(
     regressor: SpeechRegressor | None = None,
     corruptions: Sequence[Corruption] | None = None,
     strengths: Sequence[float] = STRENGTHS,
-    policy_samples: PolicySamples | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> Scored:
@@ -99,11 +97,10 @@ def score_versions(
 
     Args:
         scorer: a reward model or judge.
-        bank: recordings of speakers that it was not trained on.
+        bank: recordings of speakers that it was not trained on, with a policy's motions where there are any.
         motion, regressor: of the *training* corpus, which define the corruptions.
         corruptions: default all; those that the context cannot serve are left out.
         strengths: in [0, 1], rising, from 0 to 1.
-        policy_samples: predictions for the corruption that needs them.
         seed: of all draws. progress: show a bar.
 
     Raises:
@@ -116,15 +113,11 @@ def score_versions(
     result = Scored(strengths)
     for position in tqdm(range(len(bank)), disable=None if progress else True, desc="corruptions", leave=False):
         recording = bank[position]
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
-        context = bank.context(position, motion, generator, regressor)
-        if policy_samples is not None:
-            n_frames = len(recording.displacement)
-            sample = policy_samples(recording.name, recording.template, n_frames, generator)
-            context = replace(context, policy_sample=sample)
+        draws = utterance_seed(seed, position)
+        context = bank.context(position, motion, torch.Generator().manual_seed(draws), regressor)
         audio = encoded(scorer, recording)
         if len(audio):
-            _score_utterance(result, scorer, recording, context, audio, chosen, seed * 1_000_003 + position)
+            _score_utterance(result, scorer, recording, context, audio, chosen, draws)
     if not result.truth:
         raise UserError("no utterance is long enough to be scored; choose other utterances")
     return result
@@ -164,7 +157,7 @@ def _score_utterance(
     for base, corruption in jobs:
         versions = []
         for strength in result.strengths[1:]:
-            context.generator.manual_seed((seed << 32) + zlib.crc32(corruption.name.encode()))
+            context.generator.manual_seed(((seed << 32) + zlib.crc32(corruption.name.encode())) % 2**64)
             versions.append(recording.template + corruption(bases[base], strength, context))
         scores = clip_scores(scorer, torch.stack(versions), audio)
         means = {
@@ -259,12 +252,15 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return smaller + 0.5 * (values[:, None] == values).sum(1)
 
 
-def speaker_rows(truth: dict[str, dict[str, np.ndarray]], subjects: dict[str, str], seen: bool) -> list[dict[str, Any]]:
+def speaker_rows(
+    truth: dict[str, dict[str, np.ndarray]], subjects: dict[str, str], training: Collection[str]
+) -> list[dict[str, Any]]:
     """Scores of ground truth by speaker: ``subject``, ``seen`` (a training speaker), ``score``, ``mean`` and ``sd`` of
     the utterance means, ``utterances``; sd is 0 for a single utterance.
 
     Args:
-        truth: utterance -> score -> [n] clip scores. subjects: utterance -> speaker. seen: what to write.
+        truth: utterance -> score -> [n] clip scores. subjects: utterance -> speaker.
+        training: speakers that the reward was trained on.
     """
     rows = []
     for subject in dict.fromkeys(subjects[name] for name in truth):
@@ -272,7 +268,13 @@ def speaker_rows(truth: dict[str, dict[str, np.ndarray]], subjects: dict[str, st
         for score in own[0]:
             means = np.array([np.mean(scores[score], dtype=np.float64) for scores in own])
             sd = float(means.std(ddof=1)) if len(means) > 1 else 0.0
-            row = {"subject": subject, "seen": seen, "score": score, "mean": float(means.mean()), "sd": sd}
+            row = {
+                "subject": subject,
+                "seen": subject in training,
+                "score": score,
+                "mean": float(means.mean()),
+                "sd": sd,
+            }
             rows.append({**row, "utterances": len(means)})
     return rows
 
@@ -281,7 +283,7 @@ def speaker_spread(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Between and within speakers, a row per score and group of :func:`speaker_rows`.
 
     ``between_sd`` is the standard deviation of the speakers' means (None for one speaker), ``within_sd`` that of an
-    utterance around its speaker's mean, pooled over the speakers by degrees of freedom.
+    utterance around its speaker's mean, pooled over the speakers by degrees of freedom (None where no speaker has two).
     """
     groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
     for row in rows:
@@ -289,7 +291,8 @@ def speaker_spread(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for (score, seen), own in groups.items():
         free = sum(row["utterances"] - 1 for row in own)
-        within = float(np.sqrt(sum((row["utterances"] - 1) * row["sd"] ** 2 for row in own) / max(1, free)))
+        squares = sum((row["utterances"] - 1) * row["sd"] ** 2 for row in own)
+        within = float(np.sqrt(squares / free)) if free else None
         means = [row["mean"] for row in own]
         between = float(np.std(means, ddof=1)) if len(means) > 1 else None
         row = {"score": score, "seen": seen, "speakers": len(own), "mean": float(np.mean(means))}

@@ -184,8 +184,7 @@ class ClipSampler:
         # corruptions that look around (shifts, smoothing) get a margin on both sides
         low = max(0, start - _MARGIN_FRAMES)
         frames = slice(low, min(len(recording.displacement), start + length + _MARGIN_FRAMES))
-        scale = self._uniform(-1, 1)
-        truth = recording.displacement[frames] * self.scale_range**scale
+        truth = recording.displacement[frames] * self.scale_range ** self._uniform(-1, 1)
         context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
         clip = start + windows
         template, face = recording.template, self.another_face()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from s2f_rl.data.tensor_files import load_tensors, safetensors_metadata, save_tensors
 from s2f_rl.errors import UserError
+from s2f_rl.rewards.hub import is_pretrained_folder
 
 BACKBONE_FILE = "model_loss.pth"
 HEAD_FILE = "v4_best.pt"
 JUDGE_FILE = "judge.pt"
 
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _WRAPPERS = ("model", "head", "state_dict", "model_state_dict", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "head.")
 _REMEDY = "name a reward checkpoint (.pth, .pt or .safetensors) or a folder that holds model_loss.pth"
@@ -37,7 +40,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if Path(path).suffix != ".safetensors":
         return dict(content)
     words = safetensors_metadata(path)
-    config: dict[str, Any] = {"n_heads": int(words["n_heads"])} if words.get("n_heads", "").isdecimal() else {}
+    config: dict[str, Any] = {}
+    if "n_heads" in words:
+        if not re.fullmatch("[0-9]{1,6}", words["n_heads"]):
+            raise UserError(
+                f"{path}: n_heads is {words['n_heads'][:20]!r}, no number of attention heads; write it again"
+            )
+        config["n_heads"] = int(words["n_heads"])
     if "out_activation" in words:
         config["out_activation"] = words["out_activation"]
     return {**content, "config": config} if config else dict(content)
@@ -57,8 +66,10 @@ def backbone_file(folder: Path) -> Path:
 
 
 def is_judge(path: Path) -> bool:
-    """A judge's file, or a folder that holds one and no reward."""
-    return path.name == JUDGE_FILE or ((path / JUDGE_FILE).is_file() and not has_backbone(path))
+    """A judge's file, or a folder that holds one and no reward in either form."""
+    if path.is_dir():
+        return (path / JUDGE_FILE).is_file() and not has_backbone(path) and not is_pretrained_folder(path)
+    return path.name == JUDGE_FILE
 
 
 def has_backbone(folder: Path) -> bool:
@@ -89,7 +100,7 @@ def tensors(content: Mapping[str, Any], marker: str, what: str) -> dict[str, Ten
     for name, value in state.items():
         if not isinstance(value, Tensor):
             continue  # counters and the like; missing weights are told by name later
-        if not (value.is_floating_point() and value.layout == torch.strided and value.device.type == "cpu"):
+        if not (value.dtype in _FLOATS and value.layout == torch.strided and value.device.type == "cpu"):
             if value.dtype in (torch.int64, torch.int32, torch.bool):
                 continue
             raise UserError(f"{what}: {name!r} is a {value.dtype} {value.layout} tensor, expected dense floats")

@@ -156,6 +156,8 @@ def _check(config: Any, path: Path) -> None:
     for key in _SIZES:
         if type(config.get(key)) is not int or not 1 <= config[key] <= _LARGEST:
             raise UserError(f"{path}: {key} is {str(config.get(key))[:40]}; it must be a whole number above 0")
+    if not isinstance(config.get("content_hash"), str):
+        raise UserError(f"{path}: lacks content_hash, which tells that both files belong together; get the file again")
     head = config.get("head", False)
     if head is None:
         return

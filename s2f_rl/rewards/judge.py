@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
-from s2f_rl.rewards.files import JUDGE_FILE, pick, read_checkpoint, tensors, write_checkpoint
+from s2f_rl.rewards.files import JUDGE_FILE, is_judge, pick, read_checkpoint, tensors, write_checkpoint
 from s2f_rl.rewards.judge_layers import LOCAL_FRAMES, WINDOW_FRAMES, AudioHalf, MeshHalf, mel_frames
 from s2f_rl.rewards.model import ArrayLike, RewardModel, hash_tensors
 from s2f_rl.rewards.projection import MeshProjection
@@ -108,8 +108,12 @@ class Judge(nn.Module):
         fits = n_coordinates == sizes["mean"] and n_coordinates % 3 == 0 and n_rows > 0
         if not fits or sizes["mesh.local_norm.weight"] % _GROUPS:
             raise UserError(f"{path}: its parts do not fit each other; use the checkpoint of one judge")
-        judge = cls(state["matrix"], state["mean"], sizes["mesh.local_norm.weight"], sizes["head.real.0.bias"])
-        judge.load_state_dict(pick(state, judge.state_dict(), str(path)))
+        built = (state["matrix"], state["mean"], sizes["mesh.local_norm.weight"], sizes["head.real.0.bias"])
+        # sizes come from a file: tried on "meta", so that nothing is allocated before the shapes are checked
+        with torch.device("meta"):
+            state = pick(state, cls(*built).state_dict(), str(path))
+        judge = cls(*built)
+        judge.load_state_dict(state)
         return judge.frozen().to(device)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -279,11 +283,9 @@ AnyReward = RewardModel | Judge
 
 
 def load_scorer(path: str | os.PathLike[str], device: str | torch.device = "cpu") -> AnyReward:
-    """The judge of a folder with ``judge.pt`` (or of that file), else the reward model of a folder or file.
+    """The judge of a file ``judge.pt``, or of a folder with one and no reward; else the reward of a folder or file.
 
     For scoring only; what is trained against is read by ``RewardModel.load``, which refuses a judge.
     """
     path = Path(path)
-    if path.name == JUDGE_FILE or (path / JUDGE_FILE).is_file():
-        return Judge.load(path, device)
-    return RewardModel.load(path, device=device)
+    return Judge.load(path, device) if is_judge(path) else RewardModel.load(path, device=device)

@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s2f_rl.data.mel import NATS_PER_UNIT
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import Corruption, CorruptionContext
 from s2f_rl.rewards.judge_layers import WINDOW_FRAMES, live_bins, mel_frames
 from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.regression import SpeechRegressor
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
@@ -25,7 +25,6 @@ _MARGIN_FRAMES = 10
 _VISIBLE_MM = 0.5
 _BASE_FAMILIES = ("smoothness", "amplitude")
 _OVER_FAMILIES = ("smoothness", "noise", "time")
-_NATS = 2 * 4.5689974  # one unit of a mel clip in nats of energy
 
 
 @dataclass
@@ -69,13 +68,16 @@ class StretchSampler:
     Args:
         bank: recorded motion of the training speakers. motion: its statistics.
         projection: view of the mesh. regressor: for the corruptions that need one.
-        corruptions: to draw from. policy: predictions for the one that needs them. seed: of all draws.
+        corruptions: to draw from; controls are left out. seed: of all draws.
         n_stretches: stretches per batch. stretch_frames: their length; less where an utterance is shorter.
         n_corruptions: corruptions per stretch. on_base: share of them laid over an already smoothed motion.
         identity_spread: how different the random faces are, in measured differences.
         style_spread: standard deviation of the logarithm of each direction's factor.
         scale_range: all directions together are scaled by up to this factor up and down.
         voice_spread: size of the changes to the voice; 0 keeps the recorded ones.
+
+    Raises:
+        UserError: no recording is long enough, or the corruptions are controls only.
     """
 
     def __init__(
@@ -85,7 +87,6 @@ class StretchSampler:
         projection: MeshProjection,
         regressor: SpeechRegressor | None,
         corruptions: Sequence[Corruption],
-        policy: PolicySamples | None = None,
         seed: int = 0,
         n_stretches: int = 8,
         stretch_frames: int = 64,
@@ -97,7 +98,9 @@ class StretchSampler:
         voice_spread: float = 1.0,
     ) -> None:
         self.bank, self.motion, self.projection, self.regressor = bank, motion, projection, regressor
-        self.corruptions, self.policy = list(corruptions), policy
+        self.corruptions = [each for each in corruptions if each.heads]  # controls are not trained on
+        if not self.corruptions:
+            raise UserError("corruptions: only controls, which no score ought to notice; name others as well")
         self.generator = torch.Generator().manual_seed(seed)
         self.n_stretches, self.stretch_frames, self.n_corruptions = n_stretches, stretch_frames, n_corruptions
         self.on_base, self.identity_spread, self.style_spread = on_base, identity_spread, style_spread
@@ -106,7 +109,6 @@ class StretchSampler:
         self._usable = [position for position, n_frames in enumerate(self._frames) if n_frames >= WINDOW_FRAMES]
         if not self._usable:
             raise UserError(f"no recording has {WINDOW_FRAMES} frames with sound: a judge is trained on longer ones")
-        self._style_map = motion.basis @ projection.matrix.T
         self._order: list[int] = []
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -122,7 +124,8 @@ class StretchSampler:
         """The next batch."""
         positions = [self._next() for _ in range(self.n_stretches)]
         length = min(self.stretch_frames, *(self._frames[position] for position in positions))
-        stretches = [self._stretch(position, length) for position in positions]
+        style_map = self.motion.basis @ self.projection.matrix.T  # not kept: a resume replaces the projection's content
+        stretches = [self._stretch(position, length, style_map) for position in positions]
         versions, owners = [s.versions[0] for s in stretches], list(range(len(stretches)))
         better, worse, visible, heads, spoiled, spoiled_visible, spoiled_heads = ([] for _ in range(7))
         for number, stretch in enumerate(stretches):
@@ -162,21 +165,17 @@ class StretchSampler:
     def _uniform(self, low: float, high: float) -> float:
         return low + (high - low) * float(torch.rand((), generator=self.generator))
 
-    def _stretch(self, position: int, length: int) -> _Stretch:
+    def _stretch(self, position: int, length: int, style_map: Tensor) -> _Stretch:
         recording = self.bank[position]
         start = int(torch.randint(self._frames[position] - length + 1, (1,), generator=self.generator))
         low = max(0, start - _MARGIN_FRAMES)
         frames = slice(low, min(len(recording.displacement), start + length + _MARGIN_FRAMES))
         truth = recording.displacement[frames]
         context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
-        if self.policy is not None:
-            n_frames = len(recording.displacement)
-            sample = self.policy(recording.name, recording.template, n_frames, self.generator, frames)
-            context.policy_sample = sample
         mel = mel_frames(recording.mel_clips[start : start + length - CLIP_FRAMES + 1])
         if self.voice_spread:
             mel = another_voice(mel, self.generator, self.voice_spread)
-        look = _Look(recording.template, self.projection, self.motion, self._style_map, *self._appearance())
+        look = _Look(recording.template, self.projection, self.motion, style_map, *self._appearance())
         stretch = _Stretch(mel, slice(start - low, start - low + length), look)
         true = stretch.add(truth)
         for _ in range(self.n_corruptions):
@@ -194,6 +193,11 @@ class StretchSampler:
         """Add a weak and a strong version of one corruption, over the true motion or over a smoothed one."""
         better, base = true, truth
         pool = [each for each in self.corruptions if each.possible(context)]
+        if not pool:
+            needs = dict.fromkeys(need for each in self.corruptions for need in each.needs)
+            raise UserError(
+                f"no chosen corruption can be made here, for want of {', '.join(needs)}; choose others as well"
+            )
         if self._uniform(0, 1) < self.on_base:
             bases = [each for each in pool if each.family in _BASE_FAMILIES and LIP_SCORE in each.heads]
             over = [each for each in pool if each.family in _OVER_FAMILIES]
@@ -289,10 +293,10 @@ def another_voice(mel: Tensor, generator: torch.Generator, spread: float = 1.0) 
     high = torch.searchsorted(bins.float(), at.float()).clamp(1, len(bins) - 1)
     share = (at - bins[high - 1]) / (bins[high] - bins[high - 1])
     rows = torch.lerp(rows[..., high - 1], rows[..., high], share)
-    rows = rows + (1.5 * draws[1] + 1.5 * draws[2] * torch.linspace(-0.5, 0.5, len(bins))) / _NATS
+    rows = rows + (1.5 * draws[1] + 1.5 * draws[2] * torch.linspace(-0.5, 0.5, len(bins))) / NATS_PER_UNIT
     if draws[3] > 0:
-        noise = rows.amax() - (8 + 4 * draws[4]) / _NATS
-        rows = torch.logaddexp(rows * _NATS, noise * _NATS) / _NATS
+        noise = rows.amax() - (8 + 4 * draws[4]) / NATS_PER_UNIT
+        rows = torch.logaddexp(rows * NATS_PER_UNIT, noise * NATS_PER_UNIT) / NATS_PER_UNIT
     changed = mel.clone()
     changed[..., bins] = rows
     return changed

@@ -11,7 +11,7 @@ from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.errors import UserError
 
 
-def registered_judges(judges_file: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def _registered(judges_file: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Entries of a list of judges, each with ``name`` and ``hash`` at least; none where the file does not exist yet.
 
     Raises:
@@ -34,6 +34,6 @@ def register_judge(judges_file: str | os.PathLike[str], entry: Mapping[str, Any]
 
     The same hash is written once: registering a judge again changes nothing.
     """
-    entries = registered_judges(judges_file)
+    entries = _registered(judges_file)
     if all(known["hash"] != entry["hash"] for known in entries):
         atomic_write_json(judges_file, [*entries, dict(entry)])

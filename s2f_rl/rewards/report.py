@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
+from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption
@@ -22,6 +23,20 @@ from s2f_rl.rewards.regression import SpeechRegressor
 
 SUM = "lip_score+real_score"
 _NOISE = ("policy_noise_fine", "policy_noise", "policy_noise_coarse", "jitter")
+
+
+def spread_evenly(n: int, wanted: int | None) -> list[int]:
+    """``wanted`` of the indices below ``n`` (all for None), evenly over them. Raises UserError for less than one."""
+    if wanted is not None and wanted < 1:
+        raise UserError(f"utterances={wanted}: must be at least 1")
+    if wanted is None or wanted >= n:
+        return list(range(n))
+    return [int((k + 0.5) * n / wanted) for k in range(wanted)]
+
+
+def utterance_seed(seed: int, position: int) -> int:
+    """Seed of the draws for utterance ``position``: below 2^64, as a ``torch.Generator`` wants it, for any ``seed``."""
+    return (seed * 1_000_003 + position) % 2**64
 
 
 def auc(better: Sequence[float], worse: Sequence[float]) -> float:
@@ -54,7 +69,7 @@ def corruption_auc(
         One row per corruption and score: ``corruption``, ``base`` ("truth", or the smoothed motion that noise was laid
         over), ``family``, ``score`` (lip_score, real_score or their sum), ``routed`` (this head ought to notice),
         ``auc`` (over all pairs of utterances), ``paired`` (share of utterances in which the better motion scores
-        higher), ``better``, ``worse`` (means), ``strength``, ``utterances``.
+        higher, ties counting half), ``better``, ``worse`` (means), ``strength``, ``utterances``.
     """
     bank = MotionBank(corpus, utterances)
     corruptions = list(CORRUPTIONS.values()) if corruptions is None else list(corruptions)
@@ -63,7 +78,7 @@ def corruption_auc(
         recording = bank[position]
         if recording.n_clips == 0:
             continue
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + position)
+        generator = torch.Generator().manual_seed(utterance_seed(seed, position))
         context = bank.context(position, motion, generator, regressor)
         with torch.no_grad():
             audio = reward_model.encode_audio(recording.mel_clips[: recording.n_clips])
@@ -145,7 +160,7 @@ def _row(
         "score": score,
         "routed": score in corruption.heads or (score == SUM and bool(corruption.heads)),
         "auc": auc(better, worse),
-        "paired": float(np.mean([a > b for a, b in pairs])),
+        "paired": float(np.mean([(a > b) + 0.5 * (a == b) for a, b in pairs])),
         "better": float(np.mean(better)),
         "worse": float(np.mean(worse)),
         "strength": strength,

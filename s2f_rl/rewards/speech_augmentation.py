@@ -1,7 +1,7 @@
-"""The same words by somebody else, over another microphone: so that the audio half does not key on the voice.
+"""The same words over another microphone: so that the audio half does not key on the sound of a recording.
 
-Eight training voices are few. Speed perturbation makes further ones (pitch, formants and rate together); gain,
-equaliser and noise change the channel. These change the sound alone and work on the log-mel clips, at no cost.
+Eight training voices are few. Speed perturbation makes further ones (pitch, formants and rate together; see
+``MotionBank``); gain, equaliser and noise, here, change the sound alone and work on the log-mel clips, at no cost.
 """
 
 from __future__ import annotations
@@ -12,29 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from s2f_rl.data import mel_clips
-
 _LOG_SCALE = 1 / (2 * 4.5689974)  # of a normalised mel value per unit of log power: see s2f_rl.data.mel
 _FLOOR = -1.2775939  # value of an empty filter
 _EQUALISER_POINTS = 6
-
-
-def said_faster(waveform: Tensor, factor: float, source_hz: int, rate_hz: int) -> Tensor:
-    """Mel clips of speech [N] played ``factor`` times as fast: pitch, formants and rate all change.
-
-    Speed perturbation (Ko et al., Interspeech 2015). The motion that belongs to it is stretched by the same factor.
-
-    Args:
-        waveform: [N] at ``source_hz``. factor: about 0.9 to 1.1.
-        rate_hz: 640 * fps, the rate that mel clips are taken at.
-
-    Returns:
-        [n, 20, 128].
-    """
-    import librosa
-
-    played = librosa.resample(waveform.numpy(), orig_sr=source_hz * factor, target_sr=rate_hz, res_type="polyphase")
-    return mel_clips(played)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from s2f_rl.envs.frozen_reward import CLIP_FRAMES
 from s2f_rl.errors import UserError
 from s2f_rl.losses.advantages import CREDITS
 from s2f_rl.training.reward_signal import NORMALISATIONS
@@ -38,6 +39,8 @@ def check_combination(
     if critic == "none" and "group" in baselines and group_size < 2:
         other = "use group_size=4 or a critic" if "critic" in baselines else "use group_size=4"
         raise UserError(f"critic=none with group_size={group_size}: nothing to compare a sample with; {other}")
+    if critic != "none" and not config["critic"]["coeff"] > 0:
+        raise UserError(f"critic.coeff={config['critic']['coeff']}: a critic must learn; above 0, or critic=none")
     exploration = config["exploration"]["exploration"]
     if exploration not in explorations and exploration in ("latent", "vertex"):
         raise UserError(
@@ -51,10 +54,25 @@ def check_combination(
     normalise = config["reward"]["normalise"]
     if normalise not in NORMALISATIONS:
         raise UserError(f"reward.normalise={normalise}: use {' or '.join(NORMALISATIONS)}")
+    _check_numbers(config)
+    _check_terms(config)
+
+
+def _check_numbers(config: Mapping[str, Any]) -> None:
     for key in ("epochs", "minibatch_lanes", "updates"):
         if config.get(key, 1) < 1:
             raise UserError(f"{key}={config[key]}: at least 1")
-    _check_terms(config)
+    if config["evaluation"]["every"] < 1:
+        raise UserError(f"evaluation.every={config['evaluation']['every']}: at least 1; the last is always evaluated")
+    if config["max_frames"] is not None and config["max_frames"] < CLIP_FRAMES:
+        raise UserError(f"max_frames={config['max_frames']}: a scored clip has {CLIP_FRAMES} frames; null: all")
+    if not 0.0 < config.get("clip_epsilon", 0.5) < 1.0:
+        raise UserError(f"clip_epsilon={config['clip_epsilon']}: must lie between 0 and 1, 0.2 is usual")
+    decay = config["ema_decay"]
+    if decay is not None and not 0.0 <= decay <= 1.0:
+        raise UserError(f"ema_decay={decay}: must lie between 0 and 1, e.g. 0.99; null: no average")
+    if not any(config["reward"]["weights"].values()):
+        raise UserError("reward.weights: all are 0, so nothing is rewarded; control=true is the run without a reward")
 
 
 def _check_terms(config: Mapping[str, Any]) -> None:

@@ -20,7 +20,8 @@ from s2f_rl.models.policy import MotionCore
 class LipErrorConstraint:
     """On-policy LVE of a batch over the start's LVE on the same utterances, held below a limit by a multiplier.
 
-    The batch's LVE is that of the policy's means as it acted (``loc``, decoded), without the noise of the frame. The
+    The batch's LVE is that of the policy's means h given the sampled history, decoded. Correlated noise counts as
+    noise: ``loc`` holds what is carried over from the frame before, so that it is h only without correlation. The
     start's is measured once per utterance and style on its deterministic motion, so that the ratio is paired: which
     utterances a batch happens to hold hardly moves it.
 
@@ -52,13 +53,14 @@ class LipErrorConstraint:
             batch: [B, T] rows as collected by the policy as it is now.
         """
         truth, known = self.truth.truth(batch)
+        means = self._means(batch)
         own = start = 0.0
         for lane in range(len(batch)):
             n = int(known[lane].sum())
             if not n:
                 continue
-            loc = batch.get(keys.LOC)[lane, :n]
-            displacement = loc if self.core.exploration == "vertex" else self.core.decoder.decode(loc)
+            mean = means[lane, :n]
+            displacement = mean if self.core.exploration == "vertex" else self.core.decoder.decode(mean)
             own += self._lve(displacement, truth[lane, :n])
             start += self._start(batch[lane, :n], truth[lane, :n])
         return own / start if start else math.nan
@@ -68,6 +70,15 @@ class LipErrorConstraint:
         ratio = self.lve_ratio(batch)
         logged = {} if math.isnan(ratio) else {"constraint_lve_ratio": ratio}
         return {**logged, "constraint_multiplier": self.multiplier.update(ratio)}
+
+    def _means(self, batch: TensorDictBase) -> Tensor:
+        """What the policy would have done at every frame without noise: latents or displacements [B, T, ..]."""
+        if not self.core.correlation:
+            return batch.get(keys.LOC)
+        latent = batch.get(keys.LATENT)
+        latent = torch.where(batch.get(keys.FRAME_MASK), latent, torch.zeros_like(latent))
+        hidden = self.core.means(batch.get(keys.AUDIO), batch.get(keys.STYLE)[:, 0], latent)
+        return hidden if self.core.exploration == "latent" else self.core.decoder.decode(hidden)
 
     def _lve(self, displacement: Tensor, truth: Tensor) -> float:
         return float(lip_vertex_error_per_frame(displacement, truth, self.lips).mean())

@@ -15,9 +15,9 @@ from tensordict import TensorDictBase
 from torch import Tensor, nn
 
 from s2f_rl.losses import total_loss
+from s2f_rl.losses.weighted import OUTPUT_MAP
 from s2f_rl.runs import PolicyAverage
 
-OUTPUT_MAP = "vertice_map_r"
 Moments = dict[str, dict[str, Tensor]]
 
 
@@ -37,14 +37,17 @@ def make_optimizer(
         weight_decay: of all.
     """
     seen: set[int] = set()
-    by_factor: dict[float, list[nn.Parameter]] = {}
-    for parameters, factor in groups:
+    found: dict[tuple[int, bool], list[nn.Parameter]] = {}
+    factors: dict[tuple[int, bool], float] = {}
+    for k, (parameters, factor) in enumerate(groups):
         for name, p in parameters:
             if p.requires_grad and id(p) not in seen:
                 seen.add(id(p))
-                own = factor * (output_lr_factor if OUTPUT_MAP in name else 1.0)
-                by_factor.setdefault(own, []).append(p)
-    options = [{"params": p, "lr": lr * factor, "lr_factor": factor} for factor, p in by_factor.items()]
+                # not by the rate: groups that happen to share one would also share their clipping
+                key = (k, OUTPUT_MAP in name)
+                factors[key] = factor * (output_lr_factor if key[1] else 1.0)
+                found.setdefault(key, []).append(p)
+    options = [{"params": p, "lr": lr * factors[key], "lr_factor": factors[key]} for key, p in found.items()]
     return torch.optim.Adam(options, lr=lr, weight_decay=weight_decay)
 
 

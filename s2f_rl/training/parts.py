@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,8 @@ from s2f_rl.training.reward_signal import RewardSignal
 from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora, plain
 from s2f_rl.training.statistics import AmplitudeReference
 from s2f_rl.training.validation import Validation
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -55,14 +58,18 @@ class RLParts:
         """Adam over the loss's parameters, the decoder's moments carried over from the supervised run."""
         options = self.optimizer
         actor = self.start.actor
-        groups = [(list(actor.named_parameters()), 1.0), (list(self.policy.named_parameters()), 1.0)]
+        noise = options["noise_lr_factor"]  # what the policy has beyond the actor: the logarithm of its noise
+        groups = [(list(actor.named_parameters()), 1.0), (list(self.policy.named_parameters()), noise)]
         if self.critic is not None:
             groups.append((list(self.critic.named_parameters()), options["critic_lr_factor"]))
         wanted = {id(p) for p in loss.parameters() if p.requires_grad}
         groups = [([(n, p) for n, p in named if id(p) in wanted], factor) for named, factor in groups]
         optimizer = make_optimizer(groups, options["lr"], options["output_lr_factor"])
-        if options["keep_moments"] and self.start.moments:
-            load_moments(optimizer, actor.named_parameters(), self.start.moments)
+        if options["keep_moments"] and not load_moments(optimizer, actor.named_parameters(), self.start.moments or {}):
+            logger.warning(
+                "optimizer.keep_moments=true, but start holds no moments that fit: Adam starts without any. Give "
+                "start= the best.pt or last.pt of a run, or set optimizer.keep_moments=false"
+            )
         return optimizer
 
     def actor_entry(self) -> dict[str, Any]:
@@ -106,6 +113,11 @@ def prepare_rl(
     start = load_start(config["start"], train, device)
     actor = start.actor.eval()
     lips = train.regions["lips"].to(device)
+    if config["control"] and not any(train.has_vertices(i) for i in range(len(train))):
+        raise UserError(
+            "control=true: no training utterance has vertices, so nothing would train and it is no control; compare "
+            "with the start itself"
+        )
     policy = FaceFormerPolicy(
         actor, **config["exploration"], noise_vertices=lips, metres_per_unit=train.metres_per_unit
     )

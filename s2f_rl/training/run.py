@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger
+from s2f_rl.training.optimizers import named_moments
 from s2f_rl.training.parts import RLParts
 from s2f_rl.training.statistics import batch_statistics, mean_of
 
@@ -25,7 +26,10 @@ class RLRun:
             ``logger``, ``logger_online``, ``progress``; written to the folder as a whole.
         parts: of :func:`~s2f_rl.training.prepare_rl`.
         optimizer, collector: of the recipe.
-        **more: further parts with a state, such as a replay buffer.
+        **more: further parts with a state, such as a replay buffer or the anchor's norm of a balanced loss.
+
+    ``last.pt`` holds the state of the run, and as ``actor`` what was validated: with ``ema_decay`` the average. Both it
+    and ``best.pt`` hold the actor's Adam ``moments``, so that another run can start from either.
 
     Attributes:
         iteration: the current one, from 1.
@@ -45,7 +49,7 @@ class RLRun:
     def __init__(
         self, config: Mapping[str, Any], parts: RLParts, optimizer: torch.optim.Optimizer, collector: Any, **more: Any
     ) -> None:
-        self.config, self.parts, self.collector = config, parts, collector
+        self.config, self.parts, self.optimizer, self.collector = config, parts, optimizer, collector
         self.state = TrainingState(
             policy=parts.policy, critic=parts.critic, optimizer=optimizer, collector=collector,
             average=parts.average, validation=parts.validation, alarm=parts.alarm, amplitude=parts.amplitude,
@@ -108,6 +112,7 @@ class RLRun:
         """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
         parts = self.parts
         row = batch_statistics(batch, parts.policy, parts.lips, parts.train.metres_per_unit) | mean_of(outputs)
+        row["updates"] = float(len(outputs))
         row["amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
         self.state.frames += int(row["batch_frames"])
         watched = {key: row[key] for key in ("amplitude_ratio", "noise_mm")}
@@ -121,18 +126,24 @@ class RLRun:
         last = self.iteration == self.config["iterations"]
         due = last or self.iteration % self.config["evaluation"]["every"] == 0
         row = self._row
+        actor: dict[str, Any] = {}
         if due:
             started = time.perf_counter()
             with self.parts.average.swapped_in() if self.parts.average is not None else contextlib.nullcontext():
                 self._validate()
+                actor = self._actor()
             row |= {f"validation/{k}": v for k, v in self.values.items()}
             row["time/validation_s"] = time.perf_counter() - started
         # Rows before the checkpoint: after a kill, rows beyond it are cut off and none is missing.
         self.folder.rows.append(row, self.iteration, self.state.frames)
         if due:
-            actor = self.parts.actor_entry()
-            self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), "actor": actor})
+            self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **actor})
         self.logger.log_scalars(row, self.iteration)
+
+    def _actor(self) -> dict[str, Any]:
+        """Copies of the actor as it is now and of its moments, as a run that starts from the checkpoint reads them."""
+        moments = named_moments(self.optimizer, self.parts.start.actor.named_parameters())
+        return {"actor": self.parts.actor_entry(), "moments": moments}
 
     def _validate(self) -> None:
         """Validate; write ``best.pt`` (and ``best_head.pt`` with a critic) if it beats the best so far."""
@@ -143,7 +154,7 @@ class RLRun:
             return
         state.best = value
         about = {"iteration": state.iteration, "validation": self.values}
-        self.folder.save_checkpoint("best.pt", {"actor": parts.actor_entry(), **about})
+        self.folder.save_checkpoint("best.pt", {**self._actor(), **about})
         if parts.critic is not None:
             head = {k: v.detach().clone() for k, v in parts.critic.state_dict().items()}
             self.folder.save_checkpoint("best_head.pt", {"head": head, "kind": self.config["critic"]["kind"], **about})

@@ -19,7 +19,8 @@ SCHEDULE = (
     "exploration", "optimizer", "supervised", "kl", "constraint", "balance",
 )  # fmt: skip
 # without its supervised term a control would train nothing; without the policy gradient learned noise stays as it is
-DIFFERS = {"reward_alone": {"supervised"}, "learned": {"exploration"}}
+# and there is no policy term to be balanced
+DIFFERS = {"reward_alone": {"supervised"}, "learned": {"exploration"}, "unbalanced": {"balance"}}
 
 
 def composed(recipe: str, overrides: tuple[str, ...]) -> Any:

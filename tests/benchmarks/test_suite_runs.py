@@ -40,7 +40,8 @@ if broken.exists() and broken.read_text() == given.get("seed"):
 with open(folder / "metrics.jsonl", "w") as file:
     for iteration in range(3):
         row = {"kind": "train", "iteration": iteration, "frames": 100 * iteration, "seed": 0, "commit": "abc",
-               "versions": "v", "time/update_s": 0.5, "validation/lip_score": 0.1 * iteration, "grad_norm_policy": 2.0}
+               "versions": "v", "time/update_s": 0.5, "time/validation_s": 9.0, "updates": 2.0 * bool(iteration),
+               "validation/lip_score": 0.1 * iteration, "grad_norm_policy": 2.0}
         file.write(json.dumps(row) + "\\n")
 for name in ("last.pt", "best.pt"):
     (folder / name).write_text(given.get("seed", "0") + " " + given.get("control", "false"))
@@ -112,6 +113,7 @@ class TestSuite:
         rows = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
         assert {row["status"] for row in rows} == {"done"}
         (ours,) = [r for r in rows if r["variant"] == "ours" and r["seed"] == 2 and r["checkpoint"] == "last"]
+        assert ours["updates"] == 4  # validation takes no time of them
         assert ours["frames"] == 200 and ours["frames_per_s"] == pytest.approx(200 / 1.5) and ours["commit"] == "abc"
         assert ours["lip_score"] == pytest.approx(0.42) and ours["lve"] == pytest.approx(3e-6)
         assert ours["control"] == "control" and ours["sequences"] == 2 and "judge_real_score" not in ours
@@ -163,6 +165,39 @@ class TestSuite:
         run(place)
         with pytest.raises(UserError, match="iterations=4.*iterations=5.*another root"):
             run(place, base={"iterations": 5, "evaluation": {"every": 2}})
+
+    def test_another_recipe_is_another_setting(self, place: Path) -> None:
+        run(place)
+        (place / "recipes" / "other.py").write_text(RECIPE)
+        with pytest.raises(UserError, match="recipe=fake.*recipe=other"):
+            run(place, controls={"control": {"recipe": "other", "overrides": {}}})
+
+    def test_stale_evaluations_are_not_taken(self, place: Path) -> None:
+        """With other judges every evaluation is due; those that then fail are told as failed, references included."""
+        run(place)
+        (place / "evaluate.py").write_text("raise SystemExit('error: no such judge')")
+        out, failed = run(place, judges={"judge": "rewards/three"})
+        rows = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
+        assert failed == 8 and [row["status"] for row in rows] == ["failed"] * 8
+        assert [row["variant"] for row in Results(out).failed][:2] == ["truth", "start"]
+        (place / "evaluate.py").write_text(EVALUATION)
+        assert run(place)[1] == 0
+
+    def test_stopped_before_evaluations_were_done_anew(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        run(place)
+
+        def stopped(*args: Any, **kwargs: Any) -> int:
+            raise KeyboardInterrupt
+
+        suite = small_suite(jobs=1, seeds=[0, 1, 2], gains=[], open_test=False, conditions="own", true_distances=0,
+                            setup={})  # fmt: skip
+        monkeypatch.setattr(suite_command, "run_jobs", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            suite_command.run_suite(suite, place / "recipes", place / "evaluate.py")
+        rows = [json.loads(line) for line in Path("out/results/validation/runs.jsonl").read_text().splitlines()]
+        # the evaluation of the controls was with gains; all others are as they were
+        assert {row["variant"] for row in rows if row["status"] == "unfinished"} == {"control"}
+        assert {row["variant"] for row in rows if row["status"] == "done"} == {"truth", "start", "ours"}
 
     def test_the_test_split_has_its_own_folder(self, place: Path) -> None:
         run(place)

@@ -19,14 +19,15 @@ from s2f_rl.data.files import atomic_write_json
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.measure import motion_measures
 from s2f_rl.evaluation.reward_attack import attack_rows, summarise_attacks
-from s2f_rl.evaluation.reward_page import findings
-from s2f_rl.evaluation.reward_report import leave_one_out_rows, reward_report, spread_evenly
+from s2f_rl.evaluation.reward_page import findings, page
+from s2f_rl.evaluation.reward_report import leave_one_out_rows, report_figures, reward_report
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.attack import MotionSpace
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS
 from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.report import spread_evenly
 from s2f_rl.training import actor_entry
 
 V = 45
@@ -103,6 +104,27 @@ class TestReport:
         assert seen == {"S0": True, "S1": True, "S2": True, "S3": False}
 
     @pytest.mark.usefixtures("no_figures")
+    def test_training_speakers_are_told(self, root: Path, tmp_path: Path) -> None:
+        arguments = {"attack_utterances": 0, "strengths": (0.0, 1.0), "progress": False}
+        report = reward_report(root / "reward", root / "corpus", tmp_path, split="all", **arguments)
+        assert (report["about"]["speakers"], report["about"]["training_speakers"]) == (5, 3)
+        rows = [(row["subject"], row["seen"]) for row in report["speakers"] if row["score"] == "lip_score"]
+        assert sorted(rows) == [("S0", True), ("S1", True), ("S2", True), ("S3", False), ("S4", False)]
+        assert "3 of the 5 speakers are training speakers" in (tmp_path / "report.html").read_text()
+
+    def test_page_and_figures_without_some_numbers(self, report: dict) -> None:
+        holes = json.loads(json.dumps(report))
+        for rows in ("discrimination", "attack_summary", "spread"):
+            for row in holes[rows]:
+                row |= {key: None for key, value in row.items() if isinstance(value, float) and key != "radius_mm"}
+        assert "not finite" in page(holes, {})
+        assert set(report_figures(holes)) == {"auc", "strength", "speakers", "reliability", "attack", "damage"}
+        for row in holes["attack_summary"]:
+            for key in ("before", "random_gain", "real_before", "lip_error_mm_before"):
+                row.pop(key)
+        assert page(holes, {}) and report_figures(holes)
+
+    @pytest.mark.usefixtures("no_figures")
     def test_same_seed_same_rows(self, report: dict, root: Path) -> None:
         again = reward_report(
             *(root / "reward", root / "corpus", root / "again"),
@@ -143,9 +165,13 @@ class TestReport:
         arguments = {"attack_utterances": 0, "progress": False}
         with pytest.raises(UserError, match="is the reward itself"):
             reward_report(root / "reward", root / "corpus", tmp_path, judges=[root / "reward"], **arguments)
-        (tmp_path / "other.json").write_text('{"rows": [{"auc": 1}]}')
-        with pytest.raises(UserError, match="leave-one-family-out"):
-            reward_report(root / "reward", root / "corpus", tmp_path, lofo_rows=tmp_path / "other.json", **arguments)
+        (row,) = json.loads((root / "lofo.json").read_text())["rows"]
+        for rows in ([{"auc": 1}], [row | {"auc": "high"}], [row | {"routed": 1}], [row | {"left_out": None}]):
+            atomic_write_json(tmp_path / "other.json", {"rows": rows})
+            with pytest.raises(UserError, match="leave-one-family-out"):
+                reward_report(
+                    root / "reward", root / "corpus", tmp_path, lofo_rows=tmp_path / "other.json", **arguments
+                )
         torch.manual_seed(0)
         RewardModel(SpeechMeshTransformer(30, width=16, depth=1, n_heads=2)).save(tmp_path / "small")
         with pytest.raises(UserError, match="scores 10 vertices"):
@@ -223,7 +249,7 @@ class TestAttackRows:
                 "space": "free",
                 "radius_mm": 1.0,
                 "gain": 0.2,
-                "closure": float("nan"),
+                "closure": float("inf"),
             },
             {"objective": "sum", "start": "truth", "space": "free", "radius_mm": 1.0, "gain": 0.4, "closure": 0.5},
         ]

@@ -19,9 +19,11 @@ from s2f_rl.data import FaceCorpus, mel_clips
 from s2f_rl.data.audio import read_wav, resample
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import score as module
+from s2f_rl.evaluation.partial_rows import PartialRows
 from s2f_rl.evaluation.score import score_folder
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
+from s2f_rl.rewards.judge import Judge
 from tests.tiny import make_tiny_corpus
 
 N = 40  # vertices
@@ -71,6 +73,24 @@ def assert_same(row: dict[str, Any], motion: np.ndarray, clips: torch.Tensor, mo
 
 
 class TestNumbers:
+    def test_judge_against_whole_sequences(self, root: Path, meshes: Path, tmp_path: Path, monkeypatch) -> None:
+        monkeypatch.setattr(module, "_READ_FRAMES", 7)  # windows across the pieces that are read
+        torch.manual_seed(0)
+        judge = Judge(torch.randn(5, 3 * N), torch.zeros(3 * N), 8, 6).frozen()
+        judge.save(tmp_path / "judge")
+        corpus = FaceCorpus(root / "corpus", split="all")
+        rows = score_folder(meshes, root / "corpus", tmp_path / "judge", tmp_path / "o.csv", progress=False)
+        for row in rows:
+            motion, clips = np.load(meshes / row["file"]), corpus[row["utterance"]].mel_clips
+            found = judge.score(motion, clips[: len(motion) - 4])
+            assert row["clips"] == int(found["score_mask"].sum()) and set(row) == {
+                "file", "utterance", "lip_score", "real_score", "clips",
+            }  # fmt: skip
+            for name in ("lip_score", "real_score"):
+                mean = float(found[name][found["score_mask"]].mean())
+                assert row[name] == pytest.approx(mean, abs=1e-5, nan_ok=True)
+        assert max(row["clips"] for row in rows) > 7
+
     @pytest.mark.parametrize("batch", [1, 2, 8])
     def test_against_the_plain_loop(self, root: Path, meshes: Path, tmp_path: Path, batch: int, monkeypatch) -> None:
         monkeypatch.setattr(module, "_READ_FRAMES", 7)  # clips across the pieces that are read
@@ -267,6 +287,23 @@ class TestGoingOn:
             out.with_name("o.csv.part").write_bytes(content)
             score(root, meshes, out)
             assert len(names) == 3
+
+    def test_a_kill_while_it_begins_again_loses_nothing(self, tmp_path: Path, monkeypatch) -> None:
+        about = {"reward": "a"}
+        with pytest.raises(KeyboardInterrupt), PartialRows(tmp_path / "o.csv", about) as rows:
+            rows.add("one", {"value": 1})
+            raise KeyboardInterrupt
+        before = (tmp_path / "o.csv.part").read_bytes()
+
+        def kill(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr("os.replace", kill)
+            PartialRows(tmp_path / "o.csv", about)
+        assert (tmp_path / "o.csv.part").read_bytes() == before
+        with PartialRows(tmp_path / "o.csv", about) as rows:
+            assert rows.found == {"one": {"value": 1}}
 
     def test_a_first_failure_leaves_nothing(self, root: Path, meshes: Path, tmp_path: Path, monkeypatch) -> None:
         self.interrupted(root, meshes, tmp_path / "o.csv", monkeypatch, after=0)

@@ -18,6 +18,8 @@ from s2f_rl.losses import (
     KLPENPPOLoss,
     PenaltyCoefficient,
     ReinforceLoss,
+    SupervisedLoss,
+    WeightedLoss,
     advantage_weights,
     credited_returns,
     discounted_returns,
@@ -74,7 +76,7 @@ def log_density(policy, batch, h, b, t):
 
 def gradient(policy, value):
     parameters = [p for p in policy.core.decoder.parameters() if p.requires_grad]
-    return [g for g in torch.autograd.grad(value, parameters, allow_unused=True) if g is not None]
+    return [g for g in torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True) if g is not None]
 
 
 def assert_same_gradient(policy, loss, expected):
@@ -114,17 +116,21 @@ class TestReinforce:
 class TestKLPenalty:
     def test_against_a_loop(self, policy, batch):
         h, sigma = means(policy, batch), policy.core.log_scale.exp()
-        terms, kls, ratios = [], [], []
+        terms, penalties, ratios = [], [], []
         for b, t in frames():
             ratio = (log_density(policy, batch, h, b, t) - batch["latent_log_prob"][b, t]).exp()
             kl = (0.5 * ((batch["loc"][b, t] - h[b][t]) / sigma).square()).sum()  # old || new, equal scales
-            terms.append(-(ratio * batch["advantage"][b, t, 0] - 0.7 * kl))
-            kls.append(float(kl.detach()))
+            terms.append(-ratio * batch["advantage"][b, t, 0])
+            penalties.append(kl)
             ratios.append(float(ratio.detach()))
-        expected = torch.stack(terms).mean()
         out = KLPENPPOLoss(policy.actor_module, beta=0.7)(batch)
-        torch.testing.assert_close(out["loss_objective"], expected, rtol=1e-4, atol=1e-5)
-        assert_same_gradient(policy, out["loss_objective"], expected)
+        for key, expected in (
+            ("objective", torch.stack(terms).mean()),
+            ("penalty", 0.7 * torch.stack(penalties).mean()),
+        ):
+            torch.testing.assert_close(out[f"loss_{key}"], expected, rtol=1e-4, atol=1e-5)
+            assert_same_gradient(policy, out[f"loss_{key}"], expected)
+        kls = [float(kl.detach()) for kl in penalties]
         n = len(kls)
         assert float(out["kl"]) == pytest.approx(sum(kls) / n, rel=1e-4) and sum(kls) > 0
         assert float(out["mean_ratio"]) == pytest.approx(sum(ratios) / n, rel=1e-4)
@@ -138,6 +144,23 @@ class TestKLPenalty:
         assert [float(loss(batch)["beta"]) for _ in range(3)] == pytest.approx([0.7] * 3)
         penalty.update(1.0)
         assert float(loss(batch)["beta"]) == pytest.approx(1.4)
+
+    def test_a_balanced_sum_keeps_beta(self, policy, batch, corpus):
+        """The penalty gets the surrogate's factor: a hundred times the beta pulls a hundred times as hard."""
+        gradients, supervised = {}, SupervisedLoss(policy.actor_module, corpus)
+        for weight, beta in ((4.0, 0.01), (4.0, 1.0), (0.0, 1.0)):
+            ppo = KLPENPPOLoss(policy.actor_module, beta=beta)
+            out = WeightedLoss({"policy": (ppo, weight), "supervised": (supervised, 1.0)}, balance="grad_norm")(batch)
+            factor = float(out["loss_policy"] / out["value_policy"])
+            penalty = float(out["value_policy_penalty"])
+            assert float(out["loss_policy_penalty"]) == pytest.approx(factor * penalty, rel=1e-4)
+            assert float(out["grad_norm_policy_penalty"]) > 0
+            gradients[weight, beta] = gradient(policy, out["loss_policy_penalty"]) if weight else []
+            assert (factor == 0) == (weight == 0)
+            if not weight:
+                assert not any(bool(g.any()) for g in gradient(policy, total_loss(out) - out["loss_supervised"]))
+        for weak, strong in zip(gradients[4.0, 0.01], gradients[4.0, 1.0], strict=True):
+            torch.testing.assert_close(100 * weak, strong, rtol=1e-3, atol=1e-6)
 
     def test_padding(self, policy, batch):
         loss = KLPENPPOLoss(policy.actor_module, beta=0.7)
@@ -240,6 +263,20 @@ class TestBaselineAdvantage:
             assert float(out["value_target"][b, t]) == pytest.approx(window, abs=1e-5)
             assert float(out["advantage"][b, t]) == pytest.approx(window - float(value[b, t]), abs=1e-5)
         assert (out["advantage"][~mask] == 0).all()
+
+    def test_frames_without_a_score(self, batch, critic):
+        """gamma=0: reward minus value where there is a reward, nothing elsewhere; longer credit reaches all frames."""
+        mask, reward = batch["frame_mask"], batch["next", "reward"]
+        scored = mask.clone()
+        scored[:, :4] = False
+        batch["next", "score_mask"] = scored
+        value = critic(batch.clone())["state_value"].detach()
+        out = BaselineAdvantage(critic, 1, gamma=0.0, gae_lambda=0.0, normalise=False)(batch, reward)
+        torch.testing.assert_close(out["advantage"], torch.where(scored, reward - value, 0.0))
+        out = BaselineAdvantage(critic, 1, gamma=0.0, gae_lambda=0.0)(batch, reward)
+        assert float(out["advantage"][scored].mean()) == pytest.approx(0, abs=1e-5)
+        out = BaselineAdvantage(critic, 1, gamma=0.5, gae_lambda=0.5, normalise=False)(batch, reward)
+        assert (out["advantage"][mask] != 0).all()
 
     def test_credit(self, batch):
         mask, reward = batch["frame_mask"], batch["next", "reward"]

@@ -22,6 +22,14 @@ def test_adaptive_kl():
         AdaptiveKL(0.0, 0.1)
 
 
+def test_adaptive_kl_arrives_within_a_default_run():
+    """A toy whose KL is 2 / weight: from a weight of 0.05 (KL 40) to the target of 0.1 in 60 iterations."""
+    kl = AdaptiveKL(0.05, target=0.1)
+    for _ in range(60):
+        kl.update(2.0 / kl())
+    assert 2.0 / kl() == pytest.approx(0.1, rel=0.02)
+
+
 def test_penalty():
     beta = PenaltyCoefficient(1.0, target=0.03, bounds=(0.3, 4.0))
     # within a factor of 1.5, above, below

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from losses_rollout import T, V
+from losses_rollout import SmallCorpus, T, V
+from tensordict import TensorDict
 
 from s2f_rl.errors import UserError
 from s2f_rl.losses import ClipPPOLoss, SupervisedLoss, WeightedLoss, total_loss
@@ -60,6 +63,20 @@ class TestSupervised:
         total_loss(out).backward()
         assert float(total_loss(out)) == 0.0
         assert int(out["supervised_frames"]) == 0
+
+    def test_another_speakers_way_has_no_truth(self, policy, batch, corpus):
+        """Lanes 0, 2, 3 are in the style of their speaker; lane 2 is then given another."""
+        batch, loss = batch.detach(), SupervisedLoss(policy.actor_module, corpus)
+        assert loss.truth(batch)[1].sum((1, 2)).tolist() == [T - 2, 0, 7, 5]
+        expected = loss(batch[[0, 1, 3]])
+        batch["style"][2] = torch.eye(3)[1]
+        truth, known = loss.truth(batch)
+        assert known.sum((1, 2)).tolist() == [T - 2, 0, 0, 5] and (truth[2] == 0).all()
+        torch.testing.assert_close(loss(batch)["loss_position"], expected["loss_position"])
+        read = corpus.__class__.__getitem__
+        corpus.__class__ = type("Strangers", (SmallCorpus,), {
+            "__getitem__": lambda self, i: SimpleNamespace(**{**vars(read(self, i)), "style": None})})  # fmt: skip
+        assert not loss.truth(batch)[1].any()
 
     def test_unknown_mode(self, policy, corpus):
         with pytest.raises(UserError, match="supervised.mode='student'"):
@@ -151,3 +168,34 @@ class TestWeighted:
         assert float(out["grad_norm_supervised"]) == 0 and float(out["grad_norm_policy"]) > 0
         assert policy.core.decoder.vertice_map_r.weight.grad is None
         assert any(float(g.norm()) > 0 for g in grads.values())
+
+    def test_a_silent_anchor_keeps_its_last_norm(self, policy, batch, parts):
+        batch = batch.detach()
+        terms = {"policy": (parts[0], 2.0), "supervised": (parts[1], 1.0)}
+        weighted, resumed = (WeightedLoss(terms, balance="grad_norm") for _ in "ab")
+        norm = float(weighted(batch)["grad_norm_supervised"])
+        resumed.anchor_norm.load_state_dict(weighted.anchor_norm.state_dict())
+        batch["utterance"] = torch.ones_like(batch["utterance"])
+        for loss in (weighted, resumed):
+            _, grads = self.gradients(policy, loss, batch)
+            assert float(norm_over(grads, list(grads))) == pytest.approx(2.0 * norm, rel=1e-4)
+
+    def test_the_output_map_counts_in_no_norm(self):
+        """Its gradient, per metre, is far larger than the rest: 1000 against 3 here."""
+
+        class Term(torch.nn.Module):
+            def __init__(self, net, slope):
+                super().__init__()
+                self.net, self.slope = net, slope
+
+            def forward(self, rows):
+                value = self.slope * (3 * self.net["layer"].bias.sum() + 1000 * self.net["vertice_map_r"].bias.sum())
+                return TensorDict({"loss_objective": value})
+
+        net = torch.nn.ModuleDict({"layer": torch.nn.Linear(1, 1), "vertice_map_r": torch.nn.Linear(1, 1)})
+        weighted = WeightedLoss({"a": (Term(net, 1.0), 1.0), "b": (Term(net, 5.0), 2.0)}, balance="grad_norm")
+        out = weighted(TensorDict({}, [1]))
+        assert float(out["grad_norm_a"]) == pytest.approx(3.0) and float(out["grad_norm_b"]) == pytest.approx(15.0)
+        out["loss_b"].backward()
+        assert net["layer"].bias.grad.item() == pytest.approx(6.0)
+        assert net["vertice_map_r"].bias.grad.item() == pytest.approx(2000.0)

@@ -139,14 +139,16 @@ def test_algorithms_of_one_schedule_share_a_control(recipes, run):
 
 
 def test_control_stands_still_without_ground_truth(run, workshop, tmp_path):
-    """No recorded face, so no supervised gradient: a control then moves nothing at all."""
+    """No recorded face, so no supervised gradient: without the policy's nothing moves, and control=true is refused."""
     make_tiny_corpus(tmp_path / "silent", n_subjects=4, n_sentences=3, audio_only="all")
     for recipe in ALGORITHMS:
-        options = ["group_size=2", "critic=none", "kl=none", "control=true", "evaluation.select=reward"]
+        options = ["group_size=2", "critic=none", "kl=none", "policy_weight=0.0", "evaluation.select=reward"]
         run(recipe, f"c_{recipe}", f"corpus.root={tmp_path / 'silent'}", *options)
         start, _ = load_actor(workshop / "runs" / "start")
         after, _ = load_actor(tmp_path / f"c_{recipe}" / "last.pt")
         assert_equal(start.decoder.state_dict(), after.decoder.state_dict(), recipe)
+    with pytest.raises(UserError, match="control=true: no training utterance has vertices"):
+        run("ppo", "control", f"corpus.root={tmp_path / 'silent'}", "control=true")
 
 
 def test_adaptive_terms_are_logged(run):
@@ -159,7 +161,29 @@ def test_adaptive_terms_are_logged(run):
         assert row["constraint_multiplier"] == pytest.approx(multiplier, rel=1e-6)
         assert row["loss_supervised"] == pytest.approx(multiplier * row["value_supervised"], rel=1e-4)
     # the KL is far below its target of 0.1: the weight falls by gain * 0.2
-    assert [row["kl_weight"] for row in rows[1:]] == pytest.approx([0.05, 0.05 * 0.98, 0.05 * 0.98**2])
+    assert [row["kl_weight"] for row in rows[1:]] == pytest.approx([0.05, 0.05 * 0.8, 0.05 * 0.8**2])
+
+
+def test_a_run_goes_on_from_an_averaged_one(run, tmp_path, caplog):
+    """last.pt holds the average that its row validates, and the moments that another run starts with."""
+    options = ["group_size=2", "critic=none", "critic.coeff=0.5"]  # a coefficient without a critic counts nothing
+    first = run("ppo", "first", *options, "ema_decay=0.5", "optimizer.lr=2e-3")
+    assert "holds no moments" not in caplog.text
+    second = run("ppo", "second", *options, f"start={tmp_path / 'first' / 'last.pt'}", "iterations=1")
+    assert "holds no moments" not in caplog.text
+    assert second[0]["validation/lve"] == pytest.approx(first[-1]["validation/lve"], rel=1e-5)
+    content = torch.load(tmp_path / "first" / "last.pt", weights_only=True)
+    torch.save({"actor": content["actor"]}, tmp_path / "bare.pt")
+    run("ppo", "third", *options, f"start={tmp_path / 'bare.pt'}", "iterations=1")
+    assert "optimizer.keep_moments=true, but start holds no moments" in caplog.text
+
+
+def test_learned_noise_moves(run, tmp_path):
+    """log sigma has a rate of its own, 50 times that of the network: it can follow within a run."""
+    run("ppo", "run", "exploration.learn_noise=true", "iterations=1", "minibatch_lanes=4", "epochs=1")
+    content = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    rates = [group["lr_factor"] for group in content["parts"]["optimizer"]["param_groups"]]
+    assert rates == [1.0, 0.03, 50.0]
 
 
 def test_reward_column_is_the_plain_reward(run):
@@ -201,6 +225,13 @@ def test_output_map_trains_by_the_reward_on_demand_only(run, workshop, tmp_path)
         ("ppo", ["kl.weight=0.1"], "unknown key 'kl.weight'"),
         ("ppo", ["kl=fixed", "kl.weight=-1"], "kl.weight=-1"),
         ("ppo", ["kl=fixed", "kl.kind=sometimes"], "kl.kind=sometimes"),
+        ("ppo", ["critic=decoder", "critic.coeff=0"], "critic.coeff=0.*above 0, or critic=none"),
+        ("ppo", ["evaluation.every=0"], "evaluation.every=0"),
+        ("ppo", ["reward.weights.lip_score=0", "reward.weights.real_score=0"], "reward.weights: all are 0"),
+        ("ppo", ["max_frames=4"], "max_frames=4: a scored clip has 5 frames"),
+        ("ppo", ["clip_epsilon=1"], "clip_epsilon=1"),
+        ("grpo", ["clip_epsilon=0"], "clip_epsilon=0"),
+        ("ppo", ["ema_decay=1.5"], "ema_decay=1.5"),
         ("ppo", ["credit=none"], "credit=none: use discounted or window"),
         ("ppo", ["gamma=1.5"], "gamma=1.5"),
         ("ppo", ["minibatch_lanes=0"], "minibatch_lanes=0"),

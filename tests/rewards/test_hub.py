@@ -95,6 +95,7 @@ class TestHostile:
             ({"model_type": "bert"}, "model_type"),
             ({"format": 2}, "format 2"),
             ({"content_hash": "0" * 64}, "content_hash"),
+            ({"content_hash": None}, "content_hash"),
         ],
     )
     def test_config(self, folder: Path, change: dict[str, Any], message: str) -> None:

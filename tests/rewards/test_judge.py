@@ -16,7 +16,7 @@ from s2f_rl.evaluation.measure import Scorer
 from s2f_rl.rewards import AudioFeatureCache, RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.judge import Judge, lag_profile, load_scorer
 from s2f_rl.rewards.judge_layers import TimeBlock, live_bins, mel_frames
-from s2f_rl.rewards.judge_register import register_judge, registered_judges
+from s2f_rl.rewards.judge_register import register_judge, _registered
 
 V, R, W = 12, 5, 8
 WINDOW = 21
@@ -252,6 +252,27 @@ class TestFiles:
                 Judge.load(path)
             assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize("entry", [
+        {"mesh.local_norm.weight": torch.zeros(10**6 * 4)},  # the model of this width would take terabytes
+        {"head.real.0.bias": torch.zeros(1).expand(10**13)},
+        {"mean": torch.zeros(36).to(torch.float8_e4m3fn)},
+    ])  # fmt: skip
+    def test_sizes_and_kinds_that_cannot_be(self, tmp_path: Path, entry: dict) -> None:
+        torch.save({"judge": STATE | entry}, tmp_path / "judge.pt")
+        with pytest.raises(UserError, match=r"judge\.pt"):
+            Judge.load(tmp_path)
+
+    def test_a_reward_wins_in_a_folder_of_both(self, judge: Judge, tmp_path: Path) -> None:
+        reward = RewardModel(SpeechMeshTransformer(36, 16, depth=1, n_heads=2))
+        for save in (reward.save, reward.save_pretrained):
+            folder = tmp_path / save.__name__
+            judge.save(folder)
+            assert isinstance(load_scorer(folder), Judge)
+            save(folder)
+            for found in (load_scorer(folder), RewardModel.load(folder)):
+                assert found.content_hash() == reward.content_hash()
+            assert isinstance(load_scorer(folder / "judge.pt"), Judge)
+
     def test_cache_on_disk(self, judge: Judge, validation, tmp_path: Path) -> None:
         first, second = (AudioFeatureCache(judge, validation, tmp_path) for _ in range(2))
         features = first.get(0)
@@ -262,7 +283,7 @@ class TestFiles:
 class TestRegister:
     def test_the_judge_of_the_benchmarks(self) -> None:
         folder = Path(__file__).resolve().parents[2] / "benchmarks"
-        (entry,) = registered_judges(folder / "judges.json")
+        (entry,) = _registered(folder / "judges.json")
         assert load_scorer(folder / "judge").content_hash() == entry["hash"]
 
     def test_each_hash_once(self, tmp_path: Path) -> None:
@@ -270,8 +291,8 @@ class TestRegister:
         register_judge(file, {"name": "one", "hash": "abc"})
         register_judge(file, {"name": "two", "hash": "def", "seed": 3})
         register_judge(file, {"name": "again", "hash": "abc"})
-        assert json.loads(file.read_text()) == registered_judges(file)
-        assert [entry["name"] for entry in registered_judges(file)] == ["one", "two"]
+        assert json.loads(file.read_text()) == _registered(file)
+        assert [entry["name"] for entry in _registered(file)] == ["one", "two"]
 
     @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"hash": "a"}]', '[{"hash": 1, "name": "a"}]'])
     def test_no_list_of_judges(self, tmp_path: Path, content: str) -> None:

@@ -13,7 +13,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.mel import mel_clips
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.corruptions import chosen_corruptions
+from s2f_rl.rewards.corruptions import CORRUPTIONS, chosen_corruptions
 from s2f_rl.rewards.judge import Judge
 from s2f_rl.rewards.judge_clips import StretchSampler, another_voice, long_enough
 from s2f_rl.rewards.judge_layers import live_bins, mel_frames
@@ -95,15 +95,33 @@ class TestSampler:
         for name, tensor in vars(first).items():
             assert torch.equal(tensor, getattr(second, name)), name
 
-    def test_policy_samples_are_used(self, bank: MotionBank, motion, projection) -> None:
-        asked = []
+    def test_policy_samples_are_used(self, corpus: FaceCorpus, motion, projection, tmp_path: Path) -> None:
+        for i in range(len(corpus)):
+            np.save(tmp_path / f"{corpus.names[i]}.npy", np.tile(corpus[i].template, (200, 1)))
+        bank = MotionBank(corpus, policy_samples=tmp_path)
+        batch = sampler(bank, motion, projection, ["policy_samples"], **PLAIN).draw()
+        assert len(batch.spoiled) == 6 and (batch.frames[batch.better] != batch.frames[batch.worse]).any()
 
-        def policy(name, template, n_frames, generator, frames):
-            asked.append(name)
-            return torch.zeros(n_frames, 135)[frames]
+    def test_projection_of_a_resumed_run_is_used(self, bank: MotionBank, motion, projection) -> None:
+        """Loading a checkpoint replaces the projection's content after the sampler was made."""
+        other = MeshProjection.fit(motion, n_rough=4, generator=torch.Generator().manual_seed(7))
+        options = {**PLAIN, "style_spread": 0.5}
+        expected = sampler(bank, motion, other, ["amplitude_up"], **options).draw()
+        resumed = sampler(bank, motion, projection, ["amplitude_up"], **options)
+        projection.load_state_dict(other.state_dict())
+        assert torch.equal(resumed.draw().frames, expected.frames)
 
-        batch = sampler(bank, motion, projection, ["policy_samples"], policy=policy, **PLAIN).draw()
-        assert len(asked) == 3 and len(batch.spoiled) == 6
+    def test_controls_are_not_trained_on(self, bank: MotionBank, motion, projection) -> None:
+        controls = [name for name, corruption in CORRUPTIONS.items() if not corruption.heads]
+        assert controls
+        batch = sampler(bank, motion, projection, [*controls, "jitter"], n_corruptions=12).draw()
+        assert batch.heads.any(1).all()
+        with pytest.raises(UserError, match="controls"):
+            sampler(bank, motion, projection, controls)
+
+    def test_nothing_that_can_be_made(self, bank: MotionBank, motion, projection) -> None:
+        with pytest.raises(UserError, match="policy_sample"):
+            sampler(bank, motion, projection, ["policy_samples"]).draw()
 
     def test_as_long_as_the_shortest_allows(self, bank: MotionBank, motion, projection) -> None:
         batch = sampler(bank, motion, projection, stretch_frames=500, n_stretches=len(bank)).draw()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
-from s2f_rl.data import mel_clips
+from s2f_rl.data import FaceCorpus, mel_clips
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import SpeechMeshTransformer, info_nce
 from s2f_rl.rewards.bank import MotionBank
@@ -18,7 +20,7 @@ from s2f_rl.rewards.corruptions import chosen_corruptions, stretched
 from s2f_rl.rewards.listening import MotionReadout, draw_pairs, listening_losses
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
-from s2f_rl.rewards.speech_augmentation import SpeechAugmentation, said_faster
+from s2f_rl.rewards.speech_augmentation import SpeechAugmentation
 
 RATE = 19200
 
@@ -28,12 +30,18 @@ def tone(hertz: float, seconds: float = 1.0, rate: int = 16000) -> torch.Tensor:
 
 
 class TestSpeed:
-    def test_a_tone_gets_higher_and_shorter(self) -> None:
-        faster = said_faster(tone(1000.0), 1.25, 16000, RATE)
-        expected = mel_clips(tone(1250.0, 0.8, RATE))
-        assert abs(len(faster) - len(expected)) <= 1
-        assert int(faster[5].mean(0).argmax()) == int(expected[5].mean(0).argmax())
-        assert int(faster[5].mean(0).argmax()) > int(mel_clips(tone(1000.0, 1.0, RATE))[5].mean(0).argmax())
+    def test_a_tone_gets_higher_and_shorter(self, tiny_root: Path, tmp_path: Path) -> None:
+        shutil.copytree(tiny_root, tmp_path / "corpus")
+        corpus = FaceCorpus(tmp_path / "corpus", "train")
+        soundfile.write(corpus.root / "wav" / f"{corpus.names[0]}.wav", tone(1000.0, 1.0, 22050).numpy(), 22050)
+        faster = corpus[0].speech_at(RATE, 1.25)
+        expected = tone(1250.0, 0.8, RATE)
+        assert abs(len(faster) - len(expected)) <= 2
+        assert torch.allclose(
+            faster[2000:10000], expected[2000:10000], atol=3e-2
+        )  # 27562.5 Hz is rounded, so phases drift a little
+        odd = corpus[0].speech_at(RATE, 1.1)  # 22050 * 1.1 is no whole number in floating point
+        assert abs(len(odd) - RATE / 1.1) <= 2
 
     def test_bank_stretches_the_motion(self, corpus, bank: MotionBank) -> None:
         several = MotionBank(corpus, speeds=[1.0, 1.25])

@@ -157,6 +157,14 @@ class TestVersions:
             )
             assert one.means["real_score"][[0, 1]] == pytest.approx(other.means["real_score"][[0, 2]])
 
+    def test_any_seed(self, validation, motion) -> None:
+        chosen = chosen_corruptions(["jitter"])
+        found = [
+            score_versions(Taste(), MotionBank(validation, [0]), motion, None, chosen, (0, 1), seed=seed)
+            for seed in (1, 4295, 2**40, 2**63)
+        ]
+        assert len({float(each.versions[0].means["real_score"][1]) for each in found}) == 4
+
     @pytest.mark.parametrize("strengths", [(0.0,), (0.1, 1.0), (0.0, 0.5), (0.0, 0.5, 0.5, 1.0), (0.0, 0.7, 0.3, 1.0)])
     def test_strengths(self, strengths: tuple[float, ...], validation, motion) -> None:
         with pytest.raises(UserError, match="rise from 0 to 1"):
@@ -278,7 +286,7 @@ class TestSpeakers:
             "B_sentence02": 0.3,
         }
         truth = {name: {"lip_score": np.array([value - 0.1, value + 0.1])} for name, value in values.items()}
-        rows = speaker_rows(truth, {name: name[0] for name in values}, seen=False)
+        rows = speaker_rows(truth, {name: name[0] for name in values}, ["C"])
         assert [row["subject"] for row in rows] == ["A", "B"]
         assert rows[0]["mean"] == pytest.approx(0.6) and rows[0]["sd"] == pytest.approx(0.1)
         assert rows[1]["sd"] == pytest.approx(0.05 * 2**0.5) and rows[1]["utterances"] == 2
@@ -288,5 +296,6 @@ class TestSpeakers:
         assert spread[0]["within_sd"] == pytest.approx(((2 * 0.01 + 1 * 0.005) / 3) ** 0.5)
 
     def test_one_speaker_has_no_spread(self) -> None:
-        rows = speaker_rows({"A_sentence01": {"lip_score": np.array([0.5])}}, {"A_sentence01": "A"}, seen=True)
-        assert rows[0]["sd"] == 0 and speaker_spread(rows)[0]["between_sd"] is None
+        rows = speaker_rows({"A_sentence01": {"lip_score": np.array([0.5])}}, {"A_sentence01": "A"}, {"A"})
+        assert rows[0]["sd"] == 0 and rows[0]["seen"] and speaker_spread(rows)[0]["between_sd"] is None
+        assert speaker_spread(rows)[0]["within_sd"] is None, "one utterance says nothing of a spread"

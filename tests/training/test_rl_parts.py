@@ -110,12 +110,12 @@ class TestRewardSignal:
         assert (RewardSignal(Transform(), "running")(batch) == 0).all()
 
 
-def make_policy(exploration="latent"):
+def make_policy(exploration="latent", correlation=0.0, noise_mm=0.5):
     torch.manual_seed(0)
     actor = FaceFormer(MelAudioEncoder(width=10), V, feature_dim=16, n_subjects=S)
     torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
     torch.nn.init.normal_(actor.decoder.vertice_map.weight, std=30.0)
-    return FaceFormerPolicy(actor, exploration, noise_mm=0.5)
+    return FaceFormerPolicy(actor, exploration, noise_mm, correlation)
 
 
 class TestConstraint:
@@ -153,6 +153,17 @@ class TestConstraint:
         expected = 1.0 + 0.5 * (own / start / 1.02 - 1)
         assert figures["constraint_multiplier"] == pytest.approx(expected, rel=1e-4)
         assert constraint() == pytest.approx(2.0 * expected, rel=1e-4)
+
+    @pytest.mark.parametrize("correlation", [0.0, 0.9])
+    def test_the_start_itself_has_ratio_one(self, correlation):
+        """Noise that is carried over from frame to frame is not taken for an error of the policy."""
+        policy, corpus = make_policy(correlation=correlation, noise_mm=3.0), SmallCorpus()
+        with torch.no_grad():  # no feedback, so that the history of the sample changes nothing
+            policy.core.decoder.vertice_map.weight.zero_()
+        term = SupervisedLoss(policy.actor_module, corpus)
+        constraint = LipErrorConstraint(policy.core, term, corpus.regions["lips"], LagrangeMultiplier(1.02))
+        batch = rollout(policy, torch.tensor([T, 9, 7])).detach()
+        assert constraint.lve_ratio(batch) == pytest.approx(1.0, abs=1e-4)
 
     def test_state_and_no_truth(self):
         policy, corpus = make_policy(), SmallCorpus()

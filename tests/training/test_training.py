@@ -8,7 +8,15 @@ import pytest
 import torch
 from tensordict import TensorDict
 
-from s2f_rl.training import Validation, batch_statistics, cosine_decay, load_moments, make_optimizer, named_moments
+from s2f_rl.training import (
+    Validation,
+    batch_statistics,
+    clip_gradients,
+    cosine_decay,
+    load_moments,
+    make_optimizer,
+    named_moments,
+)
 from s2f_rl.training.parts import lane_minibatches
 from s2f_rl.training.statistics import mean_amplitude_mm
 
@@ -77,6 +85,16 @@ def test_rates():
         assert rates[id(net["vertice_map_r"].weight)] == pytest.approx(0.03 * lr)
         assert rates[id(net["other"].weight)] == pytest.approx(lr)
         assert rates[id(critic.weight)] == pytest.approx(10 * lr)
+
+
+def test_groups_of_one_rate_are_clipped_apart():
+    """The first group's gradient of 30 leaves the second's of 0.4 alone, though both have the same rate."""
+    nets = [torch.nn.Linear(1, 1, bias=False) for _ in range(2)]
+    optimizer = make_optimizer([(net.named_parameters(), 1.0) for net in nets], 1e-3)
+    for net, gradient in zip(nets, (30.0, 0.4), strict=True):
+        net.weight.grad = torch.full((1, 1), gradient)
+    assert float(clip_gradients(optimizer, 1.0)) == pytest.approx(30.0)
+    assert [net.weight.grad.item() for net in nets] == pytest.approx([1.0, 0.4])
 
 
 def test_minibatches_cover_every_row_once():
