@@ -80,6 +80,11 @@ class TestTranscripts:
         (folder / "S1_sentence01.txt").write_text("Bye\n")
         assert find_transcripts(folder, self.NAMES) == {**words, "S0_sentence02": "Second"}
 
+    def test_a_cell_beyond_what_csv_reads(self, tmp_path: Path) -> None:
+        (tmp_path / "words.csv").write_text("S0_sentence01," + "a" * 200_000)
+        with pytest.raises(UserError, match=r"words\.csv: cannot be read as a table"):
+            find_transcripts(tmp_path / "words.csv", ["S0_sentence01"])
+
     def test_mistakes(self, tmp_path: Path) -> None:
         cases = {
             "one.txt": (b"just words\n", "NAME<TAB>words"),

@@ -74,7 +74,7 @@ def assert_same(row: dict[str, Any], motion: np.ndarray, clips: torch.Tensor, mo
 
 class TestNumbers:
     def test_judge_against_whole_sequences(self, root: Path, meshes: Path, tmp_path: Path, monkeypatch) -> None:
-        monkeypatch.setattr(module, "_READ_FRAMES", 7)  # windows across the pieces that are read
+        monkeypatch.setattr(module, "_READ_FRAMES", 2)  # windows across the pieces that are read
         torch.manual_seed(0)
         judge = Judge(torch.randn(5, 3 * N), torch.zeros(3 * N), 8, 6).frozen()
         judge.save(tmp_path / "judge")
@@ -89,7 +89,7 @@ class TestNumbers:
             for name in ("lip_score", "real_score"):
                 mean = float(found[name][found["score_mask"]].mean())
                 assert row[name] == pytest.approx(mean, abs=1e-5, nan_ok=True)
-        assert max(row["clips"] for row in rows) > 7
+        assert max(row["clips"] for row in rows) > 2
 
     @pytest.mark.parametrize("batch", [1, 2, 8])
     def test_against_the_plain_loop(self, root: Path, meshes: Path, tmp_path: Path, batch: int, monkeypatch) -> None:

@@ -16,7 +16,7 @@ from s2f_rl.evaluation.measure import Scorer
 from s2f_rl.rewards import AudioFeatureCache, RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.judge import Judge, lag_profile, load_scorer
 from s2f_rl.rewards.judge_layers import TimeBlock, live_bins, mel_frames
-from s2f_rl.rewards.judge_register import register_judge, _registered
+from s2f_rl.rewards.judge_register import _registered, register_judge
 
 V, R, W = 12, 5, 8
 WINDOW = 21

@@ -158,7 +158,7 @@ class TestVersions:
             assert one.means["real_score"][[0, 1]] == pytest.approx(other.means["real_score"][[0, 2]])
 
     def test_any_seed(self, validation, motion) -> None:
-        chosen = chosen_corruptions(["jitter"])
+        chosen = chosen_corruptions(["policy_noise"])
         found = [
             score_versions(Taste(), MotionBank(validation, [0]), motion, None, chosen, (0, 1), seed=seed)
             for seed in (1, 4295, 2**40, 2**63)
