@@ -13,6 +13,7 @@ import torch
 from s2f_rl.data.files import atomic_path, require_file
 from s2f_rl.errors import UserError
 
+_HARMLESS_BYTES = 2**20  # small expanded tensors occur in honest files
 _PLAIN = (torch.Tensor, str, int, float, bool, bytes, type(None))
 
 
@@ -58,7 +59,8 @@ def _inflated(value: Any, where: str = "a tensor") -> str | None:
         if value.layout != torch.strided or value.is_nested:
             return None  # what wants dense tensors refuses these
         stated = value.numel() * value.element_size()
-        return where if stated > (0 if value.is_meta else value.untyped_storage().nbytes()) else None
+        held = 0 if value.is_meta else value.untyped_storage().nbytes()
+        return where if stated > max(held, 0 if value.is_meta else _HARMLESS_BYTES) else None
     inner: Iterable[tuple[str, Any]] = ()
     if isinstance(value, Mapping):
         inner = ((repr(name)[:60], each) for name, each in value.items())

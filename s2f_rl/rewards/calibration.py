@@ -157,7 +157,8 @@ def _score_utterance(
     for base, corruption in jobs:
         versions = []
         for strength in result.strengths[1:]:
-            context.generator.manual_seed(((seed << 32) + zlib.crc32(corruption.name.encode())) % 2**64)
+            # a torch.Generator on the CPU looks at the low 32 bits only, so all that matters is mixed into those
+            context.generator.manual_seed(zlib.crc32(f"{seed} {corruption.name}".encode()))
             versions.append(recording.template + corruption(bases[base], strength, context))
         scores = clip_scores(scorer, torch.stack(versions), audio)
         means = {
