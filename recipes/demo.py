@@ -77,11 +77,13 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     # 5 evaluate on test speakers
     test = FaceCorpus(corpus, split="test")
     scorer = Scorer({"train": RewardModel.load(root / "reward"), "judge": load_scorer(root / "judge")}, test)
-    actors = {name: load_actor(root / name)[0] for name in ("supervised", "control", "ppo")}
+    # the last checkpoints, not the best: the control's best may well be its start
+    files = {"supervised": root / "supervised", "control": root / "control/last.pt", "ppo": root / "ppo/last.pt"}
+    actors = {name: load_actor(path)[0] for name, path in files.items()}
     table = {"ground truth": summarise(evaluate_truth(test, scorer))}
     for name, actor in actors.items():
         rows = evaluate_actor(actor, test, scorer)
-        about = {"checkpoint": str(root / name), "corpus": str(corpus), "split": "test"}
+        about = {"checkpoint": str(files[name]), "corpus": str(corpus), "split": "test"}
         table[name] = write_report(root / name / "evaluation", rows, test, scorer, about)["style_dependent"]
     text = as_markdown(table)
     atomic_write_text(root / "table.md", text)
