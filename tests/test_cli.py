@@ -169,6 +169,8 @@ class TestOptionsReachTheLibrary:
             "conditions": [0, 2],
             "save_predictions": True,
             "device": "cpu",
+            "rows_format": "csv",
+            "true_distance": "false",
         }
         shown = capsys.readouterr().out.split()
         assert shown[:3] == ["style_dependent", "lve_mm2", "1.25"]
