@@ -3,8 +3,8 @@
     python recipes/reward.py corpus.root=data/demo
     python recipes/reward.py corpus.root=data/vocaset reward_model=full backbone=published/model_loss.pth
 
-Writes model_loss.pth and v4_best.pt into the run folder, and how well they tell true from spoiled motion on
-validation speakers (auc.csv, auc.json).
+Writes model_loss.pth and v4_best.pt into the run folder, the same as a hub-style folder (pretrained/), and how well
+they tell true from spoiled motion on validation speakers (auc.csv, auc.json; report=true for the whole report).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
+from s2f_rl.evaluation.reward_report import reward_report
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.clips import ClipSampler
@@ -139,12 +140,16 @@ def main(cfg: DictConfig) -> dict[str, float]:
         if cfg.progress and values:
             print(auc_table(rows))
             print(f"AUC on utterance means, * where the head ought to notice. The reward is in {folder.path}")
+        if cfg.report:
+            where = folder.path / "report"
+            reward_report(folder.path, cfg.corpus.root, where, topology=cfg.corpus.topology, device=str(device))
     return values
 
 
 def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict]:
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
     reward.save(folder.path)
+    reward.save_pretrained(folder.path / "pretrained")
     step = max(1, len(validation) // (cfg.evaluation.utterances or len(validation)))  # over all speakers
     chosen = range(0, len(validation), step)[: cfg.evaluation.utterances]
     rows = corruption_auc(reward, validation, motion, regressor, utterances=chosen)

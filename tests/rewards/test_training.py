@@ -209,6 +209,8 @@ class TestRecipe:
         main.run(self.options(tiny_root, tmp_path, "name=whole", *self.TRAINING))
         reward = RewardModel.load(tmp_path / "whole")
         assert reward.n_vertices == 45 and reward.backbone.n_heads == 2
+        hub = RewardModel.from_pretrained(tmp_path / "whole" / "pretrained")
+        assert hub.content_hash() == reward.content_hash()
         report = json.loads((tmp_path / "whole" / "auc.json").read_text())
         assert report["reward"] == reward.content_hash()
         learned = [row["auc"] for row in report["rows"] if row["routed"] and row["corruption"] in self.LEARNABLE]
@@ -241,6 +243,17 @@ class TestRecipe:
         assert trained.head is not None and trained.audio_hash() == given.audio_hash()
         for name, tensor in given.backbone.state_dict().items():
             assert torch.equal(trained.backbone.state_dict()[name], tensor)
+
+    def test_report(self, tiny_root: Path, tmp_path: Path, monkeypatch) -> None:
+        main = load_recipe("reward")
+        calls = []
+        monkeypatch.setattr(
+            sys.modules[main.function.__module__], "reward_report", lambda *a, **k: calls.append((a, k))
+        )
+        main.run(self.options(tiny_root, tmp_path, "iterations=3", "evaluation.utterances=2", "report=true"))
+        ((where, root, out), options), = calls  # fmt: skip
+        assert (where, root, out) == (tmp_path / "reward", str(tiny_root), tmp_path / "reward" / "report")
+        assert options["device"] == "cpu" and RewardModel.load(where).n_vertices == 45
 
     def test_mistakes(self, tiny_root: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="nonsense"):
