@@ -26,7 +26,7 @@ from s2f_rl.rewards.hardening import Hardening
 from s2f_rl.rewards.listening import MotionReadout, draw_pairs, listening_losses
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
-from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, write_auc
+from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.rewards.speech_augmentation import SpeechAugmentation
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, reward_losses
@@ -150,8 +150,7 @@ def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
     reward.save(folder.path)
     reward.save_pretrained(folder.path / "pretrained")
-    step = max(1, len(validation) // (cfg.evaluation.utterances or len(validation)))  # over all speakers
-    chosen = range(0, len(validation), step)[: cfg.evaluation.utterances]
+    chosen = spread_evenly(len(validation), cfg.evaluation.utterances)  # over all speakers
     rows = corruption_auc(reward, validation, motion, regressor, utterances=chosen)
     about = {"reward": reward.content_hash(), "corpus": str(validation.root), "split": validation.split}
     write_auc(folder.path, rows, about)

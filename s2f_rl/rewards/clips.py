@@ -8,16 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.corruptions import Corruption, CorruptionContext
+from s2f_rl.rewards.corruptions import Corruption
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.regression import SpeechRegressor
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
+from s2f_rl.rewards.spoiling import SpoiledStretch, SpoilingSampler
 
-_MARGIN_FRAMES = 10
-_VISIBLE_MM = 0.5
 _BASES = ("regression_to_mean", "over_smoothing", "amplitude_down", "policy_samples")
 _ON_BASES = (
     "jitter", "policy_noise", "policy_noise_fine", "policy_noise_coarse", "policy_noise_correlated",
@@ -61,7 +59,7 @@ class ClipBatch:
         return ClipBatch(**moved, n_windows=self.n_windows)
 
 
-class ClipSampler:
+class ClipSampler(SpoilingSampler):
     """Draws :class:`ClipBatch` from a bank.
 
     Several clips come from one stretch of an utterance, at least ``min_spacing`` frames apart: the others are the
@@ -102,25 +100,24 @@ class ClipSampler:
         identity_spread: float = 1.0,
         scale_range: float = 1.1,
     ) -> None:
-        self.bank, self.motion, self.projection, self.regressor = bank, motion, projection, regressor
-        self.corruptions = [each for each in corruptions if each.heads]  # controls are not trained on
-        self.generator = torch.Generator().manual_seed(seed)
+        self._clips = [bank[position].n_clips for position in range(len(bank))]
+        usable = [position for position, n_clips in enumerate(self._clips) if n_clips >= n_windows]
+        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base)
+        self.projection, self.min_spacing = projection, min_spacing
         self.n_stretches, self.n_windows, self.stretch_frames = n_stretches, n_windows, stretch_frames
-        self.min_spacing, self.n_corruptions, self.on_base = min_spacing, n_corruptions, on_base
         self.identity_spread, self.scale_range = identity_spread, scale_range
         self.emphasis = dict(emphasis or {})
-        self._clips = [bank[position].n_clips for position in range(len(bank))]
-        self._usable = [position for position, n_clips in enumerate(self._clips) if n_clips >= n_windows]
-        self._order: list[int] = []
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """State of the draws, to resume with."""
-        return {"generator": self.generator.get_state(), "order": torch.tensor(self._order, dtype=torch.int64)}
+    def is_base(self, corruption: Corruption) -> bool:
+        return corruption.name in _BASES
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
-        self.generator.set_state(state["generator"])
-        self._order = [int(position) for position in state["order"]]
+    def is_over(self, corruption: Corruption) -> bool:
+        return corruption.name in _ON_BASES
+
+    def choose(self, pool: Sequence[Corruption]) -> Corruption:
+        """One of ``pool``, as often as ``emphasis`` says."""
+        often = torch.tensor([float(self.emphasis.get(each.name, 1.0)) for each in pool])
+        return pool[int(torch.multinomial(often, 1, generator=self.generator))]
 
     def draw(self) -> ClipBatch:
         """The next batch."""
@@ -166,34 +163,20 @@ class ClipSampler:
 
     # ---------------------------------------------------------------- one stretch
 
-    def next_position(self) -> int:
-        """A recording of the bank; all are drawn once before one is drawn again."""
-        if not self._order:
-            order = torch.randperm(len(self._usable), generator=self.generator).tolist()
-            self._order = [self._usable[i] for i in order]
-        return self._order.pop()
-
-    def _uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=self.generator))
-
     def _stretch(self, position: int) -> _Stretch:
         recording = self.bank[position]
         length = min(self.stretch_frames, self._clips[position] + CLIP_FRAMES - 1)
         start = int(torch.randint(self._clips[position] + CLIP_FRAMES - length, (1,), generator=self.generator))
         windows = self._windows(length - CLIP_FRAMES + 1)
-        # corruptions that look around (shifts, smoothing) get a margin on both sides
-        low = max(0, start - _MARGIN_FRAMES)
-        frames = slice(low, min(len(recording.displacement), start + length + _MARGIN_FRAMES))
-        truth = recording.displacement[frames] * self.scale_range ** self._uniform(-1, 1)
+        low, frames = self.with_margin(start, length, len(recording.displacement))
+        truth = recording.displacement[frames] * self.scale_range ** self.uniform(-1, 1)
         context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
         clip = start + windows
         template, face = recording.template, self.another_face()
         stretch = _Stretch(
             recording.mel_clips[clip], clip, clip - low, lambda motion: self.seen(template + motion, face)
         )
-        true = stretch.add(truth)
-        for _ in range(self.n_corruptions):
-            self._spoil(stretch, true, truth, context)
+        self.spoil(stretch, truth, context)
         return stretch
 
     def _windows(self, n_starts: int) -> Tensor:
@@ -205,68 +188,20 @@ class ClipSampler:
 
     def another_face(self) -> Tensor | None:
         """What another face at rest adds to the projected frames [R]; None one time in four, and for raw vertices."""
-        if self.projection is None or self.identity_spread == 0 or self._uniform(0, 1) < 0.25:
+        if self.projection is None or self.identity_spread == 0 or self.uniform(0, 1) < 0.25:
             return None
-        return self.projection.random_offset(self.generator, self.identity_spread * self._uniform(0.3, 1.7))
+        return self.projection.random_offset(self.generator, self.identity_spread * self.uniform(0.3, 1.7))
 
     def seen(self, vertices: Tensor, offset: Tensor | None = None) -> Tensor:
         """Vertices [..., V*3] as the first layer sees them [..., R], on another face."""
         frames = vertices if self.projection is None else self.projection(vertices)
         return frames if offset is None else frames + offset
 
-    def _spoil(self, stretch: _Stretch, true: int, truth: Tensor, context: CorruptionContext) -> None:
-        """Add a weak and a strong version of one corruption, over the true motion or over a smoothed one."""
-        better, base = true, truth
-        pool = [each for each in self.corruptions if each.possible(context)]
-        if self._uniform(0, 1) < self.on_base:
-            bases = [each for each in pool if each.name in _BASES]
-            over = [each for each in pool if each.name in _ON_BASES]
-            if bases and over:
-                chosen = self._choose(bases)
-                base = chosen(truth, self._uniform(0.3, 1.0), context)
-                better, pool = stretch.add(base), over
-        corruption = self._choose(pool)
-        strong = self._uniform(0.4, 1.0)
-        weak = strong * self._uniform(0.15, 0.6)
-        draws = self.generator.get_state()
-        faint_motion = corruption(base, weak, context)
-        self.generator.set_state(draws)
-        spoiled_motion = corruption(base, strong, context)
-        faint = stretch.add(faint_motion)
-        spoiled = stretch.add(spoiled_motion)
-        routed = torch.tensor([[head in corruption.heads for head in (LIP_SCORE, REAL_SCORE)]])
-        seen = self._visibility(stretch, base - spoiled_motion)
-        stretch.comparisons += [
-            (better, faint, self._visibility(stretch, base - faint_motion), routed),
-            (faint, spoiled, self._visibility(stretch, faint_motion - spoiled_motion), routed),
-            (better, spoiled, seen, routed),
-        ]
-        stretch.wrong.append((spoiled, seen * strong, routed))
 
-    def _choose(self, pool: Sequence[Corruption]) -> Corruption:
-        often = torch.tensor([float(self.emphasis.get(each.name, 1.0)) for each in pool])
-        return pool[int(torch.multinomial(often, 1, generator=self.generator))]
-
-    def _visibility(self, stretch: _Stretch, difference: Tensor) -> Tensor:
-        """[n] RMS of a difference [frames, V*3] in each clip, of the lips or the face, whichever is more; at most 1."""
-        lips = self.motion.lip_rms(difference).square()
-        face = difference.square().sum(-1) * (3 / difference.shape[-1])
-        seen = torch.maximum(lips, face).unfold(0, CLIP_FRAMES, 1)[stretch.windows].mean(-1).sqrt()
-        return (seen / (_VISIBLE_MM * self.motion.millimetre)).clamp_max(1.0)
-
-
-class _Stretch:
-    """Versions of the clips of one stretch, and how they compare."""
+class _Stretch(SpoiledStretch):
+    """Versions of the clips of one stretch."""
 
     def __init__(self, mel: Tensor, clip: Tensor, windows: Tensor, seen: Callable[[Tensor], Tensor]) -> None:
-        self.mel, self.clip, self.seen = mel, clip, seen
-        self.frames = windows[:, None] + torch.arange(CLIP_FRAMES)
-        self.windows = windows
-        self.versions: list[Tensor] = []
-        self.comparisons: list[tuple[int, int, Tensor, Tensor]] = []
-        self.wrong: list[tuple[int, Tensor, Tensor]] = []
-
-    def add(self, displacement: Tensor) -> int:
-        """Add a version [frames, V*3] and return its number."""
-        self.versions.append(self.seen(displacement)[self.frames])
-        return len(self.versions) - 1
+        frames = windows[:, None] + torch.arange(CLIP_FRAMES)
+        super().__init__(lambda motion: seen(motion)[frames], lambda each: each.unfold(0, CLIP_FRAMES, 1)[windows])
+        self.mel, self.clip = mel, clip

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.files import JUDGE_FILE, is_judge, pick, read_checkpoint, tensors, write_checkpoint
+from s2f_rl.rewards.inputs import ArrayLike, beside, mel_input, mesh_input
 from s2f_rl.rewards.judge_layers import LOCAL_FRAMES, WINDOW_FRAMES, AudioHalf, MeshHalf, mel_frames
-from s2f_rl.rewards.model import ArrayLike, RewardModel, hash_tensors
+from s2f_rl.rewards.model import RewardModel, hash_tensors
 from s2f_rl.rewards.projection import MeshProjection
-from s2f_rl.rewards.speech_mesh import CLIP_FRAMES, MEL_SHAPE, flat_vertices
+from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 _LAGS = range(-6, 7)
 _GROUPS = 4
@@ -156,11 +157,7 @@ class Judge(nn.Module):
         A clip's feature depends on the 16 clips before it and on none after it. The first half of a row is the
         local feature of 11 frames, the second that of 21; rows that lack frames for one hold 0 in its place.
         """
-        mel = self._own(mel_clips)
-        if mel.ndim == 4 and mel.shape[1] == 1:
-            mel = mel[:, 0]
-        if mel.ndim != 3 or tuple(mel.shape[1:]) != MEL_SHAPE:
-            raise UserError(f"mel clips have shape {list(mel.shape)}, expected [n, 20, 128]: see s2f_rl.data.mel_clips")
+        mel = mel_input(mel_clips, self.matrix)
         features = mel.new_zeros(len(mel), 2, self.width)
         if len(mel) <= _FIRST_LOCAL:
             return features.flatten(1)
@@ -194,7 +191,7 @@ class Judge(nn.Module):
             ``lip_score``, ``real_score`` in [0, 1] and ``score_mask`` bool, each [T]. Frame t's score belongs to frames
             t-20..t; a frame without a whole window, or without sound, has score 0 and mask False.
         """
-        meshes = self._meshes(vertices, 2)[None]
+        meshes = self._meshes(vertices, batched=False)[None]
         scores = self.score_batch(meshes, self.encode_audio(mel_clips)[None], stride=stride)
         return {key: value[0] for key, value in scores.items()}
 
@@ -218,8 +215,8 @@ class Judge(nn.Module):
         """
         if stride < 1:
             raise UserError(f"stride={stride}: score every stride-th window, with stride 1 or more")
-        meshes = self._meshes(vertices, 3)
-        audio = self._own(audio_features)
+        meshes = self._meshes(vertices, batched=True)
+        audio = beside(audio_features, self.matrix)
         batch, n_frames = meshes.shape[:2]
         n_windows = min(n_frames - WINDOW_FRAMES + 1, audio.shape[1] - _FIRST_WINDOW)
         mask = torch.zeros(batch, n_frames, dtype=torch.bool, device=meshes.device)
@@ -244,15 +241,8 @@ class Judge(nn.Module):
         scores = torch.where(mask[..., None], (odds / _SOFTNESS).sigmoid(), 0.0)
         return {LIP_SCORE: scores[..., 0], REAL_SCORE: scores[..., 1], SCORE_MASK: mask}
 
-    def _own(self, array: ArrayLike) -> Tensor:
-        return torch.as_tensor(array).to(device=self.matrix.device, dtype=self.matrix.dtype)
-
-    def _meshes(self, vertices: ArrayLike, n_axes: int) -> Tensor:
-        meshes = flat_vertices(self._own(vertices), self.matrix.shape[1])
-        if meshes.ndim != n_axes:
-            expected = "[B, T, V*3]" if n_axes == 3 else "[T, V*3]"
-            raise UserError(f"vertices have shape {list(vertices.shape)}, expected {expected}")
-        return meshes
+    def _meshes(self, vertices: ArrayLike, batched: bool) -> Tensor:
+        return mesh_input(vertices, self.matrix.shape[1], self.matrix, batched)
 
 
 def lag_profile(mesh: Tensor, audio: Tensor) -> Tensor:

@@ -12,17 +12,16 @@ from torch import Tensor
 
 from s2f_rl.data.mel import NATS_PER_UNIT
 from s2f_rl.errors import UserError
-from s2f_rl.keys import LIP_SCORE, REAL_SCORE
+from s2f_rl.keys import LIP_SCORE
 from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.corruptions import Corruption, CorruptionContext
+from s2f_rl.rewards.corruptions import Corruption
 from s2f_rl.rewards.judge_layers import WINDOW_FRAMES, live_bins, mel_frames
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.regression import SpeechRegressor
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
+from s2f_rl.rewards.spoiling import SpoiledStretch, SpoilingSampler
 
-_MARGIN_FRAMES = 10
-_VISIBLE_MM = 0.5
 _BASE_FAMILIES = ("smoothness", "amplitude")
 _OVER_FAMILIES = ("smoothness", "noise", "time")
 
@@ -57,7 +56,7 @@ class StretchBatch:
         return StretchBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
-class StretchSampler:
+class StretchSampler(SpoilingSampler):
     """Draws :class:`StretchBatch` from a bank.
 
     So that unseen speakers are not new to the judge, every stretch gets, in all its versions alike, another face,
@@ -97,32 +96,24 @@ class StretchSampler:
         scale_range: float = 1.1,
         voice_spread: float = 1.0,
     ) -> None:
-        self.bank, self.motion, self.projection, self.regressor = bank, motion, projection, regressor
-        self.corruptions = [each for each in corruptions if each.heads]  # controls are not trained on
-        if not self.corruptions:
-            raise UserError("corruptions: only controls, which no score ought to notice; name others as well")
-        self.generator = torch.Generator().manual_seed(seed)
-        self.n_stretches, self.stretch_frames, self.n_corruptions = n_stretches, stretch_frames, n_corruptions
-        self.on_base, self.identity_spread, self.style_spread = on_base, identity_spread, style_spread
-        self.scale_range, self.voice_spread = scale_range, voice_spread
         self._frames = [bank[position].n_clips + CLIP_FRAMES - 1 for position in range(len(bank))]
-        self._usable = [position for position, n_frames in enumerate(self._frames) if n_frames >= WINDOW_FRAMES]
-        if not self._usable:
+        usable = [position for position, n_frames in enumerate(self._frames) if n_frames >= WINDOW_FRAMES]
+        if not usable:
             raise UserError(f"no recording has {WINDOW_FRAMES} frames with sound: a judge is trained on longer ones")
-        self._order: list[int] = []
+        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base)
+        self.projection, self.n_stretches, self.stretch_frames = projection, n_stretches, stretch_frames
+        self.identity_spread, self.style_spread = identity_spread, style_spread
+        self.scale_range, self.voice_spread = scale_range, voice_spread
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """State of the draws, to resume with."""
-        return {"generator": self.generator.get_state(), "order": torch.tensor(self._order, dtype=torch.int64)}
+    def is_base(self, corruption: Corruption) -> bool:
+        return corruption.family in _BASE_FAMILIES and LIP_SCORE in corruption.heads
 
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on where :meth:`state_dict` was taken."""
-        self.generator.set_state(state["generator"])
-        self._order = [int(position) for position in state["order"]]
+    def is_over(self, corruption: Corruption) -> bool:
+        return corruption.family in _OVER_FAMILIES
 
     def draw(self) -> StretchBatch:
         """The next batch."""
-        positions = [self._next() for _ in range(self.n_stretches)]
+        positions = [self.next_position() for _ in range(self.n_stretches)]
         length = min(self.stretch_frames, *(self._frames[position] for position in positions))
         style_map = self.motion.basis @ self.projection.matrix.T  # not kept: a resume replaces the projection's content
         stretches = [self._stretch(position, length, style_map) for position in positions]
@@ -156,20 +147,10 @@ class StretchSampler:
 
     # ---------------------------------------------------------------- one stretch
 
-    def _next(self) -> int:
-        if not self._order:
-            order = torch.randperm(len(self._usable), generator=self.generator).tolist()
-            self._order = [self._usable[i] for i in order]
-        return self._order.pop()
-
-    def _uniform(self, low: float, high: float) -> float:
-        return low + (high - low) * float(torch.rand((), generator=self.generator))
-
     def _stretch(self, position: int, length: int, style_map: Tensor) -> _Stretch:
         recording = self.bank[position]
         start = int(torch.randint(self._frames[position] - length + 1, (1,), generator=self.generator))
-        low = max(0, start - _MARGIN_FRAMES)
-        frames = slice(low, min(len(recording.displacement), start + length + _MARGIN_FRAMES))
+        low, frames = self.with_margin(start, length, len(recording.displacement))
         truth = recording.displacement[frames]
         context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
         mel = mel_frames(recording.mel_clips[start : start + length - CLIP_FRAMES + 1])
@@ -177,63 +158,15 @@ class StretchSampler:
             mel = another_voice(mel, self.generator, self.voice_spread)
         look = _Look(recording.template, self.projection, self.motion, style_map, *self._appearance())
         stretch = _Stretch(mel, slice(start - low, start - low + length), look)
-        true = stretch.add(truth)
-        for _ in range(self.n_corruptions):
-            self._spoil(stretch, true, truth, context)
+        self.spoil(stretch, truth, context)
         return stretch
 
     def _appearance(self) -> tuple[Tensor, Tensor]:
         """What another face adds to projected frames [R], and factors of the motion's directions [K]."""
-        offset = self.projection.random_offset(self.generator, self.identity_spread * self._uniform(0.3, 1.7))
-        scale = math.log(self.scale_range) * self._uniform(-1, 1)
+        offset = self.projection.random_offset(self.generator, self.identity_spread * self.uniform(0.3, 1.7))
+        scale = math.log(self.scale_range) * self.uniform(-1, 1)
         style = torch.randn(len(self.motion.std), generator=self.generator) * self.style_spread
         return offset, (scale + style).exp()
-
-    def _spoil(self, stretch: _Stretch, true: int, truth: Tensor, context: CorruptionContext) -> None:
-        """Add a weak and a strong version of one corruption, over the true motion or over a smoothed one."""
-        better, base = true, truth
-        pool = [each for each in self.corruptions if each.possible(context)]
-        if not pool:
-            needs = dict.fromkeys(need for each in self.corruptions for need in each.needs)
-            raise UserError(
-                f"no chosen corruption can be made here, for want of {', '.join(needs)}; choose others as well"
-            )
-        if self._uniform(0, 1) < self.on_base:
-            bases = [each for each in pool if each.family in _BASE_FAMILIES and LIP_SCORE in each.heads]
-            over = [each for each in pool if each.family in _OVER_FAMILIES]
-            if bases and over:
-                base = self._choose(bases)(truth, self._uniform(0.3, 1.0), context)
-                better, pool = stretch.add(base), over
-        corruption = self._choose(pool)
-        strong = self._uniform(0.4, 1.0)
-        weak = strong * self._uniform(0.15, 0.6)
-        draws = self.generator.get_state()
-        faint_motion = corruption(base, weak, context)
-        self.generator.set_state(draws)
-        spoiled_motion = corruption(base, strong, context)
-        faint, spoiled = stretch.add(faint_motion), stretch.add(spoiled_motion)
-        routed = torch.tensor([head in corruption.heads for head in (LIP_SCORE, REAL_SCORE)])
-        seen = self._visibility(stretch, base - spoiled_motion)
-        stretch.comparisons += [
-            (better, faint, self._visibility(stretch, base - faint_motion), routed),
-            (faint, spoiled, self._visibility(stretch, faint_motion - spoiled_motion), routed),
-            (better, spoiled, seen, routed),
-        ]
-        stretch.wrong.append((spoiled, seen * strong, routed))
-
-    def _choose(self, pool: Sequence[Corruption]) -> Corruption:
-        return pool[int(torch.randint(len(pool), (1,), generator=self.generator))]
-
-    def _visibility(self, stretch: _Stretch, difference: Tensor) -> Tensor:
-        """[L-20] RMS of a difference [frames, V*3] in each window: of lips or face, whichever is more; at most 1.
-
-        A window in which nothing changed is not punished for what happens elsewhere.
-        """
-        difference = difference[stretch.frames]
-        lips = self.motion.lip_rms(difference).square()
-        face = difference.square().sum(-1) * (3 / difference.shape[-1])
-        seen = torch.maximum(lips, face).unfold(0, WINDOW_FRAMES, 1).mean(-1).sqrt()
-        return (seen / (_VISIBLE_MM * self.motion.millimetre)).clamp_max(1.0)
 
 
 def long_enough(corpus: Any, utterances: Sequence[int] | None = None) -> list[int]:
@@ -259,19 +192,12 @@ class _Look:
         return self.projection(self.template + displacement) + change @ self.style_map + self.offset
 
 
-class _Stretch:
-    """Versions of one stretch, and how they compare."""
+class _Stretch(SpoiledStretch):
+    """Versions of one stretch."""
 
     def __init__(self, mel: Tensor, frames: slice, look: _Look) -> None:
-        self.mel, self.frames, self.look = mel, frames, look
-        self.versions: list[Tensor] = []
-        self.comparisons: list[tuple[int, int, Tensor, Tensor]] = []
-        self.wrong: list[tuple[int, Tensor, Tensor]] = []
-
-    def add(self, displacement: Tensor) -> int:
-        """Add a version [frames with margin, V*3] and return its number."""
-        self.versions.append(self.look(displacement[self.frames]))
-        return len(self.versions) - 1
+        super().__init__(lambda motion: look(motion[frames]), lambda each: each[frames].unfold(0, WINDOW_FRAMES, 1))
+        self.mel = mel
 
 
 def another_voice(mel: Tensor, generator: torch.Generator, spread: float = 1.0) -> Tensor:

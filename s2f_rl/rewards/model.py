@@ -26,9 +26,8 @@ from s2f_rl.rewards.files import (
 )
 from s2f_rl.rewards.head import ScoreHead
 from s2f_rl.rewards.hub import is_pretrained_folder, load_pretrained, save_pretrained
-from s2f_rl.rewards.speech_mesh import CLIP_FRAMES, MEL_SHAPE, SpeechMeshTransformer, flat_vertices
-
-ArrayLike = Tensor | np.ndarray
+from s2f_rl.rewards.inputs import ArrayLike, beside, mel_input, mesh_input
+from s2f_rl.rewards.speech_mesh import CLIP_FRAMES, SpeechMeshTransformer
 
 
 class RewardModel(nn.Module):
@@ -175,7 +174,7 @@ class RewardModel(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where the model lives."""
-        return self.backbone.encoder.patch_embed.weight.device
+        return self._weight.device
 
     def train(self, mode: bool = True) -> RewardModel:
         """Stays in evaluation mode: a reward with dropout would be another reward at every call."""
@@ -199,12 +198,7 @@ class RewardModel(nn.Module):
 
     def encode_audio(self, mel_clips: ArrayLike) -> Tensor:
         """Mel clips [M, 20, 128] (or [M, 1, 20, 128]) -> unit features [M, E]."""
-        mel = self._own(mel_clips)
-        if mel.ndim == 4 and mel.shape[1] == 1:
-            mel = mel[:, 0]
-        if mel.ndim != 3 or tuple(mel.shape[1:]) != MEL_SHAPE:
-            raise UserError(f"mel clips have shape {list(mel.shape)}, expected [n, 20, 128]: see s2f_rl.data.mel_clips")
-        return self.backbone.encode_audio(mel)
+        return self.backbone.encode_audio(mel_input(mel_clips, self._weight))
 
     def encode_mesh(self, vertices: ArrayLike) -> Tensor:
         """Vertices [B, T, V*3] or [B, T, V, 3], metres -> unit features [B, T-4, E] of every clip (none for T < 5)."""
@@ -239,7 +233,7 @@ class RewardModel(nn.Module):
         """
         meshes = self._meshes(vertices, batched=False).unsqueeze(0)
         n_wanted = max(0, meshes.shape[1] - CLIP_FRAMES + 1)
-        audio = self.encode_audio(self._own(mel_clips)[:n_wanted])
+        audio = self.encode_audio(beside(mel_clips, self._weight)[:n_wanted])
         scores = self.score_batch(meshes, audio.unsqueeze(0), stride=stride)
         return {key: value[0] for key, value in scores.items()}
 
@@ -264,7 +258,7 @@ class RewardModel(nn.Module):
         if stride < 1:
             raise UserError(f"stride={stride}: score every stride-th clip, with stride 1 or more")
         meshes = self._meshes(vertices, batched=True)
-        audio_features = self._own(audio_features)
+        audio_features = beside(audio_features, self._weight)
         batch, n_frames = meshes.shape[:2]
         n_columns = max(0, min(n_frames - CLIP_FRAMES + 1, audio_features.shape[1]))
         column = torch.arange(n_columns, device=meshes.device)
@@ -293,16 +287,12 @@ class RewardModel(nn.Module):
         result[SCORE_MASK] = mask
         return result
 
-    def _own(self, array: ArrayLike) -> Tensor:
-        weight = self.backbone.encoder.patch_embed.weight
-        return torch.as_tensor(array).to(device=weight.device, dtype=weight.dtype)
+    @property
+    def _weight(self) -> Tensor:
+        return self.backbone.encoder.patch_embed.weight
 
     def _meshes(self, vertices: ArrayLike, batched: bool) -> Tensor:
-        meshes = flat_vertices(self._own(vertices), self.backbone.n_coordinates)
-        if meshes.ndim != (3 if batched else 2):
-            expected = "[B, T, V*3]" if batched else "[T, V*3]"
-            raise UserError(f"vertices have shape {list(vertices.shape)}, expected {expected}")
-        return meshes
+        return mesh_input(vertices, self.backbone.n_coordinates, self._weight, batched)
 
 
 def hash_tensors(parts: Iterable[tuple[str, Tensor]], settings: str = "") -> str:

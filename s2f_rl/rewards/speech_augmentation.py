@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_LOG_SCALE = 1 / (2 * 4.5689974)  # of a normalised mel value per unit of log power: see s2f_rl.data.mel
+from s2f_rl.data.mel import NATS_PER_UNIT
+
 _FLOOR = -1.2775939  # value of an empty filter
 _EQUALISER_POINTS = 6
 
@@ -33,7 +34,7 @@ class SpeechAugmentation:
     def __call__(self, mel: Tensor, generator: torch.Generator) -> Tensor:
         """Clips [N, 20, 128] -> clips of the same shape; each has its own draws, and empty filters stay empty."""
         n, n_rows, n_bins = mel.shape
-        per_db = math.log(10.0) / 10.0 * _LOG_SCALE
+        per_db = math.log(10.0) / 10.0 / NATS_PER_UNIT
         level = self.gain_db * torch.randn(n, 1, 1, generator=generator)
         curve = self.equaliser_db * torch.randn(n, 1, _EQUALISER_POINTS, generator=generator)
         curve = torch.nn.functional.interpolate(curve, size=n_bins, mode="linear", align_corners=True)
@@ -42,7 +43,7 @@ class SpeechAugmentation:
         ripple = torch.rand(n, n_rows, n_bins, generator=generator).clamp(1e-6, 1 - 1e-6)
         quiet = mel.flatten(1).quantile(0.1, dim=1)[:, None, None].clamp_min(_FLOOR + 10 * per_db)
         loud = self.noise_db * (2 * torch.rand(n, 1, 1, generator=generator) - 1)
-        noise = quiet + per_db * loud + _LOG_SCALE * (-(1 - ripple).log()).log()
-        noisy = _LOG_SCALE * torch.logaddexp(heard / _LOG_SCALE, noise / _LOG_SCALE)
+        noise = quiet + per_db * loud + (-(1 - ripple).log()).log() / NATS_PER_UNIT
+        noisy = torch.logaddexp(heard * NATS_PER_UNIT, noise * NATS_PER_UNIT) / NATS_PER_UNIT
         heard = torch.where(loud > 0, noisy, heard).clamp_min(_FLOOR)
         return torch.where(mel <= _FLOOR + 1e-6, mel, heard)
