@@ -15,7 +15,7 @@ _FROM_ESPEAK = {
     "ah": "V",
     "ao": "O: O2 O@ o@ O2: o:",
     "aw": "aU",
-    "ax": "@ @- @2 @# a# 3 @3 ax",
+    "ax": "@ @- @2 @5 @# a# 3 @3 ax",
     "ay": "aI aI2 aI3 aI@",
     "eh": "E e@ E2 e",
     "el": "@L",

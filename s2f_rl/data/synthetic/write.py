@@ -29,7 +29,7 @@ STORED_FPS = 60
 FRAME_STEP = 2
 REQUEST_FILE = "synthesis.json"
 """What the folder was asked for; an interrupted run with the same request goes on."""
-REQUEST_FORMAT = 1
+REQUEST_FORMAT = 2
 """Goes up when the same arguments come to give other bytes, so that two versions never mix in one folder."""
 MAX_SPEAKERS = 99
 MAX_VERTICES = 100_000
