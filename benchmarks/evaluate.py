@@ -46,7 +46,7 @@ def evaluate_with_gains(
     corpus: FaceCorpus,
     scorer: Scorer,
     gains: Sequence[float] = (1.0,),
-    conditions: str = "own",
+    conditions: str | Sequence[int] = "own",
     plausible: TrueDistances | None = None,
     n_distances: int = 0,
 ) -> list[Row]:
@@ -135,6 +135,10 @@ def _pairs(items: Sequence[str]) -> dict[str, str]:
     return dict(item.split("=", 1) for item in items)
 
 
+def _conditions(text: str) -> str | list[int]:
+    return [int(column) for column in text.strip("[]").split(",")] if text[:1] in "[0123456789" else text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", required=True, help="corpus folder")
@@ -143,7 +147,7 @@ def main() -> None:
     parser.add_argument("--judge", action="append", default=[], help="NAME=FOLDER, once for each judge")
     parser.add_argument("--checkpoint", action="append", default=[], help="LABEL=FILE; none: the ground truth")
     parser.add_argument("--gain", action="append", type=float, default=[], help="further factors of the displacement")
-    parser.add_argument("--conditions", default="own", help="style columns: own or all")
+    parser.add_argument("--conditions", default="own", type=_conditions, help="own, all, or columns such as [0,8,16]")
     parser.add_argument("--true-distances", type=int, default=0, help="of how many utterances (built-in corpus)")
     parser.add_argument("--out", required=True, type=Path, help="csv file to write")
     options = parser.parse_args()
