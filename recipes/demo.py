@@ -104,7 +104,7 @@ SUPERVISED = [
     "iterations=300", "warmup_iterations=150", "batch_size=8", "evaluation.every=100",
     "optimizer.lr=1e-3", "optimizer.final_lr=1e-4",
 ]  # fmt: skip
-REWARD = ["iterations=900"]
+REWARD = ["iterations=900", "listening.iterations=450"]
 JUDGE = ["iterations=200"]
 RL = ["iterations=60", "evaluation.every=20"]
 

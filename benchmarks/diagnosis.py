@@ -1,0 +1,120 @@
+"""What separates an actor from the ground truth in the eyes of reward and judge, and what exploration noise costs.
+
+    python -m benchmarks.diagnosis CORPUS OUT --checkpoint RUN --reward FOLDER --judge FOLDER
+
+Exchanges slow and fast movement, and the lips, between an actor and the ground truth of the same utterance, and scores
+the mixtures; then scores sampled motion at several sizes of noise. Writes ``diagnosis.md`` and ``diagnosis.csv``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.measures import smooth
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.files import atomic_write_text
+from s2f_rl.data.utterance import Utterance
+from s2f_rl.errors import UserError
+from s2f_rl.evaluation import predict_corpus, write_rows
+from s2f_rl.models import FaceFormerPolicy
+from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.rewards.judge import AnyReward, load_scorer
+
+CUT_FRAMES = 1.0
+NOISE_MM = (0.03, 0.1, 0.3)
+
+
+def mixtures(actor: Tensor, truth: Tensor, lips: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """The two motions [T, V*3] (displacements), and what arises from exchanging parts of theirs.
+
+    Slow is what a Gaussian of `CUT_FRAMES` leaves over, fast the rest, so that slow + fast is the motion itself.
+    """
+    yield "ground truth", truth
+    yield "actor", actor
+    slow_actor, slow_truth = smooth(actor, CUT_FRAMES), smooth(truth, CUT_FRAMES)
+    yield "actor's slow, truth's fast movement", slow_actor + (truth - slow_truth)
+    yield "truth's slow, actor's fast movement", slow_truth + (actor - slow_actor)
+    for name, body, mouth in (("truth, the actor's lips", truth, actor), ("actor, the truth's lips", actor, truth)):
+        mixed = body.clone().unflatten(1, (-1, 3))
+        mixed[:, lips] = mouth.unflatten(1, (-1, 3))[:, lips]
+        yield name, mixed.flatten(1)
+
+
+def scores(motion: Tensor, utterance: Utterance, models: dict[str, AnyReward]) -> dict[str, float]:
+    """Mean score of each model's heads over the frames that have one."""
+    found = {}
+    for name, model in models.items():
+        scored = model.score(motion + utterance.template, utterance.mel_clips)
+        for head in ("lip_score", "real_score"):
+            found[f"{name}_{head}"] = float(scored[head][scored["score_mask"].bool()].mean())
+    return found
+
+
+@torch.no_grad()
+def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--checkpoint", required=True, help="the actor, in its first style for unseen speakers")
+    parser.add_argument("--reward", required=True)
+    parser.add_argument("--judge", required=True)
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--utterances", type=int, default=24, help="how many, spread evenly (default: %(default)s)")
+    options = parser.parse_args(argv)
+
+    corpus = FaceCorpus(options.corpus, split=options.split)
+    models = {"train": load_scorer(options.reward), "judge": load_scorer(options.judge)}
+    actor = load_actor(options.checkpoint)[0]
+    if actor.decoder.n_subjects != len(corpus.subjects):
+        raise UserError(f"{options.checkpoint}: trained on another corpus than {options.corpus}")
+    lips = corpus.regions["lips"]
+    audio = CachedAudio(actor.audio_encoder, corpus)
+    noise = torch.Generator().manual_seed(0)
+    sizes = {
+        mm: FaceFormerPolicy(actor, noise_mm=mm, noise_vertices=lips, metres_per_unit=corpus.metres_per_unit)
+        for mm in NOISE_MM
+    }
+    rows: list[dict[str, object]] = []
+    for i in range(0, len(corpus), max(1, len(corpus) // options.utterances)):
+        utterance = corpus[i]
+        if utterance.vertices is None:
+            continue
+        own = [corpus.subjects.index(utterance.subject)] if utterance.subject in corpus.subjects else [0]
+        found = next(predict_corpus(actor, audio, [i], [own])).displacement[0]
+        truth = utterance.vertices - utterance.template
+        n = min(len(found), len(truth))
+        for name, motion in mixtures(found[:n], truth[:n], lips):
+            rows.append({"utterance": utterance.name, "motion": name, **scores(motion, utterance, models)})
+        for mm, policy in sizes.items():
+            # white noise in the latent, laid over the mean motion: what one sample differs from it, without feedback
+            sigma = policy.core.log_scale.exp()
+            drawn = torch.randn(n, len(sigma), generator=noise) * sigma
+            motion = found[:n] + drawn @ actor.decoder.vertice_map_r.weight.T
+            name = f"actor with {mm} mm of policy noise"
+            rows.append({"utterance": utterance.name, "motion": name, **scores(motion, utterance, models)})
+    columns = [key for key in rows[0] if key not in ("utterance", "motion")]
+    names = dict.fromkeys(str(row["motion"]) for row in rows)
+    table = {
+        name: {c: sum(float(r[c]) for r in rows if r["motion"] == name) / (len(rows) / len(names)) for c in columns}  # type: ignore[arg-type]
+        for name in names
+    }
+    lines = ["| motion | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    lines += [f"| {name} | " + " | ".join(f"{values[c]:.3f}" for c in columns) + " |" for name, values in table.items()]
+    write_rows(options.out / "diagnosis.csv", rows)
+    atomic_write_text(options.out / "diagnosis.md", "\n".join(lines) + "\n")
+    print("\n".join(lines))
+    return table
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
