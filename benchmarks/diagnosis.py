@@ -12,6 +12,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -100,11 +101,10 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
             name = f"actor with {mm} mm of policy noise"
             rows.append({"utterance": utterance.name, "motion": name, **scores(motion, utterance, models)})
     columns = [key for key in rows[0] if key not in ("utterance", "motion")]
-    names = dict.fromkeys(str(row["motion"]) for row in rows)
-    table = {
-        name: {c: sum(float(r[c]) for r in rows if r["motion"] == name) / (len(rows) / len(names)) for c in columns}  # type: ignore[arg-type]
-        for name in names
-    }
+    table: dict[str, dict[str, float]] = {}
+    for name in dict.fromkeys(str(row["motion"]) for row in rows):
+        scored = [row for row in rows if row["motion"] == name]
+        table[name] = {c: fmean(float(str(row[c])) for row in scored) for c in columns}
     lines = ["| motion | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     lines += [f"| {name} | " + " | ".join(f"{values[c]:.3f}" for c in columns) + " |" for name, values in table.items()]
     write_rows(options.out / "diagnosis.csv", rows)
