@@ -51,7 +51,7 @@ COLUMNS = {  # column of the table: (key of the summary, factor, digits)
 @recipe_main("demo")
 def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     started = time.perf_counter()
-    root, corpus = Path(cfg.root), Path(cfg.corpus)
+    root, corpus = Path(cfg.root), Path(cfg.corpus_folder)
     common = [f"corpus.root={corpus}", f"root={root}", "resume=true", f"progress={cfg.progress}"]
 
     # 1 corpus
