@@ -12,21 +12,20 @@ import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 
 import torch
 from torch import Tensor
 
+from benchmarks.evaluate import open_scorer, spread
 from benchmarks.measures import smooth
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
-from s2f_rl.data.utterance import Utterance
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import predict_corpus, write_rows
+from s2f_rl.evaluation import predict_corpus, summarise, write_rows
+from s2f_rl.evaluation.evaluate import Row
 from s2f_rl.models import FaceFormerPolicy
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.rewards.judge import AnyReward, load_scorer
 
 CUT_FRAMES = 1.0
 NOISE_MM = (0.03, 0.1, 0.3)
@@ -48,16 +47,6 @@ def mixtures(actor: Tensor, truth: Tensor, lips: Tensor) -> Iterator[tuple[str, 
         yield name, mixed.flatten(1)
 
 
-def scores(motion: Tensor, utterance: Utterance, models: dict[str, AnyReward]) -> dict[str, float]:
-    """Mean score of each model's heads over the frames that have one."""
-    found = {}
-    for name, model in models.items():
-        scored = model.score(motion + utterance.template, utterance.mel_clips)
-        for head in ("lip_score", "real_score"):
-            found[f"{name}_{head}"] = float(scored[head][scored["score_mask"].bool()].mean())
-    return found
-
-
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -71,7 +60,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     options = parser.parse_args(argv)
 
     corpus = FaceCorpus(options.corpus, split=options.split)
-    models = {"train": load_scorer(options.reward), "judge": load_scorer(options.judge)}
+    scorer = open_scorer(options.reward, {"judge": options.judge}, corpus)
     actor = load_actor(options.checkpoint)[0]
     if actor.decoder.n_subjects != len(corpus.subjects):
         raise UserError(f"{options.checkpoint}: trained on another corpus than {options.corpus}")
@@ -82,8 +71,8 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         mm: FaceFormerPolicy(actor, noise_mm=mm, noise_vertices=lips, metres_per_unit=corpus.metres_per_unit)
         for mm in NOISE_MM
     }
-    rows: list[dict[str, object]] = []
-    for i in range(0, len(corpus), max(1, len(corpus) // options.utterances)):
+    rows: list[Row] = []
+    for i in spread(len(corpus), options.utterances):
         utterance = corpus[i]
         if utterance.vertices is None:
             continue
@@ -91,20 +80,18 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         found = next(predict_corpus(actor, audio, [i], [own])).displacement[0]
         truth = utterance.vertices - utterance.template
         n = min(len(found), len(truth))
-        for name, motion in mixtures(found[:n], truth[:n], lips):
-            rows.append({"utterance": utterance.name, "motion": name, **scores(motion, utterance, models)})
+        motions = dict(mixtures(found[:n], truth[:n], lips))
         for mm, policy in sizes.items():
             # white noise in the latent, laid over the mean motion: what one sample differs from it, without feedback
             sigma = policy.core.log_scale.exp()
             drawn = torch.randn(n, len(sigma), generator=noise) * sigma
-            motion = found[:n] + drawn @ actor.decoder.vertice_map_r.weight.T
-            name = f"actor with {mm} mm of policy noise"
-            rows.append({"utterance": utterance.name, "motion": name, **scores(motion, utterance, models)})
-    columns = [key for key in rows[0] if key not in ("utterance", "motion")]
-    table: dict[str, dict[str, float]] = {}
-    for name in dict.fromkeys(str(row["motion"]) for row in rows):
-        scored = [row for row in rows if row["motion"] == name]
-        table[name] = {c: fmean(float(str(row[c])) for row in scored) for c in columns}
+            motions[f"actor with {mm} mm of policy noise"] = found[:n] + drawn @ actor.decoder.vertice_map_r.weight.T
+        scored = scorer.scores(i, torch.stack(list(motions.values())) + utterance.template)
+        rows += [{"utterance": utterance.name, "motion": m, **s} for m, s in zip(motions, scored, strict=True)]
+    if not rows:
+        raise UserError(f"{options.corpus}: no utterance of the {options.split} split has vertices to compare with")
+    table = {name: summarise([row for row in rows if row["motion"] == name]) for name in motions}
+    columns = list(table["actor"])
     lines = ["| motion | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     lines += [f"| {name} | " + " | ".join(f"{values[c]:.3f}" for c in columns) + " |" for name, values in table.items()]
     write_rows(options.out / "diagnosis.csv", rows)
