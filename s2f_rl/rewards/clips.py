@@ -80,6 +80,7 @@ class ClipSampler(SpoilingSampler):
         on_base: share of them laid over an already smoothed motion.
         identity_spread: how different the random identities are, in measured differences; 0 keeps the speaker's own.
         scale_range: displacements are scaled by up to this factor up and down.
+        capture_noise_mm: see :class:`SpoilingSampler`.
     """
 
     def __init__(
@@ -99,10 +100,13 @@ class ClipSampler(SpoilingSampler):
         on_base: float = 0.3,
         identity_spread: float = 1.0,
         scale_range: float = 1.1,
+        capture_noise_mm: float = 0.0,
     ) -> None:
         self._clips = [bank[position].n_clips for position in range(len(bank))]
         usable = [position for position, n_clips in enumerate(self._clips) if n_clips >= n_windows]
-        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base)
+        super().__init__(
+            bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm
+        )
         self.projection, self.min_spacing = projection, min_spacing
         self.n_stretches, self.n_windows, self.stretch_frames = n_stretches, n_windows, stretch_frames
         self.identity_spread, self.scale_range = identity_spread, scale_range

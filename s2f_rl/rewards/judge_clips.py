@@ -74,6 +74,7 @@ class StretchSampler(SpoilingSampler):
         style_spread: standard deviation of the logarithm of each direction's factor.
         scale_range: all directions together are scaled by up to this factor up and down.
         voice_spread: size of the changes to the voice; 0 keeps the recorded ones.
+        capture_noise_mm: see :class:`SpoilingSampler`.
 
     Raises:
         UserError: no recording is long enough, or the corruptions are controls only.
@@ -95,12 +96,15 @@ class StretchSampler(SpoilingSampler):
         style_spread: float = 0.1,
         scale_range: float = 1.1,
         voice_spread: float = 1.0,
+        capture_noise_mm: float = 0.0,
     ) -> None:
         self._frames = [bank[position].n_clips + CLIP_FRAMES - 1 for position in range(len(bank))]
         usable = [position for position, n_frames in enumerate(self._frames) if n_frames >= WINDOW_FRAMES]
         if not usable:
             raise UserError(f"no recording has {WINDOW_FRAMES} frames with sound: a judge is trained on longer ones")
-        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base)
+        super().__init__(
+            bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm
+        )
         self.projection, self.n_stretches, self.stretch_frames = projection, n_stretches, stretch_frames
         self.identity_spread, self.style_spread = identity_spread, style_spread
         self.scale_range, self.voice_spread = scale_range, voice_spread

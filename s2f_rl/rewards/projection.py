@@ -10,6 +10,10 @@ K estimates of the motion coefficients that are as blind as possible to who the 
 with the variation of faces at rest as noise), and some directions of high spatial frequency, where jitter shows and
 motion has little. The layer's weights are A S, so the published layout and raw vertices hold.
 
+S brings every row to order one, but not what nobody sees: a movement of 0.25 mm, a pixel where a face is 1000 high,
+counts as one unit at most. Without that floor the finest directions of recorded motion, some hundredths of a millimetre
+at the lips, weigh as much as the jaw, and a score tells networks from recordings by a fingerprint instead of by sight.
+
 What a new face still adds to y is measured by leaving each training subject out in turn.
 """
 
@@ -26,6 +30,7 @@ from s2f_rl.rewards.speech_mesh import SpeechMeshTransformer
 
 _NOISE_MM = 0.8
 _ROUGH_SCALE_MM = 0.5
+_SEEN_MM = 0.25
 
 
 @dataclass
@@ -59,7 +64,11 @@ class MeshProjection:
         moving = (rows @ motion.basis.double().T).square() @ motion.std.double().square()
         moving[len(estimates) :] += (_ROUGH_SCALE_MM * motion.millimetre) ** 2
         resting = torch.cat([offsets.square().mean(0), resting_rough.square().mean(0)])
-        spread = (moving + resting).sqrt()
+        unseen = torch.zeros_like(moving)
+        size = _visible_size(motion)
+        along = (estimates * motion.basis.double()).sum(1)  # what a unit of its own direction adds to an estimate
+        unseen[: len(estimates)] = (along * _SEEN_MM * motion.millimetre / size).square()
+        spread = (moving + resting + unseen).sqrt()
         return cls(
             matrix=(rows / spread[:, None]).float().contiguous(),
             mean=motion.template_mean + motion.mean,
@@ -104,6 +113,12 @@ class MeshProjection:
         state["encoder.patch_embed.weight"], state["encoder.patch_embed.bias"] = weight.float(), bias.float()
         folded.load_state_dict(state)
         return folded.to(first.weight.device)
+
+
+def _visible_size(motion: MotionStatistics) -> Tensor:
+    """[K] root mean square movement of the lips or of the whole face, whichever is more, in a unit of each direction."""
+    moved = motion.basis.double().unflatten(-1, (-1, 3)).square().sum(-1)
+    return torch.maximum(moved[:, motion.lips].mean(-1), moved.mean(-1)).sqrt()
 
 
 def _identity_blind(motion: MotionStatistics) -> tuple[Tensor, Tensor]:

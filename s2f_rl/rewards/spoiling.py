@@ -11,6 +11,7 @@ from torch import Tensor
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.corruption_tools import subspace_noise
 from s2f_rl.rewards.corruptions import Corruption, CorruptionContext
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.regression import SpeechRegressor
@@ -54,6 +55,8 @@ class SpoilingSampler(ABC):
         seed: of all draws.
         usable: positions of the bank to draw from.
         n_corruptions: corruptions per stretch. on_base: share of them laid over an already smoothed motion.
+        capture_noise_mm: every version, the true one too, gets noise of up to this root mean square at the lips, so
+            that nothing finer tells true from spoiled; 0: none.
 
     Raises:
         UserError: the corruptions are controls only.
@@ -69,6 +72,7 @@ class SpoilingSampler(ABC):
         usable: Sequence[int],
         n_corruptions: int,
         on_base: float,
+        capture_noise_mm: float = 0.0,
     ) -> None:
         self.bank, self.motion, self.regressor = bank, motion, regressor
         self.corruptions = [each for each in corruptions if each.heads]
@@ -76,6 +80,9 @@ class SpoilingSampler(ABC):
             raise UserError("corruptions: only controls, which no score ought to notice; name others as well")
         self.generator = torch.Generator().manual_seed(seed)
         self.n_corruptions, self.on_base = n_corruptions, on_base
+        if capture_noise_mm < 0:
+            raise UserError(f"capture_noise_mm={capture_noise_mm}: give a root mean square, 0 for none")
+        self.capture_noise_mm = capture_noise_mm
         self._usable = list(usable)
         self._order: list[int] = []
 
@@ -118,7 +125,7 @@ class SpoilingSampler(ABC):
 
     def spoil(self, stretch: SpoiledStretch, truth: Tensor, context: CorruptionContext) -> None:
         """Add ``truth`` [frames with margin, V*3] to a new stretch, then ``n_corruptions`` weak and strong versions."""
-        true = stretch.add(truth)
+        true = self._add(stretch, truth, context)
         for _ in range(self.n_corruptions):
             self._spoil_once(stretch, true, truth, context)
 
@@ -136,7 +143,7 @@ class SpoilingSampler(ABC):
             over = [each for each in pool if self.is_over(each)]
             if bases and over:
                 base = self.choose(bases)(truth, self.uniform(0.3, 1.0), context)
-                better, pool = stretch.add(base), over
+                better, pool = self._add(stretch, base, context), over
         corruption = self.choose(pool)
         strong = self.uniform(0.4, 1.0)
         weak = strong * self.uniform(0.15, 0.6)
@@ -144,7 +151,7 @@ class SpoilingSampler(ABC):
         faint_motion = corruption(base, weak, context)
         self.generator.set_state(draws)
         spoiled_motion = corruption(base, strong, context)
-        faint, spoiled = stretch.add(faint_motion), stretch.add(spoiled_motion)
+        faint, spoiled = (self._add(stretch, each, context) for each in (faint_motion, spoiled_motion))
         routed = torch.tensor([head in corruption.heads for head in (LIP_SCORE, REAL_SCORE)])
         seen = self.visibility(stretch, base - spoiled_motion)
         stretch.comparisons += [
@@ -153,6 +160,13 @@ class SpoilingSampler(ABC):
             (better, spoiled, seen, routed),
         ]
         stretch.wrong.append((spoiled, seen * strong, routed))
+
+    def _add(self, stretch: SpoiledStretch, displacement: Tensor, context: CorruptionContext) -> int:
+        """Add a version as a capture would have it, and return its number."""
+        if self.capture_noise_mm:
+            size, correlation = self.uniform(0.0, self.capture_noise_mm), self.uniform(0.0, 0.9)
+            displacement = displacement + subspace_noise(len(displacement), size, correlation, context)
+        return stretch.add(displacement)
 
     def visibility(self, stretch: SpoiledStretch, difference: Tensor) -> Tensor:
         """[n] RMS of a difference [frames, V*3] in what each score sees: of lips or face, whichever is more; at most 1.
