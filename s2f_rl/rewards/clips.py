@@ -104,9 +104,7 @@ class ClipSampler(SpoilingSampler):
     ) -> None:
         self._clips = [bank[position].n_clips for position in range(len(bank))]
         usable = [position for position, n_clips in enumerate(self._clips) if n_clips >= n_windows]
-        super().__init__(
-            bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm
-        )
+        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm)
         self.projection, self.min_spacing = projection, min_spacing
         self.n_stretches, self.n_windows, self.stretch_frames = n_stretches, n_windows, stretch_frames
         self.identity_spread, self.scale_range = identity_spread, scale_range

@@ -102,9 +102,7 @@ class StretchSampler(SpoilingSampler):
         usable = [position for position, n_frames in enumerate(self._frames) if n_frames >= WINDOW_FRAMES]
         if not usable:
             raise UserError(f"no recording has {WINDOW_FRAMES} frames with sound: a judge is trained on longer ones")
-        super().__init__(
-            bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm
-        )
+        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm)
         self.projection, self.n_stretches, self.stretch_frames = projection, n_stretches, stretch_frames
         self.identity_spread, self.style_spread = identity_spread, style_spread
         self.scale_range, self.voice_spread = scale_range, voice_spread

@@ -116,7 +116,7 @@ class MeshProjection:
 
 
 def _visible_size(motion: MotionStatistics) -> Tensor:
-    """[K] root mean square movement of the lips or of the whole face, whichever is more, in a unit of each direction."""
+    """[K] root mean square movement of lips or whole face, whichever is more, in a unit of each direction."""
     moved = motion.basis.double().unflatten(-1, (-1, 3)).square().sum(-1)
     return torch.maximum(moved[:, motion.lips].mean(-1), moved.mean(-1)).sqrt()
 

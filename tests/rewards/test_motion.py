@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -103,6 +105,18 @@ class TestProjection:
         by_motion = (moves @ projection.matrix.T)[:, :2].abs().amax(0)
         naive_identity = (faces @ motion.basis.T / motion.std).std(0)
         assert (by_identity / by_motion < naive_identity).all()
+
+    @pytest.mark.parametrize("factor", [1.0, 1e-2, 1e-4])
+    def test_what_nobody_sees_stays_small(self, motion: MotionStatistics, factor: float) -> None:
+        """However little a direction is used, a movement of 0.25 mm in it counts as one unit at most."""
+        alike = torch.lerp(motion.templates.mean(0), motion.templates, 1e-3)  # identity is another floor
+        fine = dataclasses.replace(motion, std=motion.std * factor, templates=alike)
+        projection = MeshProjection.fit(fine, n_rough=0)
+        for k, direction in enumerate(motion.basis):
+            points = direction.view(-1, 3).norm(dim=1)
+            size = max(float(points.square().mean().sqrt()), float(points[motion.lips].square().mean().sqrt()))
+            seen = projection(projection.mean + direction * (0.25e-3 / size))
+            assert 0.0 < abs(float(seen[k])) <= 1.001
 
     def test_rough_rows_see_neither_motion_nor_smooth_fields(
         self, projection: MeshProjection, motion: MotionStatistics

@@ -98,6 +98,22 @@ class TestClipSampler:
         changed = offset[:, 0].norm(dim=1) > 1e-3
         assert 0.4 < float(changed.float().mean()) < 1.0
 
+    def test_capture_noise_is_on_the_true_version_too(self, bank: MotionBank, motion: MotionStatistics) -> None:
+        """Up to 0.5 mm at the lips, uniformly, in the subspace of the motion."""
+        options = {"scale_range": 1.0, "identity_spread": 0.0, "on_base": 0.0, "corruptions": ["frozen_mouth"]}
+        noisy = sampler(bank, motion, capture_noise_mm=0.5, **options)
+        power = []
+        for _ in range(30):
+            batch = noisy.draw()
+            for row, (position, clip) in enumerate(zip(batch.recording.tolist(), batch.clip.tolist(), strict=True)):
+                recording = bank[position]
+                noise = batch.clips[row] - recording.template - recording.displacement[clip : clip + 5]
+                assert (noise - noise @ motion.basis.T @ motion.basis).norm() < 1e-3 * noise.norm() + 1e-7
+                power.append(float(motion.lip_rms(noise).square().mean()))
+        assert (sum(power) / len(power)) ** 0.5 == pytest.approx(0.5e-3 / 3**0.5, rel=0.35)
+        with pytest.raises(UserError, match="capture_noise_mm=-1"):
+            sampler(bank, motion, capture_noise_mm=-1, **options)
+
     def test_state_goes_on_where_it_was(self, bank: MotionBank, motion: MotionStatistics) -> None:
         one, other = sampler(bank, motion, seed=5), sampler(bank, motion, seed=6)
         one.draw()
