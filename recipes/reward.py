@@ -17,7 +17,9 @@ from omegaconf import DictConfig
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
+from s2f_rl.evaluation.predict import predict_own_styles
 from s2f_rl.evaluation.reward_report import reward_report
+from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.clips import ClipSampler
@@ -25,6 +27,7 @@ from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.hardening import Hardening
 from s2f_rl.rewards.listening import MotionReadout, draw_pairs, listening_losses
 from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.rewards.speech_augmentation import SpeechAugmentation
@@ -47,6 +50,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if cfg.iterations <= listening:
         raise UserError(f"iterations={cfg.iterations}: the first {listening} only listen; give more, or fewer of those")
     speeds = list(cfg.speech.speeds) if listening else [1.0]
+    if cfg.policy is not None and cfg.policy_samples is not None:
+        raise UserError("policy and policy_samples both say where a policy's motion comes from: give one of them")
     bank = MotionBank(train, None, cfg.memory_limit_mb, speeds, cfg.policy_samples)
     motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
     regressor = bank.fit_regressor(motion)
@@ -74,6 +79,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     )
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
+        if cfg.policy is not None:
+            actor = load_actor(cfg.policy, train.topology)[0].to(device)
+            bank.policy = PolicySamples(predict_own_styles(actor, train, folder / "policy_samples"), train.n_vertices)
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
             folder.rows.cut_after(state.iteration)

@@ -15,6 +15,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth, predict_corpus, summarise
 from s2f_rl.evaluation.animate import animate
+from s2f_rl.evaluation.predict import predict_own_styles
 from s2f_rl.evaluation.score import score_folder
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
@@ -56,6 +57,27 @@ def test_predictions_equal_predict(actor, corpus):
             ours = p.displacement[k] + u.template
             assert len(ours) == corpus.n_frames(p.utterance)
             torch.testing.assert_close(ours, alone[: len(ours)], atol=1e-6, rtol=1e-5)
+
+
+def test_own_styles(actor, root, tmp_path):
+    """Every recorded training utterance once, in its speaker's style; what is there stays."""
+    train = FaceCorpus(root / "corpus", split="train")
+    folder = predict_own_styles(actor, train, tmp_path / "samples")
+    assert {f.name for f in folder.iterdir()} == {f"{n}_condition_{n[:2]}.npy" for n in train.names}
+    for i, name in enumerate(train.names):
+        u = train[i]
+        style = torch.eye(2)[train.subjects.index(u.subject)]
+        alone = actor.predict(u.waveform[None], u.template[None], style[None])[0][: train.n_frames(i)]
+        found = torch.from_numpy(np.load(folder / f"{name}_condition_{u.subject}.npy"))
+        torch.testing.assert_close(found, alone, atol=1e-6, rtol=1e-5)
+    kept, again = sorted(folder.iterdir())[:2]
+    np.save(kept, np.zeros(3))
+    again.unlink()
+    predict_own_styles(actor, train, folder)
+    assert again.exists() and np.load(kept).shape == (3,)
+    other = FaceFormer(MelAudioEncoder(width=12), 40, feature_dim=16, n_subjects=3).eval()
+    with pytest.raises(UserError, match="3 styles"):
+        predict_own_styles(other, train, folder)
 
 
 def test_rows(actor, corpus, root):

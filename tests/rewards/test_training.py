@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
+from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer, info_nce
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.clips import ClipSampler
@@ -18,8 +20,8 @@ from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, ranking_loss, reward_losses
-from s2f_rl.runs import read_rows, without_times
-from s2f_rl.training import cosine_decay
+from s2f_rl.runs import read_rows, save_checkpoint, without_times
+from s2f_rl.training import actor_entry, cosine_decay
 from tests.recipe_tools import load_recipe
 
 
@@ -259,6 +261,17 @@ class TestRecipe:
         assert trained.head is not None and trained.audio_hash() == given.audio_hash()
         for name, tensor in given.backbone.state_dict().items():
             assert torch.equal(trained.backbone.state_dict()[name], tensor)
+
+    def test_meets_a_policy(self, tiny_root: Path, corpus: FaceCorpus, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        actor = FaceFormer(MelAudioEncoder(width=8), 45, feature_dim=16, n_subjects=len(corpus.subjects))
+        save_checkpoint(tmp_path / "best.pt", {"actor": actor_entry(actor, corpus)})
+        given = (f"policy={tmp_path / 'best.pt'}", "corruptions=[policy_samples]", "iterations=4")
+        load_recipe("reward").run(self.options(tiny_root, tmp_path, *given))
+        recorded = [name for i, name in enumerate(corpus.names) if corpus.has_vertices(i)]
+        assert len(list((tmp_path / "reward" / "policy_samples").iterdir())) == len(recorded) < len(corpus)
+        with pytest.raises(UserError, match="one of them"):
+            load_recipe("reward").run(self.options(tiny_root, tmp_path, *given, "policy_samples=nowhere"))
 
     def test_report(self, tiny_root: Path, tmp_path: Path, monkeypatch) -> None:
         main = load_recipe("reward")
