@@ -64,7 +64,8 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     told(started, "supervised actor trained")
 
     # 3 reward and judge: other architecture, other seed, other corruption draws
-    met = f"policy={root / 'supervised'}"  # the actor's own motion is among what the reward learns to tell from the truth
+    # the reward learns to tell the actor's own motion from the truth
+    met = f"policy={root / 'supervised'}"
     reward_recipe.main.run([*common, "name=reward", f"seed={cfg.seed}", met, *REWARD, *cfg.reward])
     judge_recipe.main.run([*common, "name=judge", f"seed={cfg.seed + 1000}", *JUDGE, *cfg.judge])
     told(started, "reward and judge trained")
