@@ -139,7 +139,7 @@ def differences_table(results: Results) -> Table:
 
 def gain_table(results: Results) -> Table:
     """The controls' motion times a constant: what a method has to beat before amplitude explains its gain."""
-    shown = [m for m in results.measures if m.label not in ("updates", "frames/s")]
+    shown = _qualities(results)
     rows = []
     for control in results.controls:
         for gain in (1.0, *results.suite["gains"]):
@@ -173,7 +173,7 @@ def gap_table(results: Results) -> Table:
 
 def best_table(results: Results) -> Table:
     """The best checkpoint (chosen by validation reward within the LVE guard) beside the last one."""
-    shown = [m for m in results.measures if m.label not in ("updates", "frames/s")]
+    shown = _qualities(results)
     rows = [
         [label, *(with_interval(over_seeds(results.scores(name, m, checkpoint="best")), m.digits) for m in shown)]
         for label, name in _everyone(results, references=False)
@@ -201,9 +201,14 @@ def failed_table(results: Results) -> Table:
     return Table("Failed runs", note, ["run", "status", "attempts", "iteration", "last lines"], rows)
 
 
+def _qualities(results: Results) -> list[Measure]:
+    """What is measured of the motion; what a run costs is left to the main table."""
+    return [measure for measure in results.measures if measure.label not in ("updates", "frames/s")]
+
+
 def _comparisons(results: Results) -> Iterator[tuple[str, Measure, np.ndarray, np.ndarray]]:
     for variant in results.variants:
-        for measure in results.measures:
+        for measure in _qualities(results):
             ours, theirs = results.pairs(variant, measure)
             if len(ours):
                 yield variant, measure, ours, theirs

@@ -93,8 +93,8 @@ class Hardening:
         projection, motion: what the first layer sees, and how faces move.
         radii_mm: smallest and largest trust region, millimetres; drawn log-uniformly for each clip.
         steps: of the climb.
-        hold: weight of a second ranking: where a climb set out, above what it finds. It makes the reward flat, so that
-            little can be bought, and blunt: it notices less of what is wrong.
+        hold: weight of a second ranking: where a climb set out, above what it finds. It makes the reward flat around
+            what it meets, so that less can be bought; with few voices it costs some of what the reward notices.
     """
 
     def __init__(
