@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
+import torch
+from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.corruptions import CorruptionContext, smoothed
 from s2f_rl.rewards.motion import MotionStatistics
 from tests.tiny import make_tiny_corpus
 
@@ -36,3 +41,16 @@ def bank(corpus: FaceCorpus) -> MotionBank:
 @pytest.fixture(scope="session")
 def motion(corpus: FaceCorpus) -> MotionStatistics:
     return MotionStatistics.fit(corpus)
+
+
+@pytest.fixture
+def displacement(bank: MotionBank) -> Tensor:
+    return bank[0].displacement
+
+
+@pytest.fixture
+def context(bank: MotionBank, motion: MotionStatistics) -> CorruptionContext:
+    generator = torch.Generator().manual_seed(0)
+    context = bank.context(0, motion, generator, bank.fit_regressor(motion))
+    sample = smoothed(bank[0].displacement, 4.0) + 1e-3 * torch.randn(bank[0].displacement.shape)
+    return dataclasses.replace(context, policy_sample=sample)
