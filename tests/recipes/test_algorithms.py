@@ -33,7 +33,10 @@ COMBINATIONS = [
     ("rloo", ["constraint=lve", "supervised=teacher_forced", "balance=none", "policy_weight=0.1", "style=random"]),
     ("rloo", ["exploration=vertex", "constraint=lve", "normalise_advantage=true"]),
     ("grpo", ["kl=none", "normalise_advantage=false", "exploration.learn_noise=true"]),
-    ("reward_gradient", ["sampled=false", "train_output_map=true", "kl=fixed", "reward.stride=2"]),
+    (
+        "reward_gradient",
+        ["sampled=false", "train_output_map=true", "optimizer.output_lr_factor=0.03", "kl=fixed", "reward.stride=2"],
+    ),
     ("reward_gradient", ["exploration=vertex", "supervised=none", "reward.cap=truth"]),
     ("reward_gradient", ["exploration=correlated", "max_frames=12"]),
     ("awr", ["group_size=2", "minibatch_lanes=2", "exploration=correlated", "supervised=teacher_forced"]),
@@ -196,7 +199,13 @@ def test_reward_column_is_the_plain_reward(run):
 def test_output_map_trains_by_the_reward_on_demand_only(run, workshop, tmp_path):
     start, _ = load_actor(workshop / "runs" / "start")
     for flag in ("false", "true"):
-        run("reward_gradient", f"map_{flag}", "supervised=none", f"train_output_map={flag}")
+        run(
+            "reward_gradient",
+            f"map_{flag}",
+            "supervised=none",
+            f"train_output_map={flag}",
+            "optimizer.output_lr_factor=0.03",
+        )
         after, _ = load_actor(tmp_path / f"map_{flag}" / "last.pt")
         moved = not torch.equal(start.decoder.vertice_map_r.weight, after.decoder.vertice_map_r.weight)
         assert moved == (flag == "true")
