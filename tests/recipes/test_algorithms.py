@@ -126,10 +126,13 @@ def test_control(recipe, run, workshop, tmp_path):
     for row in rows["control"][1:]:
         assert row["loss_policy"] == 0 and row["loss_supervised"] > 0 and row["grad_norm_policy"] > 0
     assert rows["plain"][2]["validation/lve"] != rows["control"][2]["validation/lve"]
-    # nothing that only the policy term would train has moved
+    # the supervised term moves the network; the output map stays as it is, unless it is given a rate
+    run(recipe, "mapped", *options, "control=true", "optimizer.output_lr_factor=0.03")
     start, _ = load_actor(workshop / "runs" / "start")
-    after, _ = load_actor(tmp_path / "control" / "last.pt")
-    assert not torch.equal(start.decoder.vertice_map_r.weight, after.decoder.vertice_map_r.weight)
+    for name, moves in (("control", False), ("mapped", True)):
+        after, _ = load_actor(tmp_path / name / "last.pt")
+        assert not torch.equal(start.decoder.audio_feature_map.weight, after.decoder.audio_feature_map.weight)
+        assert torch.equal(start.decoder.vertice_map_r.weight, after.decoder.vertice_map_r.weight) != moves
 
 
 @pytest.mark.parametrize("recipes", [("ppo", "ppo_kl"), ("a2c", "reinforce", "reward_gradient")])
