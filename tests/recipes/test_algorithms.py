@@ -189,7 +189,7 @@ def test_learned_noise_moves(run, tmp_path):
     run("ppo", "run", "exploration.learn_noise=true", "iterations=1", "minibatch_lanes=4", "epochs=1")
     content = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     rates = [group["lr_factor"] for group in content["parts"]["optimizer"]["param_groups"]]
-    assert rates == [1.0, 0.03, 50.0]
+    assert rates == [1.0, 0.0, 50.0]
 
 
 def test_reward_column_is_the_plain_reward(run):
