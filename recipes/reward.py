@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation.predict import predict_own_styles
+from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.reward_report import reward_report
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer

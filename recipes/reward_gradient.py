@@ -11,7 +11,6 @@ from __future__ import annotations
 from omegaconf import DictConfig
 
 from s2f_rl.collectors import utterance_collector
-from s2f_rl.errors import UserError
 from s2f_rl.losses import (
     RewardGradientLoss,
     WeightedLoss,
@@ -25,8 +24,6 @@ from s2f_rl.training import RLRun, cosine_decay, gradient_step, prepare_rl
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
-    if cfg.train_output_map and not cfg.optimizer.output_lr_factor:
-        raise UserError("train_output_map=true needs a rate for the output map: optimizer.output_lr_factor=0.03")
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
     parts = prepare_rl(cfg, device, baselines=[])
     policy = parts.policy

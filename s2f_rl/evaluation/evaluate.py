@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_save_npy, atomic_write_json
+from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.measure import Scorer, definitions, motion_measures
@@ -80,16 +81,7 @@ def evaluate_actor(
         over the conditions), ``frames`` and the measures of :func:`motion_measures`, :meth:`Scorer.scores` and
         :meth:`TrueDistances.columns`. The ``mean`` row holds ``diversity_over_styles`` of the conditions' lips.
     """
-    if actor.decoder.n_outputs != 3 * corpus.n_vertices:
-        raise UserError(
-            f"the checkpoint animates {actor.n_vertices} vertices, the corpus has {corpus.n_vertices}: use a corpus of "
-            "the topology that it was trained on"
-        )
-    if actor.decoder.n_subjects != len(corpus.subjects):
-        raise UserError(
-            f"the checkpoint has {actor.decoder.n_subjects} style columns, the corpus {len(corpus.subjects)} training "
-            "subjects: use the corpus that it was trained on"
-        )
+    _check_same_corpus(actor, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus) if audio is None else audio
     styles = [style_columns(corpus, corpus[i].subject, conditions) for i in range(len(corpus))]
     rows: list[Row] = []
@@ -108,8 +100,50 @@ def evaluate_actor(
         rows[-1] |= spread
         if predictions is not None:
             for name, motion in zip(names, vertices, strict=True):
-                atomic_save_npy(predictions / f"{utterance.name}_condition_{name}.npy", motion.numpy())
+                atomic_save_npy(_prediction_file(predictions, utterance.name, name), motion.numpy())
     return rows
+
+
+def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path) -> Path:
+    """Write what ``actor`` makes of every recorded utterance in its speaker's own style; files that are there stay.
+
+    Args:
+        actor: trained on this corpus. corpus: the training split.
+        folder: for ``NAME_condition_SUBJECT.npy``, vertices [T, V*3], float32, in the corpus's unit.
+
+    Returns:
+        ``folder``, as :class:`~s2f_rl.rewards.policy_samples.PolicySamples` reads it.
+
+    Raises:
+        UserError: the actor is of another corpus.
+    """
+    _check_same_corpus(actor, corpus)
+    subjects = {i: parse_name(name)[0] for i, name in enumerate(corpus.names) if corpus.has_vertices(i)}
+    files = {i: _prediction_file(Path(folder), corpus.names[i], subject) for i, subject in subjects.items()}
+    missing = [i for i, file in files.items() if not file.exists()]
+    styles = [style_columns(corpus, subjects[i], "own") for i in missing]
+    for found in predict_corpus(actor, CachedAudio(actor.audio_encoder, corpus), missing, styles):
+        vertices = corpus[found.utterance].template + found.displacement[0]
+        atomic_save_npy(files[found.utterance], vertices.numpy())
+    return Path(folder)
+
+
+def _prediction_file(folder: Path, utterance: str, condition: str) -> Path:
+    return folder / f"{utterance}_condition_{condition}.npy"
+
+
+def _check_same_corpus(actor: FaceFormer, corpus: Any) -> None:
+    """Raise UserError unless ``actor`` has the vertices and the style columns of ``corpus``."""
+    if actor.decoder.n_outputs != 3 * corpus.n_vertices:
+        raise UserError(
+            f"the checkpoint animates {actor.n_vertices} vertices, the corpus has {corpus.n_vertices}: use a corpus of "
+            "the topology that it was trained on"
+        )
+    if actor.decoder.n_subjects != len(corpus.subjects):
+        raise UserError(
+            f"the checkpoint has {actor.decoder.n_subjects} styles, the corpus {len(corpus.subjects)} training "
+            "subjects: use the corpus that it was trained on"
+        )
 
 
 def evaluate_truth(

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from s2f_rl.data import FaceCorpus
-from s2f_rl.data.files import atomic_save_npy
-from s2f_rl.data.splits import parse_name
-from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 
@@ -69,35 +64,3 @@ def _predict_batch(
         own = latent[start : start + len(conditions), : len(feature)]
         start += len(conditions)
         yield Prediction(i, conditions, actor.decoder.decode(own).cpu())
-
-
-def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path) -> Path:
-    """Write what ``actor`` makes of every recorded utterance in its speaker's own style; files that are there stay.
-
-    Args:
-        actor: trained on this corpus. corpus: the training split.
-        folder: for ``NAME_condition_SUBJECT.npy``, vertices [T, V*3], float32, in the corpus's unit.
-
-    Returns:
-        ``folder``, as :class:`~s2f_rl.rewards.policy_samples.PolicySamples` reads it.
-
-    Raises:
-        UserError: the actor is of another corpus.
-    """
-    if actor.n_vertices != corpus.n_vertices or actor.decoder.n_subjects != len(corpus.subjects):
-        raise UserError(
-            f"the policy has {actor.n_vertices} vertices and {actor.decoder.n_subjects} styles, {corpus.root} has "
-            f"{corpus.n_vertices} and {len(corpus.subjects)}; use one that was trained on this corpus"
-        )
-    folder = Path(folder)
-    files = {
-        i: folder / f"{name}_condition_{parse_name(name)[0]}.npy"
-        for i, name in enumerate(corpus.names)
-        if corpus.has_vertices(i)
-    }
-    missing = [i for i, file in files.items() if not file.exists()]
-    own = [[corpus.subjects.index(parse_name(corpus.names[i])[0])] for i in missing]
-    for found in predict_corpus(actor, CachedAudio(actor.audio_encoder, corpus), missing, own):
-        vertices = corpus[found.utterance].template + found.displacement[0]
-        atomic_save_npy(files[found.utterance], vertices.numpy())
-    return folder

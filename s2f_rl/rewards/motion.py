@@ -92,6 +92,12 @@ class MotionStatistics:
         points = displacement.unflatten(-1, (-1, 3))[..., self.lips, :]
         return points.square().sum(-1).mean(-1).sqrt()
 
+    def seen_square(self, displacement: Tensor) -> Tensor:
+        """How much of displacements [..., V*3] is to be seen -> [...]: mean square length over the lips or over the
+        whole face, whichever is more, metres squared."""
+        face = displacement.square().sum(-1) * (3 / displacement.shape[-1])
+        return torch.maximum(self.lip_rms(displacement).square(), face)
+
     def coefficients(self, displacement: Tensor) -> Tensor:
         """Displacements [..., V*3] -> coefficients [..., K] in units of their standard deviation."""
         return (displacement - self.mean) @ self.basis.T / self.std

@@ -63,12 +63,11 @@ class MeshProjection:
         resting_rough = (motion.templates - motion.template_mean).double() @ rough.T
         moving = (rows @ motion.basis.double().T).square() @ motion.std.double().square()
         moving[len(estimates) :] += (_ROUGH_SCALE_MM * motion.millimetre) ** 2
+        basis = motion.basis.double()
+        along = (estimates * basis).sum(1)  # what a unit of its own direction adds to an estimate
+        moving[: len(estimates)] += (along * _SEEN_MM * motion.millimetre).square() / motion.seen_square(basis)
         resting = torch.cat([offsets.square().mean(0), resting_rough.square().mean(0)])
-        unseen = torch.zeros_like(moving)
-        size = _visible_size(motion)
-        along = (estimates * motion.basis.double()).sum(1)  # what a unit of its own direction adds to an estimate
-        unseen[: len(estimates)] = (along * _SEEN_MM * motion.millimetre / size).square()
-        spread = (moving + resting + unseen).sqrt()
+        spread = (moving + resting).sqrt()
         return cls(
             matrix=(rows / spread[:, None]).float().contiguous(),
             mean=motion.template_mean + motion.mean,
@@ -113,12 +112,6 @@ class MeshProjection:
         state["encoder.patch_embed.weight"], state["encoder.patch_embed.bias"] = weight.float(), bias.float()
         folded.load_state_dict(state)
         return folded.to(first.weight.device)
-
-
-def _visible_size(motion: MotionStatistics) -> Tensor:
-    """[K] root mean square movement of lips or whole face, whichever is more, in a unit of each direction."""
-    moved = motion.basis.double().unflatten(-1, (-1, 3)).square().sum(-1)
-    return torch.maximum(moved[:, motion.lips].mean(-1), moved.mean(-1)).sqrt()
 
 
 def _identity_blind(motion: MotionStatistics) -> tuple[Tensor, Tensor]:

@@ -173,7 +173,5 @@ class SpoilingSampler(ABC):
 
         What did not change within a window is not punished for what happens elsewhere.
         """
-        lips = self.motion.lip_rms(difference).square()
-        face = difference.square().sum(-1) * (3 / difference.shape[-1])
-        seen = stretch.windowed(torch.maximum(lips, face)).mean(-1).sqrt()
+        seen = stretch.windowed(self.motion.seen_square(difference)).mean(-1).sqrt()
         return (seen / (_VISIBLE_MM * self.motion.millimetre)).clamp_max(1.0)

@@ -88,5 +88,7 @@ def _check_terms(config: Mapping[str, Any]) -> None:
             "constraint=lve with supervised=none: the multiplier acts on the supervised term; keep it or drop the "
             "constraint"
         )
+    if config.get("train_output_map") and not config["optimizer"]["output_lr_factor"]:
+        raise UserError("train_output_map=true needs a rate for the output map: optimizer.output_lr_factor=0.03")
     if config["kl"]["kind"] == "fixed" and config["kl"]["weight"] < 0:
         raise UserError(f"kl.weight={config['kl']['weight']}: must not be negative")

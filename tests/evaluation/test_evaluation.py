@@ -15,7 +15,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth, predict_corpus, summarise
 from s2f_rl.evaluation.animate import animate
-from s2f_rl.evaluation.predict import predict_own_styles
+from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.score import score_folder
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
