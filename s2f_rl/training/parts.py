@@ -112,6 +112,8 @@ def prepare_rl(
     train, validation = open_corpora(corpus["root"], corpus["topology"])
     start = load_start(config["start"], train, device)
     actor = start.actor.eval()
+    if not config["optimizer"]["output_lr_factor"]:  # left alone: then its gradient, the largest of all, costs nothing
+        actor.decoder.vertice_map_r.requires_grad_(False)
     lips = train.regions["lips"].to(device)
     if config["control"] and not any(train.has_vertices(i) for i in range(len(train))):
         raise UserError(

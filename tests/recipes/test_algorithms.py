@@ -189,7 +189,20 @@ def test_learned_noise_moves(run, tmp_path):
     run("ppo", "run", "exploration.learn_noise=true", "iterations=1", "minibatch_lanes=4", "epochs=1")
     content = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
     rates = [group["lr_factor"] for group in content["parts"]["optimizer"]["param_groups"]]
-    assert rates == [1.0, 0.0, 50.0]
+    assert rates == [1.0, 50.0]
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.03])
+def test_the_output_map_is_left_alone_or_has_a_rate_of_its_own(factor, run, tmp_path, workshop):
+    start, _ = load_actor(workshop / "runs" / "start")
+    run("rloo", "run", f"optimizer.output_lr_factor={factor}", "iterations=1")
+    content = torch.load(tmp_path / "run" / "last.pt", weights_only=True)
+    rates = [group["lr_factor"] for group in content["parts"]["optimizer"]["param_groups"]]
+    assert rates == ([1.0, factor] if factor else [1.0])
+    after, _ = load_actor(tmp_path / "run" / "last.pt")
+    moved = not torch.equal(start.decoder.vertice_map_r.weight, after.decoder.vertice_map_r.weight)
+    assert moved == bool(factor)
+    assert not torch.equal(start.decoder.vertice_map.weight, after.decoder.vertice_map.weight)
 
 
 def test_reward_column_is_the_plain_reward(run):
@@ -222,6 +235,11 @@ def test_output_map_trains_by_the_reward_on_demand_only(run, workshop, tmp_path)
         ("grpo", ["critic=backbone"], "no use for a critic"),
         ("reward_gradient", ["critic=decoder"], "no use for a critic"),
         ("reward_gradient", ["credit=window"], "unknown key 'credit'"),
+        (
+            "reward_gradient",
+            ["train_output_map=true", "optimizer.output_lr_factor=0"],
+            "train_output_map=true needs a rate for the output map",
+        ),
         ("awr", ["exploration=vertex"], "exploration=vertex: .* latent exploration only"),
         ("awr", ["replay.capacity=0"], "replay.capacity=0"),
         ("awr", ["updates=0"], "updates=0: at least 1"),
