@@ -49,6 +49,7 @@ def evaluate_with_gains(
     conditions: str | Sequence[int] = "own",
     plausible: TrueDistances | None = None,
     n_distances: int = 0,
+    utterances: Sequence[int] | None = None,
 ) -> list[Row]:
     """Measures of every utterance x training style, with all displacements multiplied by each of ``gains``.
 
@@ -62,17 +63,19 @@ def evaluate_with_gains(
         gains: factors of the displacement.
         conditions: see :func:`~s2f_rl.evaluation.evaluate.style_columns`.
         plausible: measures the distance to the nearest plausible motion, which takes seconds for each motion;
-            therefore only of ``n_distances`` utterances, spread evenly over the split, in their first style.
+            therefore only of ``n_distances`` utterances, spread evenly over the others, in their first style.
+        utterances: indices of those to measure; None: the whole split.
 
     Returns:
         rows with ``gain``, ``utterance``, ``subject``, ``condition``, ``frames`` and the measures; lengths in metres.
     """
     actor, _ = load_actor(checkpoint, corpus.topology)
     audio = CachedAudio(actor.audio_encoder, corpus)
-    styles = [style_columns(corpus, corpus[i].subject, conditions) for i in range(len(corpus))]
-    measured = spread(len(corpus), n_distances) if plausible is not None else []
+    chosen = range(len(corpus)) if utterances is None else utterances
+    styles = [style_columns(corpus, corpus[i].subject, conditions) for i in chosen]
+    measured = [chosen[k] for k in spread(len(chosen), n_distances)] if plausible is not None else []
     rows: list[Row] = []
-    for prediction in predict_corpus(actor, audio, range(len(corpus)), styles):
+    for prediction in predict_corpus(actor, audio, chosen, styles):
         template = corpus[prediction.utterance].template
         names = [corpus.subjects[style] for style in prediction.styles]
         for gain in gains:
@@ -85,14 +88,20 @@ def evaluate_with_gains(
 
 @torch.no_grad()
 def truth_rows(
-    corpus: FaceCorpus, scorer: Scorer, plausible: TrueDistances | None = None, n_distances: int = 0
+    corpus: FaceCorpus,
+    scorer: Scorer,
+    plausible: TrueDistances | None = None,
+    n_distances: int = 0,
+    utterances: Sequence[int] | None = None,
 ) -> list[Row]:
     """The same measures of the ground truth itself; audio-only utterances have none."""
     rows: list[Row] = []
-    for i in range(len(corpus)):
+    chosen = range(len(corpus)) if utterances is None else utterances
+    measured = [chosen[k] for k in spread(len(chosen), n_distances)]
+    for i in chosen:
         vertices = corpus[i].vertices
         if vertices is not None:
-            meter = plausible if i in spread(len(corpus), n_distances) else None
+            meter = plausible if i in measured else None
             rows += measure(i, vertices.unsqueeze(0), ["truth"], corpus, scorer, meter)
     return rows
 
@@ -149,6 +158,7 @@ def main() -> None:
     parser.add_argument("--gain", action="append", type=float, default=[], help="further factors of the displacement")
     parser.add_argument("--conditions", default="own", type=_conditions, help="own, all, or columns such as [0,8,16]")
     parser.add_argument("--true-distances", type=int, default=0, help="of how many utterances (built-in corpus)")
+    parser.add_argument("--utterances", type=int, help="evaluate so many, evenly spread; default: all")
     parser.add_argument("--out", required=True, type=Path, help="csv file to write")
     options = parser.parse_args()
     show_log()
@@ -156,14 +166,17 @@ def main() -> None:
     scorer = open_scorer(options.reward, _pairs(options.judge), corpus)
     plausible = true_distances(corpus, "auto") if options.true_distances else None
     rows: list[Row] = []
+    utterances = None if options.utterances is None else spread(len(corpus), options.utterances)
     if not options.checkpoint:
-        found = truth_rows(corpus, scorer, plausible, options.true_distances)
+        found = truth_rows(corpus, scorer, plausible, options.true_distances, utterances)
         rows += [{"checkpoint": "truth", "gain": 1.0, **row} for row in found]
     for label, file in _pairs(options.checkpoint).items():
         # the best checkpoint was chosen on this split, so that the last one is what is reported
         last = label == "last"
         gains, n_distances = ((1.0, *options.gain), options.true_distances) if last else ((1.0,), 0)
-        found = evaluate_with_gains(file, corpus, scorer, gains, options.conditions, plausible, n_distances)
+        found = evaluate_with_gains(
+            file, corpus, scorer, gains, options.conditions, plausible, n_distances, utterances
+        )
         rows += [{"checkpoint": label, **row} for row in found]
     write_rows(options.out, rows)
 

@@ -40,7 +40,7 @@ def run_suite(
         UserError: a preparation failed, or results of other settings are in the way.
     """
     root = Path(suite["root"])
-    split = "test" if suite["open_test"] else "validation"
+    split = matrix.evaluated_split(suite)
     places = {"runs": root / "runs", "records": root / "records", "evaluations": root / "evaluations" / split}
     make_corpus(suite["corpus"])
     for stage in matrix.stages(suite):
@@ -54,10 +54,11 @@ def run_suite(
     def evaluate(name: str, *options: str) -> Step:
         out = places["evaluations"] / f"{name}.csv"
         judges = [f"--judge={judge}={path}" for judge, path in suite["judges"].items()]
+        some = [] if suite["utterances"] is None else [f"--utterances={suite['utterances']}"]
         key = (
             f"--corpus={suite['corpus']['root']}", f"--split={split}", f"--reward={suite['reward']}", *judges,
             f"--conditions={suite['conditions']}", f"--true-distances={suite['true_distances']}", f"--out={out}",
-            *options,
+            *some, *options,
         )  # fmt: skip
         command = (sys.executable, str(evaluation), *key)
         return Step(command, places["records"] / split / f"{name}.json", key, fixed=False)

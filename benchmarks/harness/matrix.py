@@ -97,8 +97,18 @@ def _check(suite: Mapping[str, Any]) -> None:
             raise UserError(f"{suite['name']}: {key} is empty; give at least one")
     if len(set(suite["seeds"])) != len(suite["seeds"]):
         raise UserError(f"seeds={suite['seeds']}: the same seed twice; the runs would be the same")
+    if suite["split"] not in ("validation", "train"):
+        hint = "; the test speakers are opened with open_test=true" if suite["split"] == "test" else ""
+        raise UserError(f"split={suite['split']}: use validation or train{hint}")
+    if suite["utterances"] is not None and suite["utterances"] < 1:
+        raise UserError(f"utterances={suite['utterances']}: at least 1; null: all")
     if suite["jobs"] < 1:
         raise UserError(f"jobs={suite['jobs']}: must be at least 1")
+
+
+def evaluated_split(suite: Mapping[str, Any]) -> str:
+    """Whose motion is scored: ``validation``, ``train``, or ``test`` once those are opened."""
+    return "test" if suite["open_test"] else str(suite["split"])
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

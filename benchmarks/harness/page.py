@@ -7,6 +7,7 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.harness.matrix import evaluated_split
 from benchmarks.harness.results import Results
 from benchmarks.harness.tables import Table
 
@@ -28,7 +29,7 @@ def facts(results: Results) -> str:
     parts = [
         f"suite {suite['name']}",
         f"{n_runs} runs: {len(results.variants)} variants, {len(results.controls)} controls, seeds {suite['seeds']}",
-        f"corpus {Path(suite['corpus']['root']).name}, {'test' if suite['open_test'] else 'validation'} speakers",
+        f"corpus {Path(suite['corpus']['root']).name}, {evaluated_split(suite)} speakers",
         f"{machine['cores']} cores, {machine['jobs']} runs side by side, {machine['system']} {machine['architecture']}",
         str(machine["versions"]),
         f"commit {', '.join(commits) or 'unknown'}",

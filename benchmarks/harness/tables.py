@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.harness.matrix import evaluated_split
 from benchmarks.harness.results import Measure, Results
 from benchmarks.harness.statistics import (
     Estimate,
@@ -226,4 +227,4 @@ def _everyone(results: Results, references: bool = True) -> list[tuple[str, str]
 
 
 def _split(results: Results) -> str:
-    return "test" if results.suite["open_test"] else "validation"
+    return evaluated_split(results.suite)

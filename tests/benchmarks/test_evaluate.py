@@ -64,6 +64,9 @@ def test_a_gain_multiplies_the_displacement(place: Path, corpus: FaceCorpus, sco
         if "amplitude_ratio" in one:
             assert other["amplitude_ratio"] == pytest.approx(1.5 * one["amplitude_ratio"], rel=1e-4)
             measured += 1
+    assert evaluate_with_gains(place / "actor.pt", corpus, scorer, utterances=[1]) == [
+        row for row in rows if row["gain"] == 1 and row["utterance"] == corpus[1].name
+    ]
     assert measured == 2  # the other utterance has no ground truth
     # without displacement there is the template
     still = evaluate_with_gains(place / "actor.pt", corpus, scorer, gains=(0.0,))[0]
@@ -75,6 +78,7 @@ def test_a_gain_multiplies_the_displacement(place: Path, corpus: FaceCorpus, sco
 
 def test_truth(corpus: FaceCorpus, scorer: Scorer) -> None:
     (row,) = truth_rows(corpus, scorer)
+    assert truth_rows(corpus, scorer, utterances=[0]) == [row] and not truth_rows(corpus, scorer, utterances=[1])
     assert (row["utterance"], row["lve"], row["amplitude_ratio"]) == ("S2_sentence01", 0.0, pytest.approx(1.0))
     expected = scorer.scores(0, corpus[0].vertices.unsqueeze(0))[0]
     assert row["judge_real_score"] == pytest.approx(expected["judge_real_score"])

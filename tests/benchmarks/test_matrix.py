@@ -90,6 +90,8 @@ def small_suite(**changes: Any) -> dict[str, Any]:
         "reward": "rewards/one",
         "judges": {"judge": "rewards/two"},
         "seeds": [0, 1],
+        "split": "validation",
+        "utterances": None,
         "base": {"iterations": 4, "evaluation": {"every": 2}},
         "controls": {"control": {"recipe": "fake", "overrides": {}}},
         "variants": {"ours": {"recipe": "fake", "control": "control", "overrides": {"evaluation": {"every": 4}}}},

@@ -204,6 +204,7 @@ class TestSuite:
         n = len(calls(place))
         out, _ = run(place, open_test=True)
         assert out == Path("out/results/test") and len(calls(place)) == n  # nothing is trained again
+        assert run(place, split="train")[0] == Path("out/results/train") and len(calls(place)) == n
 
 
 class TestPool:
