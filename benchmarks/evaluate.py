@@ -174,9 +174,7 @@ def main() -> None:
         # the best checkpoint was chosen on this split, so that the last one is what is reported
         last = label == "last"
         gains, n_distances = ((1.0, *options.gain), options.true_distances) if last else ((1.0,), 0)
-        found = evaluate_with_gains(
-            file, corpus, scorer, gains, options.conditions, plausible, n_distances, utterances
-        )
+        found = evaluate_with_gains(file, corpus, scorer, gains, options.conditions, plausible, n_distances, utterances)
         rows += [{"checkpoint": label, **row} for row in found]
     write_rows(options.out, rows)
 

@@ -1,0 +1,147 @@
+"""Which way do reward and judge push an actor: towards the ground truth, or elsewhere?
+
+    python -m benchmarks.slope CORPUS OUT --checkpoint RUN --reward FOLDER --judge FOLDER
+
+At the actor's motion: the cosine between the gradient of lip + real and the way to the ground truth, and the scores
+along that way; then how much a short climb finds, and what it does to the lip error. Writes ``slope.csv`` and
+``slope.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.evaluate import load_judge, spread
+from benchmarks.measures import smooth
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.files import atomic_write_text
+from s2f_rl.errors import UserError
+from s2f_rl.evaluation import predict_corpus, write_rows
+from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.rewards import RewardModel
+from s2f_rl.rewards.attack import MotionSpace, ascend, score_objective
+from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.rewards.calibration import encoded
+from s2f_rl.rewards.motion import MotionStatistics
+
+SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
+SMOOTHING_FRAMES = 2.0
+RADIUS_MM = 0.3
+_STEPS = 40
+Objective = Callable[[Tensor], Tensor]
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of two tensors of one shape, taken as one long vector each."""
+    return float(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0, eps=1e-20))
+
+
+def slope(objective: Objective, actor: Tensor, truth: Tensor, lips: Tensor, space: MotionSpace, mm: float) -> dict:
+    """How a score behaves between an actor's motion and the truth.
+
+    Args:
+        objective: displacements [B, T, V*3] -> [B]. actor, truth: [T, V*3], in the corpus's unit.
+        lips: vertices of the error. space: in which directions and the climb are taken. mm: a millimetre.
+
+    Returns:
+        ``cosine`` of gradient and way to the truth, in the coordinates of the space; ``cosine_slow``: both smoothed in
+        time; ``at_<share>``: the score that far along the way; ``climb_gain`` of the score within `RADIUS_MM`,
+        ``climb_error_mm2``: what it does to the mean squared distance of the lips.
+    """
+    moving = actor[None].clone().requires_grad_(True)
+    with torch.enable_grad():
+        gradient = space.encode(torch.autograd.grad(objective(moving).sum(), moving)[0][0])
+    way = space.encode(truth - actor)
+    found = {"cosine": cosine(gradient, way)}
+    found["cosine_slow"] = cosine(smooth(gradient, SMOOTHING_FRAMES), smooth(way, SMOOTHING_FRAMES))
+    between = objective(torch.stack([actor + share * (truth - actor) for share in SHARES]))
+    found |= {f"at_{share:g}": float(value) for share, value in zip(SHARES, between, strict=True)}
+    climb = ascend(objective, actor[None], torch.tensor([RADIUS_MM * mm]), lips, space, _STEPS)
+    found["climb_gain"] = float(climb.after - climb.before)
+
+    def error(motion: Tensor) -> float:
+        apart = (motion - truth).unflatten(-1, (-1, 3))[:, lips]
+        return float(apart.square().sum(-1).mean()) / mm**2
+
+    found["climb_error_mm2"] = error(actor + climb.change[0]) - error(actor)
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Means over utterances with their standard errors, a row for each model."""
+    columns = [c for c in rows[0] if c not in ("model", "utterance", "subject")]
+    lines = ["| model | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
+    for model in dict.fromkeys(row["model"] for row in rows):
+        values = torch.tensor([[row[c] for c in columns] for row in rows if row["model"] == model])
+        error = values.std(0) / len(values) ** 0.5
+        cells = (f"{m:.3f} ± {e:.3f}" for m, e in zip(values.mean(0).tolist(), error.tolist(), strict=True))
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+@torch.no_grad()
+def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--checkpoint", required=True, help="the actor, in its first style for unseen speakers")
+    parser.add_argument("--reward", required=True)
+    parser.add_argument("--judge", required=True)
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--utterances", type=int, default=16, help="how many, spread evenly (default: %(default)s)")
+    parser.add_argument("--directions", type=int, default=20, help="of the corpus's motion (default: %(default)s)")
+    options = parser.parse_args(argv)
+
+    corpus = FaceCorpus(options.corpus, split=options.split)
+    motion = MotionStatistics.fit(FaceCorpus(options.corpus, split="train"))
+    space = MotionSpace("motion", motion.basis[: options.directions])
+    models = {"reward": RewardModel.load(options.reward), "judge": load_judge(options.judge)}
+    actor = load_actor(options.checkpoint)[0]
+    if actor.decoder.n_subjects != len(corpus.subjects):
+        raise UserError(f"{options.checkpoint}: trained on another corpus than {options.corpus}")
+    audio = CachedAudio(actor.audio_encoder, corpus)
+    seen = [i for i in range(len(corpus)) if corpus.has_vertices(i)]
+    chosen = [seen[k] for k in spread(len(seen), options.utterances)]
+    if len(chosen) < 2:
+        raise UserError(f"{options.corpus}: the {options.split} split needs two utterances with vertices")
+    bank = MotionBank(corpus, chosen)
+    rows: list[dict[str, Any]] = []
+    for position, i in enumerate(chosen):
+        utterance, recording = corpus[i], bank[position]
+        own = corpus.subjects.index(utterance.subject) if utterance.subject in corpus.subjects else 0
+        found = next(predict_corpus(actor, audio, [i], [[own]])).displacement[0]
+        n = min(len(found), len(recording.displacement))
+        for name, model in models.items():
+            about = {"model": name, "utterance": utterance.name, "subject": utterance.subject}
+            motions = found[:n], recording.displacement[:n]
+            rows.append(about | slope(_objective(model, recording), *motions, motion.lips, space, motion.millimetre))
+    write_rows(options.out / "slope.csv", rows)
+    text = table(rows)
+    atomic_write_text(options.out / "slope.md", text)
+    print(text)
+    return rows
+
+
+def _objective(model: Any, recording: Any) -> Objective:
+    audio = encoded(model, recording)
+
+    def objective(displacement: Tensor) -> Tensor:
+        both = torch.ones(len(displacement), 2)
+        return score_objective(model, recording.template, audio, both)(displacement)
+
+    return objective
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
