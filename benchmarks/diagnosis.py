@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.evaluate import open_scorer, spread
+from benchmarks.evaluate import open_actor, open_scorer, spread
 from benchmarks.measures import smooth
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
@@ -25,7 +25,6 @@ from s2f_rl.evaluation import predict_corpus, summarise, write_rows
 from s2f_rl.evaluation.evaluate import Row
 from s2f_rl.models import FaceFormerPolicy
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.checkpoint import load_actor
 
 CUT_FRAMES = 1.0
 NOISE_MM = (0.03, 0.1, 0.3)
@@ -61,9 +60,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
 
     corpus = FaceCorpus(options.corpus, split=options.split)
     scorer = open_scorer(options.reward, {"judge": options.judge}, corpus)
-    actor = load_actor(options.checkpoint)[0]
-    if actor.decoder.n_subjects != len(corpus.subjects):
-        raise UserError(f"{options.checkpoint}: trained on another corpus than {options.corpus}")
+    actor = open_actor(options.checkpoint, corpus)
     lips = corpus.regions["lips"]
     audio = CachedAudio(actor.audio_encoder, corpus)
     noise = torch.Generator().manual_seed(0)

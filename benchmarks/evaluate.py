@@ -14,29 +14,32 @@ from torch import Tensor
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, TrueDistances, motion_measures, predict_corpus, true_distances, write_rows
-from s2f_rl.evaluation.evaluate import style_columns
+from s2f_rl.evaluation.evaluate import check_same_corpus, style_columns
+from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.rewards import RewardModel
+from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs.main import show_log
 from s2f_rl.runs.mistakes import mistake_line
 
 Row = dict[str, Any]
 
 
-def load_judge(path: str | Path) -> Any:
-    """A judge of any architecture that the library knows."""
+def open_actor(path: str | Path, corpus: FaceCorpus) -> FaceFormer:
+    """The actor of a run folder or checkpoint. Raises UserError, naming it, if it is one of another corpus."""
+    actor = load_actor(path, corpus.topology)[0]
     try:
-        from s2f_rl.rewards.judge import load_scorer
-    except ImportError:
-        return RewardModel.load(path)
-    return load_scorer(path)
+        check_same_corpus(actor, corpus)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return actor
 
 
 def open_scorer(reward: str | Path, judges: Mapping[str, str | Path], corpus: FaceCorpus) -> Scorer:
     """The reward that was trained against (``train``) and the judges, which must be other models."""
     return Scorer(
-        {"train": RewardModel.load(reward), **{name: load_judge(path) for name, path in judges.items()}}, corpus
+        {"train": RewardModel.load(reward), **{name: load_scorer(path) for name, path in judges.items()}}, corpus
     )
 
 
@@ -69,7 +72,7 @@ def evaluate_with_gains(
     Returns:
         rows with ``gain``, ``utterance``, ``subject``, ``condition``, ``frames`` and the measures; lengths in metres.
     """
-    actor, _ = load_actor(checkpoint, corpus.topology)
+    actor = open_actor(checkpoint, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus)
     chosen = range(len(corpus)) if utterances is None else utterances
     styles = [style_columns(corpus, corpus[i].subject, conditions) for i in chosen]

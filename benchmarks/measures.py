@@ -15,13 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from benchmarks.evaluate import open_actor
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, long_rows, measure_motions, predict_corpus, summarise, true_distances, write_rows
 from s2f_rl.evaluation.measure import definitions
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards.judge import load_scorer
 
@@ -81,9 +81,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     models = {n: load_scorer(p) for n, p in (("train", options.reward), ("judge", options.judge)) if p}
     scorer = Scorer(models, corpus) if models else None
     plausible = true_distances(corpus, "auto")
-    actor = load_actor(options.checkpoint)[0] if options.checkpoint else None
-    if actor is not None and actor.decoder.n_subjects != len(corpus.subjects):
-        raise UserError(f"{options.checkpoint}: trained on another corpus than {options.corpus}")
+    actor = open_actor(options.checkpoint, corpus) if options.checkpoint else None
 
     rows = []
     for k, i in enumerate(chosen):

@@ -18,18 +18,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.evaluate import load_judge, spread
+from benchmarks.evaluate import open_actor, spread
 from benchmarks.measures import smooth
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import predict_corpus, write_rows
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.attack import MotionSpace, ascend, score_objective
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.calibration import encoded
+from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.rewards.motion import MotionStatistics
 
 SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
@@ -103,10 +103,8 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     corpus = FaceCorpus(options.corpus, split=options.split)
     motion = MotionStatistics.fit(FaceCorpus(options.corpus, split="train"))
     space = MotionSpace("motion", motion.basis[: options.directions])
-    models = {"reward": RewardModel.load(options.reward), "judge": load_judge(options.judge)}
-    actor = load_actor(options.checkpoint)[0]
-    if actor.decoder.n_subjects != len(corpus.subjects):
-        raise UserError(f"{options.checkpoint}: trained on another corpus than {options.corpus}")
+    models = {"reward": RewardModel.load(options.reward), "judge": load_scorer(options.judge)}
+    actor = open_actor(options.checkpoint, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus)
     seen = [i for i in range(len(corpus)) if corpus.has_vertices(i)]
     chosen = [seen[k] for k in spread(len(seen), options.utterances)]

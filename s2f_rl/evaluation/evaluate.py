@@ -81,7 +81,7 @@ def evaluate_actor(
         over the conditions), ``frames`` and the measures of :func:`motion_measures`, :meth:`Scorer.scores` and
         :meth:`TrueDistances.columns`. The ``mean`` row holds ``diversity_over_styles`` of the conditions' lips.
     """
-    _check_same_corpus(actor, corpus)
+    check_same_corpus(actor, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus) if audio is None else audio
     styles = [style_columns(corpus, corpus[i].subject, conditions) for i in range(len(corpus))]
     rows: list[Row] = []
@@ -117,7 +117,7 @@ def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path
     Raises:
         UserError: the actor is of another corpus.
     """
-    _check_same_corpus(actor, corpus)
+    check_same_corpus(actor, corpus)
     subjects = {i: parse_name(name)[0] for i, name in enumerate(corpus.names) if corpus.has_vertices(i)}
     files = {i: _prediction_file(Path(folder), corpus.names[i], subject) for i, subject in subjects.items()}
     missing = [i for i, file in files.items() if not file.exists()]
@@ -132,7 +132,7 @@ def _prediction_file(folder: Path, utterance: str, condition: str) -> Path:
     return folder / f"{utterance}_condition_{condition}.npy"
 
 
-def _check_same_corpus(actor: FaceFormer, corpus: Any) -> None:
+def check_same_corpus(actor: FaceFormer, corpus: Any) -> None:
     """Raise UserError unless ``actor`` has the vertices and the style columns of ``corpus``."""
     if actor.decoder.n_outputs != 3 * corpus.n_vertices:
         raise UserError(

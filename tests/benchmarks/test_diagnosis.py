@@ -65,5 +65,5 @@ def test_the_table_is_the_mean_of_the_rows(place: Path, capsys: pytest.CaptureFi
 
 
 def test_an_actor_of_another_corpus(place: Path) -> None:
-    with pytest.raises(UserError, match=r"other\.pt: trained on another corpus"):
+    with pytest.raises(UserError, match=r"other\.pt: the checkpoint has 3 styles"):
         _run(place, "other.pt")
