@@ -51,17 +51,21 @@ def run_suite(
         if run_jobs([Job(f"stage {stage.name}", (step,))], tell=say):
             raise UserError(f"{step.log}: the preparation {stage.name} failed; mend what its last lines say")
 
+    records = places["records"] / ("train_speakers" if split == "train" else split)  # train/ has those of the runs
+
     def evaluate(name: str, *options: str) -> Step:
         out = places["evaluations"] / f"{name}.csv"
         judges = [f"--judge={judge}={path}" for judge, path in suite["judges"].items()]
+        # training speakers have a style of their own; the key `conditions` stays as it is, since runs validate in it
+        conditions = "own" if split == "train" else suite["conditions"]
         some = [] if suite["utterances"] is None else [f"--utterances={suite['utterances']}"]
         key = (
             f"--corpus={suite['corpus']['root']}", f"--split={split}", f"--reward={suite['reward']}", *judges,
-            f"--conditions={suite['conditions']}", f"--true-distances={suite['true_distances']}", f"--out={out}",
+            f"--conditions={conditions}", f"--true-distances={suite['true_distances']}", f"--out={out}",
             *some, *options,
         )  # fmt: skip
         command = (sys.executable, str(evaluation), *key)
-        return Step(command, places["records"] / split / f"{name}.json", key, fixed=False)
+        return Step(command, records / f"{name}.json", key, fixed=False)
 
     runs = matrix.runs(suite)
     jobs, references = [], {"truth": (reference(suite, "truth", None), places["evaluations"] / "truth.csv")}

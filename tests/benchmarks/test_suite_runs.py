@@ -92,7 +92,7 @@ def run(place: Path, **changes: Any) -> tuple[Path, int]:
         "seeds": [0, 1, 2],
         "gains": [1.2],
         "open_test": False,
-        "conditions": "own",
+        "conditions": [0],
         "true_distances": 0,
         **changes,
     }
@@ -189,7 +189,7 @@ class TestSuite:
         def stopped(*args: Any, **kwargs: Any) -> int:
             raise KeyboardInterrupt
 
-        suite = small_suite(jobs=1, seeds=[0, 1, 2], gains=[], open_test=False, conditions="own", true_distances=0,
+        suite = small_suite(jobs=1, seeds=[0, 1, 2], gains=[], open_test=False, conditions=[0], true_distances=0,
                             setup={})  # fmt: skip
         monkeypatch.setattr(suite_command, "run_jobs", stopped)
         with pytest.raises(KeyboardInterrupt):
@@ -204,7 +204,17 @@ class TestSuite:
         n = len(calls(place))
         out, _ = run(place, open_test=True)
         assert out == Path("out/results/test") and len(calls(place)) == n  # nothing is trained again
-        assert run(place, split="train")[0] == Path("out/results/train") and len(calls(place)) == n
+
+    def test_the_training_speakers_too(self, place: Path) -> None:
+        """In their own style, without a run being trained again or its record touched."""
+        run(place)
+        n, trained = len(calls(place)), Path("out/records/train/ours/first/seed0.json").read_text()
+        out, failed = run(place, split="train", utterances=1)
+        assert out == Path("out/results/train") and not failed and len(calls(place)) == n
+        assert Path("out/records/train/ours/first/seed0.json").read_text() == trained
+        record = read_record(Path("out/records/train_speakers/ours/first/seed0.json"))
+        assert record is not None and {"--conditions=own", "--utterances=1", "--split=train"} <= set(record["key"])
+        assert run(place)[1] == 0 and len(calls(place)) == n
 
 
 class TestPool:
