@@ -69,6 +69,8 @@ class TestOpenSuite:
             (["suite=smoke", "jobs=two"], "expected a whole number"),
             (["suite=smoke", "jobs=0"], "at least 1"),
             (["suite=smoke", "seeds=[]"], "seeds is empty"),
+            (["suite=smoke", "split=test"], "the test speakers are opened with open_test=true"),
+            (["suite=smoke", "utterances=0"], "utterances=0: at least 1"),
             (["suite=smoke", "seeds=[1,1]"], "twice"),
             (["suite=smoke", "variants.ppo.control=none_such"], "variants.ppo.control=none_such: no such control"),
         ],
