@@ -108,7 +108,7 @@ SUPERVISED = [
 ]  # fmt: skip
 REWARD = ["iterations=900", "listening.iterations=450"]
 JUDGE = ["iterations=200"]
-RL = ["iterations=60", "evaluation.every=20"]
+RL = ["iterations=60", "evaluation.every=20", "optimizer.lr=1e-4"]  # 300 iterations do not make a converged start
 
 
 def told(started: float, what: str) -> None:
