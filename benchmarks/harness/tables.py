@@ -80,10 +80,10 @@ def main_table(results: Results) -> Table:
     ]
     n = len(results.seeds) * len(results.starts)
     note = (
-        f"Last checkpoint, {_split(results)} speakers, mean over sequences, then over {n} runs ({len(results.seeds)} "
-        f"seeds x {len(results.starts)} starts); 95% t interval over seeds. A judge is a model that nothing was "
-        "trained against. Share of gap closed: 0 is the supervised start, 1 the ground truth's own score; above 1 a "
-        "policy fools the model."
+        f"Last checkpoint, {evaluated_split(results.suite)} speakers, mean over sequences, then over {n} runs "
+        f"({len(results.seeds)} seeds x {len(results.starts)} starts); 95% t interval over seeds. A judge is a model "
+        "that nothing was trained against. Share of gap closed: 0 is the supervised start, 1 the ground truth's own "
+        "score; above 1 a policy fools the model."
     )
     return Table("Main table", note, ["", *(m.label for m in results.measures)], rows)
 
@@ -224,7 +224,3 @@ def _verdict(estimate: Estimate, better: int) -> str:
 def _everyone(results: Results, references: bool = True) -> list[tuple[str, str]]:
     named = [("ground truth", "truth"), ("supervised start", "start")] if references else []
     return [*named, *((name, name) for name in (*results.controls, *results.variants))]
-
-
-def _split(results: Results) -> str:
-    return evaluated_split(results.suite)
