@@ -139,7 +139,7 @@ def test_control(recipe, run, workshop, tmp_path):
 def test_algorithms_of_one_schedule_share_a_control(recipes, run):
     """Without the policy gradient they do the same, with or without a critic, so one control serves all of them."""
     columns = ["reward", "noise_mm", "value_supervised", "validation/lve", "validation/real_score"]
-    rows = [run(recipe, recipe, "group_size=2", "control=true") for recipe in recipes]
+    rows = [run(recipe, recipe, "group_size=2", "control=true", "optimizer.lr=1e-4") for recipe in recipes]
     for other in rows[1:]:
         assert [[row[c] for c in columns] for row in rows[0][1:]] == [[row[c] for c in columns] for row in other[1:]]
 
