@@ -34,6 +34,15 @@ def looks(results: Results) -> dict[str, Look]:
     return found | {name: (COLOURS[k % n], STYLES[k // n % 4]) for k, name in enumerate(results.variants)}
 
 
+def _families(results: Results) -> dict[str, tuple[str, str]]:
+    """Of the variants that are points of a sweep: the name of the sweep, and the point's values."""
+    found = {}
+    for row in results.rows:
+        if row["variant"] in results.variants and row["settings"]:
+            found[row["variant"]] = (str(row["family"]), ", ".join(str(value) for value in row["settings"].values()))
+    return {name: found[name] for name in results.variants if name in found}
+
+
 def draw_all(results: Results, out: Path) -> list[tuple[str, str, Path]]:
     """Draw every figure for which there are rows; returns (title, what it shows, file)."""
     import matplotlib
@@ -258,11 +267,20 @@ def _pareto(results: Results, styles: Mapping[str, Look]) -> Any:
     if not points:
         return None
     figure, (axis,) = _panels(1, width=6, height=4)
+    swept = _families(results)
+    families = list(dict.fromkeys(family for family, _ in swept.values()))
     for name, (x, y) in points.items():
+        family, value = swept.get(name, (None, name))
+        colour = styles[name][0] if family is None else COLOURS[families.index(family) % len(COLOURS)]
         for run in zip(results.scores(name, lve).flat, results.scores(name, judge).flat, strict=False):
-            axis.plot(*run, ".", color=styles[name][0], alpha=0.3, markersize=4)
-        axis.plot(x, y, "s" if name in results.controls else "o", color=styles[name][0], markersize=7)
-        axis.annotate(name, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7)
+            axis.plot(*run, ".", color=colour, alpha=0.3, markersize=4)
+        axis.plot(x, y, "s" if name in results.controls else "o", color=colour, markersize=7)
+        axis.annotate(value, (x, y), xytext=(5, 4), textcoords="offset points", fontsize=7)
+    for k, family in enumerate(families):
+        own = [points[name] for name, (of, _) in swept.items() if of == family and name in points]
+        axis.plot([x for x, _ in own], [y for _, y in own], "-", color=COLOURS[k % len(COLOURS)], label=family)
+    if families:
+        axis.legend(fontsize=8, frameon=False, loc="lower right")
     for control in results.controls:
         line = [p for p in (point(control, g) for g in (1.0, *results.suite["gains"])) if np.isfinite(p).all()]
         axis.plot(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks.harness import plots
 from benchmarks.harness.statistics import (
     interquartile_mean,
     mean_t_interval,
@@ -126,3 +129,13 @@ class TestProfile:
 def test_pareto_front() -> None:
     points = [(3.0, 5.0), (1.0, 1.0), (2.0, 4.0), (2.5, 3.0), (1.0, 0.5), (4.0, 5.0)]
     assert pareto_front(points) == [1, 2, 0]
+
+
+def test_points_of_a_sweep_are_named_by_their_values() -> None:
+    rows = [
+        {"variant": "ppo_policy_weight0.5", "family": "ppo", "settings": {"policy_weight": 0.5}},
+        {"variant": "rloo", "family": "rloo", "settings": {}},
+        {"variant": "truth", "family": "truth", "settings": {}},
+    ]
+    results: Any = SimpleNamespace(rows=rows, variants=["ppo_policy_weight0.5", "rloo"])
+    assert plots._families(results) == {"ppo_policy_weight0.5": ("ppo", "0.5")}
