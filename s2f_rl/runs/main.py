@@ -147,7 +147,9 @@ def _hydra_surroundings(config_name: str, arguments: list[str]) -> Iterator[None
     quiet = {**_QUIET, "hydra.sweep.dir": f"checkpoints/sweeps/{config_name}"}
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     ours = [f"{key}={value}" for key, value in quiet.items() if key not in given]
-    # beside the user's overrides: Hydra's parser wants them all in one row
+    # Hydra's parser wants all overrides in one row: -m may stand among them, ours go beside them
+    sweeps = [item for item in arguments if item in ("-m", "--multirun")]
+    arguments = sweeps + [item for item in arguments if item not in sweeps]
     first = next((n for n, item in enumerate(arguments) if "=" in item and item[0] != "-"), len(arguments))
     sys.argv = [argv[0], *arguments[:first], *ours, *arguments[first:]]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions instead of being printed by Hydra

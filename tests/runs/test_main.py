@@ -183,7 +183,7 @@ class TestSweep:
         assert made == ["sweeps", "toy_whatfine_width5", "toy_whatfine_width6"]
 
     def test_joblib(self, recipe: Recipe, tmp_path: Path) -> None:
-        arguments = ["-m", "seed=1,2", "what=fine", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+        arguments = ["what=fine", "-m", "seed=1,2", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
         done = subprocess.run(
             [sys.executable, "toy.py", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
         )
