@@ -8,20 +8,18 @@ the mixtures; then scores sampled motion at several sizes of noise. Writes ``dia
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from benchmarks.evaluate import open_actor, open_scorer, spread
+from benchmarks.evaluate import actor_parser, one_motion, open_actor, open_scorer, spread
 from benchmarks.measures import smooth
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import predict_corpus, summarise, write_rows
+from s2f_rl.evaluation import summarise, write_rows
 from s2f_rl.evaluation.evaluate import Row
 from s2f_rl.models import FaceFormerPolicy
 from s2f_rl.models.audio_cache import CachedAudio
@@ -48,14 +46,7 @@ def mixtures(actor: Tensor, truth: Tensor, lips: Tensor) -> Iterator[tuple[str, 
 
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--checkpoint", required=True, help="the actor, in its first style for unseen speakers")
-    parser.add_argument("--reward", required=True)
-    parser.add_argument("--judge", required=True)
-    parser.add_argument("--split", default="validation")
-    parser.add_argument("--utterances", type=int, default=24, help="how many, spread evenly (default: %(default)s)")
+    parser = actor_parser(__doc__, utterances=24)
     options = parser.parse_args(argv)
 
     corpus = FaceCorpus(options.corpus, split=options.split)
@@ -73,8 +64,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         utterance = corpus[i]
         if utterance.vertices is None:
             continue
-        own = [corpus.subjects.index(utterance.subject)] if utterance.subject in corpus.subjects else [0]
-        found = next(predict_corpus(actor, audio, [i], [own])).displacement[0]
+        found = one_motion(actor, audio, corpus, i)
         truth = utterance.vertices - utterance.template
         n = min(len(found), len(truth))
         motions = dict(mixtures(found[:n], truth[:n], lips))

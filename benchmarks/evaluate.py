@@ -36,6 +36,26 @@ def open_actor(path: str | Path, corpus: FaceCorpus) -> FaceFormer:
     return actor
 
 
+def one_motion(actor: FaceFormer, audio: CachedAudio, corpus: FaceCorpus, utterance: int) -> Tensor:
+    """Displacement [T, V*3] of one utterance, in its speaker's style, or in the first for a speaker without one."""
+    subject = corpus[utterance].subject
+    style = corpus.subjects.index(subject) if subject in corpus.subjects else 0
+    return next(predict_corpus(actor, audio, [utterance], [[style]])).displacement[0]
+
+
+def actor_parser(description: str | None, utterances: int) -> argparse.ArgumentParser:
+    """Arguments of the scripts that look at one actor with a reward and a judge; ``utterances``: the default number."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--checkpoint", required=True, help="the actor, in its first style for unseen speakers")
+    parser.add_argument("--reward", required=True)
+    parser.add_argument("--judge", required=True)
+    parser.add_argument("--split", default="validation")
+    parser.add_argument("--utterances", type=int, default=utterances, help="spread evenly (default: %(default)s)")
+    return parser
+
+
 def open_scorer(reward: str | Path, judges: Mapping[str, str | Path], corpus: FaceCorpus) -> Scorer:
     """The reward that was trained against (``train``) and the judges, which must be other models."""
     return Scorer(

@@ -9,24 +9,21 @@ along that way; then how much a short climb finds, and what it does to the lip e
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from benchmarks.evaluate import open_actor, spread
+from benchmarks.evaluate import actor_parser, one_motion, open_actor, spread
 from benchmarks.measures import smooth
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import predict_corpus, write_rows
+from s2f_rl.evaluation import write_rows
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.attack import MotionSpace, ascend, score_objective
+from s2f_rl.rewards.attack import MotionSpace, Objective, ascend, score_objective
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.calibration import encoded
 from s2f_rl.rewards.judge import load_scorer
@@ -36,7 +33,6 @@ SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 SMOOTHING_FRAMES = 2.0
 RADIUS_MM = 0.3
 _STEPS = 40
-Objective = Callable[[Tensor], Tensor]
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -89,14 +85,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("corpus", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--checkpoint", required=True, help="the actor, in its first style for unseen speakers")
-    parser.add_argument("--reward", required=True)
-    parser.add_argument("--judge", required=True)
-    parser.add_argument("--split", default="validation")
-    parser.add_argument("--utterances", type=int, default=16, help="how many, spread evenly (default: %(default)s)")
+    parser = actor_parser(__doc__, utterances=16)
     parser.add_argument("--directions", type=int, default=20, help="of the corpus's motion (default: %(default)s)")
     options = parser.parse_args(argv)
 
@@ -114,28 +103,18 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for position, i in enumerate(chosen):
         utterance, recording = corpus[i], bank[position]
-        own = corpus.subjects.index(utterance.subject) if utterance.subject in corpus.subjects else 0
-        found = next(predict_corpus(actor, audio, [i], [[own]])).displacement[0]
+        found = one_motion(actor, audio, corpus, i)
         n = min(len(found), len(recording.displacement))
         for name, model in models.items():
             about = {"model": name, "utterance": utterance.name, "subject": utterance.subject}
             motions = found[:n], recording.displacement[:n]
-            rows.append(about | slope(_objective(model, recording), *motions, motion.lips, space, motion.millimetre))
+            objective = score_objective(model, recording.template, encoded(model, recording), torch.ones(1, 2))
+            rows.append(about | slope(objective, *motions, motion.lips, space, motion.millimetre))
     write_rows(options.out / "slope.csv", rows)
     text = table(rows)
     atomic_write_text(options.out / "slope.md", text)
     print(text)
     return rows
-
-
-def _objective(model: Any, recording: Any) -> Objective:
-    audio = encoded(model, recording)
-
-    def objective(displacement: Tensor) -> Tensor:
-        both = torch.ones(len(displacement), 2)
-        return score_objective(model, recording.template, audio, both)(displacement)
-
-    return objective
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def score_objective(scorer: Any, template: Tensor, audio: Tensor, weights: Tenso
 
     Args:
         scorer: reward model or judge. template: [V*3]. audio: [n, E] of the utterance.
-        weights: [B, 2] of lip and real score, for each lane.
+        weights: [B, 2] of lip and real score, for each lane; or [1, 2], the same for all.
 
     Returns:
         displacements [B, T, V*3] -> [B].

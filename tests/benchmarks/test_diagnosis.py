@@ -11,10 +11,6 @@ from scipy.ndimage import gaussian_filter1d
 
 from benchmarks import diagnosis
 from s2f_rl.errors import UserError
-from s2f_rl.models import FaceFormer, MelAudioEncoder
-from s2f_rl.models.checkpoint import actor_payload
-from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from tests.tiny import make_tiny_corpus
 
 
 def test_bands_are_exchanged_and_sum_up() -> None:
@@ -34,29 +30,15 @@ def test_bands_are_exchanged_and_sum_up() -> None:
     assert torch.equal(mixed[:, [0, 2]], truth.unflatten(1, (-1, 3))[:, [0, 2]])
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("diagnosis")
-    make_tiny_corpus(root / "corpus", n_subjects=4, n_sentences=2)
-    torch.manual_seed(0)
-    for name, n_subjects in (("actor", 2), ("other", 3)):
-        actor = FaceFormer(MelAudioEncoder(width=8), 40, n_subjects=n_subjects, feature_dim=16)
-        torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
-        torch.save({"actor": actor_payload(actor, [f"S{k}" for k in range(n_subjects)])}, root / f"{name}.pt")
-    for name in ("reward", "judge"):
-        RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2), ScoreHead(16, 16, 8)).save(root / name)
-    return root
-
-
 def _run(place: Path, actor: str) -> dict[str, dict[str, float]]:
     options = [f"--checkpoint={place / actor}", f"--reward={place / 'reward'}", f"--judge={place / 'judge'}"]
     return diagnosis.main([str(place / "corpus"), str(place / "out"), *options])
 
 
-def test_the_table_is_the_mean_of_the_rows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table = _run(place, "actor.pt")
+def test_the_table_is_the_mean_of_the_rows(actor_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = _run(actor_place, "actor.pt")
     assert list(table)[:2] == ["ground truth", "actor"] and len(table) == 6 + len(diagnosis.NOISE_MM)
-    lines = (place / "out" / "diagnosis.csv").read_text(encoding="utf-8").splitlines()
+    lines = (actor_place / "out" / "diagnosis.csv").read_text(encoding="utf-8").splitlines()
     column = lines[0].split(",").index("judge_lip_score")
     scores = [float(line.split(",")[column]) for line in lines[1:] if ",actor," in line]
     assert len(scores) == 2  # both utterances of the validation speaker
@@ -64,6 +46,6 @@ def test_the_table_is_the_mean_of_the_rows(place: Path, capsys: pytest.CaptureFi
     assert "| actor |" in capsys.readouterr().out
 
 
-def test_an_actor_of_another_corpus(place: Path) -> None:
+def test_an_actor_of_another_corpus(actor_place: Path) -> None:
     with pytest.raises(UserError, match=r"other\.pt: the checkpoint has 3 styles"):
-        _run(place, "other.pt")
+        _run(actor_place, "other.pt")

@@ -11,11 +11,7 @@ from torch import Tensor
 
 from benchmarks import slope
 from s2f_rl.errors import UserError
-from s2f_rl.models import FaceFormer, MelAudioEncoder
-from s2f_rl.models.checkpoint import actor_payload
-from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.attack import MotionSpace
-from tests.tiny import make_tiny_corpus
 
 MM = 1e-3
 LIPS = torch.tensor([0, 2])
@@ -59,23 +55,14 @@ def test_a_score_that_looks_elsewhere(motions: tuple[Tensor, Tensor]) -> None:
     assert found["cosine"] == pytest.approx(float(expected), rel=1e-4) and abs(expected) > 0.01
 
 
-def test_the_script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_tiny_corpus(tmp_path / "corpus", n_subjects=4, n_sentences=2)
-    torch.manual_seed(0)
-    for name, n_subjects in (("actor", 2), ("other", 3)):
-        actor = FaceFormer(MelAudioEncoder(width=8), 40, n_subjects=n_subjects, feature_dim=16)
-        torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
-        torch.save({"actor": actor_payload(actor, [f"S{k}" for k in range(n_subjects)])}, tmp_path / f"{name}.pt")
-    for name in ("reward", "judge"):
-        model = RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2), ScoreHead(16, 16, 8))
-        model.save(tmp_path / name)
-    options = [str(tmp_path / "corpus"), str(tmp_path / "out"), f"--reward={tmp_path / 'reward'}"]
-    options += [f"--judge={tmp_path / 'judge'}", "--directions=5"]
-    rows = slope.main([*options, f"--checkpoint={tmp_path / 'actor.pt'}"])
+def test_the_script(actor_place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [str(actor_place / "corpus"), str(tmp_path / "out"), f"--reward={actor_place / 'reward'}"]
+    options += [f"--judge={actor_place / 'judge'}", "--directions=5"]
+    rows = slope.main([*options, f"--checkpoint={actor_place / 'actor.pt'}"])
     assert [row["model"] for row in rows] == ["reward", "judge"] * 2
     mean = np.mean([row["cosine"] for row in rows if row["model"] == "judge"])
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| judge |"))
     assert line.split("|")[2].split("±")[0].strip() == f"{mean:.3f}"
     assert (tmp_path / "out" / "slope.md").read_text().count("\n") == 4
     with pytest.raises(UserError, match=r"other\.pt: the checkpoint has 3 styles"):
-        slope.main([*options, f"--checkpoint={tmp_path / 'other.pt'}"])
+        slope.main([*options, f"--checkpoint={actor_place / 'other.pt'}"])
