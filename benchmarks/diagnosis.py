@@ -55,10 +55,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     lips = corpus.regions["lips"]
     audio = CachedAudio(actor.audio_encoder, corpus)
     noise = torch.Generator().manual_seed(0)
-    sizes = {
-        mm: FaceFormerPolicy(actor, noise_mm=mm, noise_vertices=lips, metres_per_unit=corpus.metres_per_unit)
-        for mm in NOISE_MM
-    }
+    sizes = {mm: FaceFormerPolicy(actor, noise_mm=mm, noise_vertices=lips) for mm in NOISE_MM}
     rows: list[Row] = []
     for i in spread(len(corpus), options.utterances):
         utterance = corpus[i]

@@ -14,10 +14,10 @@ from torch import Tensor
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, TrueDistances, motion_measures, predict_corpus, true_distances, write_rows
-from s2f_rl.evaluation.evaluate import check_same_corpus, style_columns
+from s2f_rl.evaluation.evaluate import style_columns
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs.main import show_log
@@ -28,12 +28,7 @@ Row = dict[str, Any]
 
 def open_actor(path: str | Path, corpus: FaceCorpus) -> FaceFormer:
     """The actor of a run folder or checkpoint. Raises UserError, naming it, if it is one of another corpus."""
-    actor = load_actor(path, corpus.topology)[0]
-    try:
-        check_same_corpus(actor, corpus)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return actor
+    return load_actor_for(path, corpus)[0]
 
 
 def one_motion(actor: FaceFormer, audio: CachedAudio, corpus: FaceCorpus, utterance: int) -> Tensor:

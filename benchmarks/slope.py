@@ -19,6 +19,7 @@ from benchmarks.evaluate import actor_parser, one_motion, open_actor, spread
 from benchmarks.measures import smooth
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import write_rows
 from s2f_rl.models.audio_cache import CachedAudio
@@ -40,12 +41,12 @@ def cosine(a: Tensor, b: Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0, eps=1e-20))
 
 
-def slope(objective: Objective, actor: Tensor, truth: Tensor, lips: Tensor, space: MotionSpace, mm: float) -> dict:
+def slope(objective: Objective, actor: Tensor, truth: Tensor, lips: Tensor, space: MotionSpace) -> dict:
     """How a score behaves between an actor's motion and the truth.
 
     Args:
-        objective: displacements [B, T, V*3] -> [B]. actor, truth: [T, V*3], in the corpus's unit.
-        lips: vertices of the error. space: in which directions and the climb are taken. mm: a millimetre.
+        objective: displacements [B, T, V*3] -> [B]. actor, truth: [T, V*3], metres.
+        lips: vertices of the error. space: in which directions and the climb are taken.
 
     Returns:
         ``cosine`` of gradient and way to the truth, in the coordinates of the space; ``cosine_slow``: both smoothed in
@@ -60,12 +61,12 @@ def slope(objective: Objective, actor: Tensor, truth: Tensor, lips: Tensor, spac
     found["cosine_slow"] = cosine(smooth(gradient, SMOOTHING_FRAMES), smooth(way, SMOOTHING_FRAMES))
     between = objective(torch.stack([actor + share * (truth - actor) for share in SHARES]))
     found |= {f"at_{share:g}": float(value) for share, value in zip(SHARES, between, strict=True)}
-    climb = ascend(objective, actor[None], torch.tensor([RADIUS_MM * mm]), lips, space, _STEPS)
+    climb = ascend(objective, actor[None], torch.tensor([RADIUS_MM * MILLIMETRE]), lips, space, _STEPS)
     found["climb_gain"] = float(climb.after - climb.before)
 
     def error(motion: Tensor) -> float:
         apart = (motion - truth).unflatten(-1, (-1, 3))[:, lips]
-        return float(apart.square().sum(-1).mean()) / mm**2
+        return float(apart.square().sum(-1).mean()) / MILLIMETRE**2
 
     found["climb_error_mm2"] = error(actor + climb.change[0]) - error(actor)
     return found
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
             about = {"model": name, "utterance": utterance.name, "subject": utterance.subject}
             motions = found[:n], recording.displacement[:n]
             objective = score_objective(model, recording.template, encoded(model, recording), torch.ones(1, 2))
-            rows.append(about | slope(objective, *motions, motion.lips, space, motion.millimetre))
+            rows.append(about | slope(objective, *motions, motion.lips, space))
     write_rows(options.out / "slope.csv", rows)
     text = table(rows)
     atomic_write_text(options.out / "slope.md", text)

@@ -55,6 +55,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     draws = torch.Generator().manual_seed(cfg.seed)
     projection = MeshProjection.fit(motion, cfg.rough_directions, draws)
     judge = Judge.of(projection, **cfg.judge_model).to(device)
+    judge.fps, judge.mesh_identity = float(train.fps), train.mesh_identity
     sampler = StretchSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.stretches)
     trained = list(judge.parameters())
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)

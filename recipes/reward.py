@@ -19,13 +19,14 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.reward_report import reward_report
-from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.clips import ClipSampler
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.hardening import Hardening
 from s2f_rl.rewards.listening import MotionReadout, draw_pairs, listening_losses
+from s2f_rl.rewards.meeting import refuse_other_corpus
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.policy_samples import PolicySamples
 from s2f_rl.rewards.projection import MeshProjection
@@ -64,7 +65,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
         size = cfg.reward_model
         backbone = SpeechMeshTransformer(projection.width, size.width, size.depth, size.n_heads, size.mlp_width)
     else:
-        backbone = RewardModel.load(cfg.backbone).backbone
+        given = RewardModel.load(cfg.backbone)
+        refuse_other_corpus(given, train, f"backbone={cfg.backbone}")
+        backbone = given.backbone
     head = ScoreHead(backbone.width, backbone.width, cfg.reward_model.head_hidden, cfg.reward_model.dropout)
     readout = MotionReadout(backbone.width, len(motion.std))
     backbone, head, readout = backbone.to(device), head.to(device), readout.to(device)
@@ -80,7 +83,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
         if cfg.policy is not None:
-            actor = load_actor(cfg.policy, train.topology)[0].to(device)
+            actor = load_actor_for(cfg.policy, train, f"policy={cfg.policy}")[0].to(device)
             bank.policy = PolicySamples(predict_own_styles(actor, train, folder / "policy_samples"), train.n_vertices)
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
@@ -156,6 +159,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
 def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict]:
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
+    reward.fps, reward.mesh_identity = float(validation.fps), validation.mesh_identity
     reward.save(folder.path)
     reward.save_pretrained(folder.path / "pretrained")
     chosen = spread_evenly(len(validation), cfg.evaluation.utterances)  # over all speakers

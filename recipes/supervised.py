@@ -52,7 +52,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if not trainable:
         raise UserError(f"corpus.root={cfg.corpus.root}: no training utterance has vertices, nothing to imitate")
 
-    encoder = build_audio_encoder(topology=train.topology, **plain(cfg.actor.audio))
+    encoder = build_audio_encoder(
+        **plain(cfg.actor.audio), fps=train.fps, features_per_frame=train.audio_features_per_frame
+    )
     encoder.set_trainable(cfg.train_encoder)
     actor = FaceFormer(
         encoder, train.n_vertices, cfg.actor.feature_dim, len(train.subjects), dropout=cfg.actor.dropout
@@ -103,7 +105,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 latent = actor.decoder.sequence_from_displacements(truth, audio, style, "template", dropout)
             else:
                 latent = actor.generate(audio, style, dropout=dropout)
-            position, velocity = motion_errors(actor.decoder.decode(latent), truth, mask, weight, train.metres_per_unit)
+            position, velocity = motion_errors(actor.decoder.decode(latent), truth, mask, weight)
             loss = position + cfg.velocity_weight * velocity
 
             # 4 update

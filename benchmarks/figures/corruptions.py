@@ -20,6 +20,7 @@ from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_path
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, Corruption, CorruptionContext
 from s2f_rl.rewards.motion import MotionStatistics, gap
@@ -33,14 +34,14 @@ COLUMNS = 2
 def opening_mm(displacement: Tensor, context: CorruptionContext) -> Tensor:
     """Distance of the lips [T], mm."""
     motion = context.motion
-    return gap(context.template + displacement, motion.upper_lip, motion.lower_lip) / motion.millimetre
+    return gap(context.template + displacement, motion.upper_lip, motion.lower_lip) / MILLIMETRE
 
 
 def upper_face_mm(displacement: Tensor, context: CorruptionContext) -> Tensor:
     """RMS movement of the upper face from its mean [T], mm."""
     motion = context.motion
     points = (displacement - motion.mean).unflatten(-1, (-1, 3))[:, motion.still]
-    return points.square().sum(-1).mean(-1).sqrt() / motion.millimetre
+    return points.square().sum(-1).mean(-1).sqrt() / MILLIMETRE
 
 
 def draw_family(

@@ -92,19 +92,5 @@ def conv_frames(n_samples: int) -> int:
     return max(0, (n_samples - 400) // 320 + 1)
 
 
-def frames_from_conv(n_conv: int, topology: str, fps: float = 30) -> int:
-    """Frames of motion that ``n_conv`` features at 50 Hz naturally make.
-
-    VOCASET: the features stretched to ``fps``, truncated in double precision exactly as FaceFormer does it (205
-    features make 122 frames, not 123). BIWI: pairs of features, 25 fps; an odd last one is dropped.
-    """
-    return n_conv // 2 if topology == "biwi" else int(n_conv / 50 * fps)
-
-
-def natural_frames(n_samples: int, topology: str, fps: float = 30) -> int:
-    """Frames of motion that ``n_samples`` of 16 kHz speech naturally make; see :func:`frames_from_conv`."""
-    return frames_from_conv(conv_frames(n_samples), topology, fps)
-
-
 def _short(error: BaseException) -> str:
     return " ".join(str(error).split())[:160] or type(error).__name__

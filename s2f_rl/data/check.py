@@ -19,7 +19,7 @@ from s2f_rl.data.regions import MASKS_FILE, TEXT_LISTS, Regions, load_regions
 from s2f_rl.data.splits import parse_name, select, subjects_of
 from s2f_rl.data.templates import FILE as TEMPLATES_FILE
 from s2f_rl.data.templates import load_templates
-from s2f_rl.data.units import BIWI_PUBLISHED_EXTENT, PLAUSIBLE_EXTENT_M, guess_unit
+from s2f_rl.data.units import PLAUSIBLE_EXTENT_M, guess_unit, published_unit
 from s2f_rl.errors import UserError
 
 __all__ = ["Fault", "Faults", "check_corpus", "format_faults"]
@@ -155,8 +155,7 @@ def _setting(
     extents = {s: float(np.ptp(flat.reshape(-1, 3), axis=0).max()) for s, flat in templates.items()}
     metres = description.metres_per_unit
     if metres is None:
-        typical = float(np.median(list(extents.values()))) if extents else 0.0
-        metres = BIWI_PUBLISHED_EXTENT.metres_per_unit if typical > BIWI_PUBLISHED_EXTENT.above else 1.0
+        metres = published_unit(templates)
     wrong = {
         s: extent
         for s, extent in extents.items()

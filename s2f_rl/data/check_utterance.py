@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from s2f_rl.data.annotations import read_phones
-from s2f_rl.data.audio import SPEECH_RATE_HZ, natural_frames, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
 from s2f_rl.data.description import CorpusDescription
 from s2f_rl.data.faults import ERROR, WARNING, Faults
 from s2f_rl.data.files import load_npy, npy_header
-from s2f_rl.data.mel import CLIP_SHAPE, SAMPLES_PER_FRAME, n_mel_clips
+from s2f_rl.data.mel import CLIP_SHAPE, n_mel_clips
 from s2f_rl.data.mel_cache import clips_agree
 from s2f_rl.errors import UserError
 
@@ -69,8 +69,7 @@ def check_sound(root: Path, name: str, setting: Setting, faults: Faults) -> floa
         faults.add_error(root / relative, error)
         return None
     seconds = len(waveform) / rate
-    fps, topology = setting.description.fps, setting.description.topology
-    if natural_frames(resampled_length(len(waveform), rate, SPEECH_RATE_HZ), topology, fps) < 5:
+    if setting.description.clock.natural_frames(resampled_length(len(waveform), rate, SPEECH_RATE_HZ)) < 5:
         faults.add(
             ERROR, relative, f"is {seconds:.3f} s long, less than 5 frames of motion", "remove or record it again"
         )
@@ -145,7 +144,7 @@ def _check_length(root: Path, name: str, n_stored: int, seconds: float, setting:
         )
         return
     n_samples = resampled_length(*wav_header(root / "wav" / f"{name}.wav"), SPEECH_RATE_HZ)
-    heard = natural_frames(n_samples, description.topology, description.fps)
+    heard = description.clock.natural_frames(n_samples)
     seen = -(-n_stored // description.frame_step)
     if abs(heard - seen) > _MAX_LENGTH_DIFFERENCE:
         longer = "sound" if heard > seen else "motion"
@@ -198,8 +197,7 @@ def _check_mel_clips(root: Path, name: str, waveform: np.ndarray, rate: int, set
     except UserError as error:
         faults.add_error(root / relative, error, WARNING)
         return
-    mel_rate = round(SAMPLES_PER_FRAME * setting.description.fps)
-    speech = resample(waveform, rate, mel_rate)
+    speech = resample(waveform, rate, setting.description.clock.mel_rate_hz)
     expected = (n_mel_clips(len(speech)), *CLIP_SHAPE)
     if shape != expected:
         message = f"mel clips of the shape {list(shape)} where the sound makes {list(expected)}"

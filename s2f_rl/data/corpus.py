@@ -12,23 +12,19 @@ import numpy as np
 import torch
 
 from s2f_rl.data.annotations import read_phones, read_transcripts
-from s2f_rl.data.audio import SPEECH_RATE_HZ, natural_frames, read_wav, resample, resampled_length, wav_header
-from s2f_rl.data.description import (
-    AUDIO_FEATURES_PER_FRAME,
-    BIWI_METRES_PER_UNIT,
-    FILE,
-    N_VERTICES,
-    CorpusDescription,
-    read_description,
-)
+from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.clock import Clock
+from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, read_description
 from s2f_rl.data.files import load_npy, npy_header
 from s2f_rl.data.lru import TensorCache
-from s2f_rl.data.mel import SAMPLES_PER_FRAME, mel_clips
+from s2f_rl.data.mel import mel_clips
 from s2f_rl.data.mel_cache import cached_mel_clips
 from s2f_rl.data.mesh_files import find_faces
+from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.regions import Regions, load_regions
 from s2f_rl.data.splits import parse_name, select
 from s2f_rl.data.templates import load_templates
+from s2f_rl.data.units import published_unit
 from s2f_rl.data.utterance import Utterance
 from s2f_rl.errors import UserError
 
@@ -44,24 +40,29 @@ class FaceCorpus:
     ``faces.npy``, ``landmarks.json``, ``phones/NAME.json``, ``transcripts.json``, ``wav_npy/NAME.npy``. Opening reads
     the names, the templates and one vertex header; vertices are memory-mapped when an utterance is read.
 
+    What comes out is in metres at ``corpus.fps``, whatever unit and rate the files have: they are converted here and
+    nowhere else.
+
     ``corpus[i]`` and ``corpus["NAME"]`` give an :class:`~s2f_rl.data.utterance.Utterance`; they are sorted by name. The
     object can be pickled into worker processes and used from several threads.
 
     Args:
         root: the corpus folder.
         split: "train", "validation", "test", "test_seen" (BIWI), "all", or a name from ``corpus.json``.
-        topology: "vocaset" or "biwi"; None takes what ``corpus.json`` says, else "vocaset".
+        topology: the published corpus whose layout and defaults an undescribed folder has, "vocaset" or "biwi"; None
+            takes what ``corpus.json`` says, else "vocaset".
         cache_mb: how much speech and mel clips are kept in memory; vertices are left to the system's page cache.
         keep_mel_clips: whether computed mel clips are written to ``wav_npy`` if the folder can be written.
 
     Attributes:
         names: the utterances of the split, sorted.
         subjects: the training subjects in the order of the style columns, whatever the split.
-        topology: "vocaset" or "biwi".
-        fps: frames per second (30 and 25).
-        audio_features_per_frame: A (1 and 2).
+        topology: "vocaset" or "biwi", the defaults that were used.
+        clock: rate and audio features per frame. fps: its frames per second.
+        audio_features_per_frame: A (VOCASET 1, BIWI 2).
         n_vertices: V.
-        metadata: ``corpus.json`` or its defaults; at least dataset, topology, units and metres_per_unit.
+        metadata: ``corpus.json`` or its defaults; at least dataset, topology, and units and metres_per_unit of the
+            files.
 
     Raises:
         UserError: anything missing or wrong, naming the file and the remedy.
@@ -83,8 +84,9 @@ class FaceCorpus:
             raise UserError(f"{self.root}: no such corpus folder; check the path, or make one with s2f-rl synthesize")
         self.description: CorpusDescription = read_description(self.root, topology)
         self.topology = self.description.topology
+        self.clock: Clock = self.description.clock
         self.fps = self.description.fps
-        self.audio_features_per_frame = AUDIO_FEATURES_PER_FRAME[self.topology]
+        self.audio_features_per_frame = self.clock.features_per_frame
         self.subjects = list(self.description.training_subjects)
 
         spoken = _names(self.root / "wav", ".wav")
@@ -106,7 +108,11 @@ class FaceCorpus:
                 )
         self.n_vertices = next(iter(templates.values())).size // 3
         self._refuse_other_sets()
-        self._templates = {subject: torch.from_numpy(flat) for subject, flat in templates.items()}
+        size = self.description.metres_per_unit
+        self.metres_per_unit: float = published_unit(templates) if size is None else size
+        self._templates = {
+            subject: self._in_metres(torch.from_numpy(flat).clone()) for subject, flat in templates.items()
+        }
         self._frames: dict[int, int] = {}
         self._cache = TensorCache(int(cache_mb * 2**20))
         first = next((i for i, name in enumerate(self.names) if name in self._recorded), None)
@@ -143,19 +149,6 @@ class FaceCorpus:
             ) from None
 
     @cached_property
-    def metres_per_unit(self) -> float:
-        """Size of the vertices' unit; 1 for metres.
-
-        The published BIWI vertices are divided by the root of each face's surface area, about 0.186 m; a BIWI folder
-        without ``corpus.json`` whose faces are larger than 60 cm is taken to be that.
-        """
-        size = self.description.metres_per_unit
-        if size is not None:
-            return size
-        extents = [np.ptp(flat.numpy().reshape(-1, 3), axis=0).max() for flat in self._templates.values()]
-        return BIWI_METRES_PER_UNIT if self.topology == "biwi" and np.median(extents) > 0.6 else 1.0
-
-    @cached_property
     def metadata(self) -> dict[str, Any]:
         return {
             **self.description.metadata,
@@ -176,6 +169,16 @@ class FaceCorpus:
         """Triangles int32 [F, 3]; None where the corpus has none (see :func:`~s2f_rl.data.mesh_files.find_faces`)."""
         faces = find_faces(self.root, self.n_vertices)
         return None if faces is None else torch.from_numpy(faces)
+
+    @cached_property
+    def mesh_identity(self) -> MeshIdentity:
+        """Which mesh the faces are: vertices, triangles, and where there are none the shape of the templates."""
+        return MeshIdentity.of(self._templates, self.faces)
+
+    @property
+    def templates(self) -> list[str]:
+        """Subjects with a neutral face, in the file's order."""
+        return list(self._templates)
 
     def template(self, subject: str) -> torch.Tensor:
         """A subject's neutral face [V*3]. Raises UserError when there is none."""
@@ -205,9 +208,7 @@ class FaceCorpus:
         """
         i = self._position(i)
         if i not in self._frames:
-            frames = natural_frames(
-                resampled_length(*wav_header(self._wav(i)), SPEECH_RATE_HZ), self.topology, self.fps
-            )
+            frames = self.clock.natural_frames(resampled_length(*wav_header(self._wav(i)), SPEECH_RATE_HZ))
             if self.has_vertices(i):
                 frames = min(frames, self._stored_frames(i))
             if frames == 0:
@@ -221,7 +222,7 @@ class FaceCorpus:
         return self._cache.get(("waveform", i), lambda: torch.from_numpy(self._speech(i, SPEECH_RATE_HZ)))
 
     def _mel_clips(self, i: int) -> torch.Tensor:
-        rate = round(SAMPLES_PER_FRAME * self.fps)
+        rate = self.clock.mel_rate_hz
 
         def make() -> torch.Tensor:
             if not self.keep_mel_clips:
@@ -242,7 +243,11 @@ class FaceCorpus:
         vertices = torch.from_numpy(np.array(used, dtype=np.float32).reshape(len(used), -1))
         if not torch.isfinite(vertices.sum()):  # one pass; NaN and infinity both reach the sum
             raise UserError(f"{path}: holds NaN or infinity; mend or remove it (s2f-rl check lists all such files)")
-        return vertices
+        return self._in_metres(vertices)
+
+    def _in_metres(self, vertices: torch.Tensor) -> torch.Tensor:
+        """The door of units: vertices as they are in the files, which may be overwritten, to metres."""
+        return vertices if self.metres_per_unit == 1.0 else vertices.mul_(self.metres_per_unit)
 
     def _phones(self, name: str) -> list[tuple[str, float, float]] | None:
         return read_phones(self.root / "phones" / f"{name}.json")
@@ -299,6 +304,12 @@ class FaceCorpus:
         )
 
     def _refuse_other_sets(self) -> None:
+        stated = self.description.metadata.get("n_vertices", self.n_vertices)
+        if stated != self.n_vertices:
+            raise UserError(
+                f"{self.root / FILE}: n_vertices is {str(stated)[:40]}, but templates.pkl has faces of "
+                f"{self.n_vertices}; mend the one that is wrong"
+            )
         declared = (self.root / FILE).exists()
         expected = N_VERTICES[self.topology]
         if self.topology == "biwi" and not declared and _TOY_VERTICES <= self.n_vertices != expected:

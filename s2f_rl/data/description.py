@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s2f_rl.data.clock import HIGHEST_FPS, LOWEST_FPS, PRESETS, Clock
 from s2f_rl.data.files import load_json
 from s2f_rl.data.splits import ALL, DEFAULT_SPLITS, Split
 from s2f_rl.errors import UserError
 
 FILE = "corpus.json"
-TOPOLOGIES = ("vocaset", "biwi")
+TOPOLOGIES = tuple(PRESETS)
+"""Names of the published corpora, whose layout an undescribed folder is taken to have."""
 FORMAT = 1
 STORED = {"vocaset": (60, 2), "biwi": (25, 1)}
-"""Stored frames per second and step between the frames used, by topology."""
+"""Stored frames per second and step between the frames used, by published corpus."""
 N_VERTICES = {"vocaset": 5023, "biwi": 23370}
-AUDIO_FEATURES_PER_FRAME = {"vocaset": 1, "biwi": 2}
-METRES_PER_UNIT = {
-    "metres": 1.0,
-    "metre": 1.0,
-    "m": 1.0,
-    "centimetres": 0.01,
-    "cm": 0.01,
-    "millimetres": 0.001,
-    "mm": 0.001,
+_SIZES = {
+    1.0: ("metres", "meters", "metre", "meter", "m"),
+    0.1: ("decimetres", "decimeters", "dm"),
+    0.01: ("centimetres", "centimeters", "cm"),
+    0.0254: ("inches", "inch", "in"),
+    0.001: ("millimetres", "millimeters", "mm"),
+    1e-6: ("micrometres", "micrometers", "um"),
 }
+METRES_PER_UNIT = {word: size for size, words in _SIZES.items() for word in words}
+PUBLISHED = "as published"
+"""The unit of published BIWI, in words."""
 BIWI_METRES_PER_UNIT = 0.1856
 """The published preprocessing of BIWI divides each face by the root of its surface area. That root, averaged over the
 14 subjects, in metres (EvelynFan/FaceFormer, public measurement of the subjects' scale factors: 174 to 201 mm)."""
@@ -38,11 +42,12 @@ class CorpusDescription:
 
     Attributes:
         dataset: a name for reports ("vocaset", "biwi", "synthetic", ...).
-        topology: "vocaset" (one audio feature per frame) or "biwi" (two, 25 fps).
+        topology: the published corpus whose layout and defaults it has, "vocaset" or "biwi".
         stored_fps: frames per second of the vertex files.
         frame_step: every ``frame_step``-th stored frame is used.
-        units: unit of the vertices, in words.
-        metres_per_unit: their size; None where it is not known.
+        audio_features_per_frame: A.
+        units: unit of the vertices in the files, in words.
+        metres_per_unit: its size; None for published BIWI, whose faces tell by their size.
         training_subjects: order of the style columns.
         splits: the utterances of each split.
         metadata: the whole of ``corpus.json``.
@@ -52,6 +57,7 @@ class CorpusDescription:
     topology: str
     stored_fps: float
     frame_step: int
+    audio_features_per_frame: int
     units: str
     metres_per_unit: float | None
     training_subjects: tuple[str, ...]
@@ -63,6 +69,11 @@ class CorpusDescription:
         """Frames per second of the motion; an int where it is whole."""
         fps = self.stored_fps / self.frame_step
         return int(fps) if float(fps).is_integer() else fps
+
+    @property
+    def clock(self) -> Clock:
+        """Rate and features per frame."""
+        return Clock(self.fps, self.audio_features_per_frame)
 
 
 def read_description(root: Path, topology: str | None = None) -> CorpusDescription:
@@ -87,12 +98,13 @@ def default_description(topology: str) -> CorpusDescription:
     """FaceFormer's use of a published corpus: its splits, frame rates and units."""
     stored_fps, frame_step = STORED[topology]
     splits = DEFAULT_SPLITS[topology]
-    units, size = ("metres", 1.0) if topology == "vocaset" else ("as published", None)
+    units, size = ("metres", 1.0) if topology == "vocaset" else (PUBLISHED, None)
     return CorpusDescription(
         dataset=topology,
         topology=topology,
         stored_fps=stored_fps,
         frame_step=frame_step,
+        audio_features_per_frame=PRESETS[topology].features_per_frame,
         units=units,
         metres_per_unit=size,
         training_subjects=splits["train"].subjects,
@@ -112,25 +124,11 @@ def parse_description(content: Any, path: Path, topology: str | None = None) -> 
         raise UserError(f"{path}: topology {own!r} is unknown; known are {', '.join(TOPOLOGIES)}")
     if topology is not None and topology != own:
         raise UserError(f"topology={topology!r}: {path} says {own!r}; leave the argument out or mend the file")
-    default_fps, default_step = STORED[own]
-    stored_fps = _number(content, "stored_fps", default_fps, path, low=1, high=1000)
-    step = _number(content, "frame_step", default_step, path, low=1, high=100)
-    if step != int(step):
-        raise UserError(f"{path}: frame_step is {step}; it must be a whole number")
-    if own == "biwi" and stored_fps / step != 25:
-        raise UserError(
-            f"{path}: stored_fps/frame_step is {stored_fps / step:g}, but the biwi topology runs at 25 fps (two 50 Hz "
-            "audio features per frame); resample the motion or set topology to vocaset"
-        )
-    units = content.get("units", "metres" if own == "vocaset" else "as published")
-    if not isinstance(units, str):
-        raise UserError(f"{path}: units must be a word such as metres")
-    known_size = METRES_PER_UNIT.get(units)
-    size = (
-        _number(content, "metres_per_unit", known_size, path, low=1e-9, high=1e6)
-        if (known_size is not None or content.get("metres_per_unit") is not None)
-        else None
-    )
+    stored_fps, step = _rates(content, own, path)
+    features = _number(content, "audio_features_per_frame", PRESETS[own].features_per_frame, path, low=1, high=8)
+    if features != int(features):
+        raise UserError(f"{path}: audio_features_per_frame is {features}; it must be a whole number")
+    units, size = _unit(content, own, path)
     splits = _splits(content.get("splits"), own, path)
     training = _strings(content.get("training_subjects"), "training_subjects", path)
     if training is None:
@@ -139,13 +137,54 @@ def parse_description(content: Any, path: Path, topology: str | None = None) -> 
         dataset=str(content.get("dataset", own)),
         topology=own,
         stored_fps=stored_fps,
-        frame_step=int(step),
+        frame_step=step,
+        audio_features_per_frame=int(features),
         units=units,
         metres_per_unit=size,
         training_subjects=training,
         splits=splits,
         metadata=dict(content),
     )
+
+
+def _rates(content: Mapping[str, Any], topology: str, path: Path) -> tuple[float, int]:
+    """``stored_fps`` and ``frame_step``; a file that states another stored rate than the preset uses every frame."""
+    preset_fps, preset_step = STORED[topology]
+    wanted = content.get("fps")  # not one of our keys, but what a person writes first
+    if wanted is not None and "stored_fps" not in content:
+        step = _number(content, "frame_step", 1, path, low=1, high=100)
+        stored_fps = _number(content, "fps", None, path, low=1, high=1000) * step
+    else:
+        stored_fps = _number(content, "stored_fps", preset_fps, path, low=1, high=1000)
+        usual_step = preset_step if stored_fps == preset_fps else 1
+        step = _number(content, "frame_step", usual_step, path, low=1, high=100)
+    if step != int(step):
+        raise UserError(f"{path}: frame_step is {step}; it must be a whole number")
+    fps = stored_fps / step
+    if wanted is not None and wanted != fps:
+        raise UserError(f"{path}: fps is {str(wanted)[:40]}, but stored_fps/frame_step is {fps:g}; leave fps out")
+    if not LOWEST_FPS <= fps <= HIGHEST_FPS:
+        raise UserError(
+            f"{path}: stored_fps/frame_step is {fps:g}, a face is animated at {LOWEST_FPS:g} to {HIGHEST_FPS:g} frames "
+            "per second; use every n-th frame (frame_step) or resample the motion"
+        )
+    return stored_fps, int(step)
+
+
+def _unit(content: Mapping[str, Any], topology: str, path: Path) -> tuple[str, float | None]:
+    """Unit of the files in words and its size in metres; None for published BIWI."""
+    units = content.get("units", "metres" if topology == "vocaset" else PUBLISHED)
+    if not isinstance(units, str):
+        raise UserError(f"{path}: units must be a word such as metres")
+    known = METRES_PER_UNIT.get(units.strip().lower())
+    if content.get("metres_per_unit") is None:
+        if known is None and not (units == PUBLISHED and topology == "biwi"):
+            raise UserError(f"{path}: units is {units[:40]!r}, whose size is not known; give it as metres_per_unit")
+        return units, known
+    size = _number(content, "metres_per_unit", None, path, low=1e-9, high=1e6)
+    if known is not None and not math.isclose(size, known, rel_tol=1e-3):
+        raise UserError(f"{path}: units is {units!r}, but metres_per_unit is {size:g}; leave one of them out")
+    return units, size
 
 
 def _number(content: Mapping[str, Any], key: str, default: float | None, path: Path, low: float, high: float) -> float:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
+
+import numpy as np
 
 from s2f_rl.data.description import BIWI_METRES_PER_UNIT
 
+MILLIMETRE = 1e-3
+"""Metres."""
 PLAUSIBLE_EXTENT_M = (0.08, 0.6)
 """Longest side of a face's or head's bounding box. FLAME's head with neck is about 0.3 m, BIWI's face 0.23 m."""
 
@@ -20,13 +25,8 @@ class Unit(NamedTuple):
         return self.name
 
 
-class _PublishedBiwi(NamedTuple):
-    above: float
-    metres_per_unit: float
-
-
-BIWI_PUBLISHED_EXTENT = _PublishedBiwi(above=0.6, metres_per_unit=BIWI_METRES_PER_UNIT)
-"""A BIWI face longer than 0.6 in its own unit is in the published one, where faces have unit area."""
+_PUBLISHED_ABOVE = 0.6
+"""A BIWI face longer than this in its own unit is in the published one, where faces have unit area."""
 _UNITS = (
     Unit("metres", 1.0),
     Unit("decimetres", 0.1),
@@ -46,3 +46,12 @@ def guess_unit(extent: float) -> Unit:
         if _TYPICAL_M[0] <= extent * unit.metres_per_unit <= _TYPICAL_M[1]:
             return unit
     return Unit("no common unit", None)
+
+
+def published_unit(templates: Mapping[str, np.ndarray]) -> float:
+    """Metres per unit of BIWI's faces {subject: [V*3]} where nothing states it: the published unit, or metres.
+
+    The published vertices are divided by the root of each face's surface area, about 0.186 m.
+    """
+    extents = [np.ptp(flat.reshape(-1, 3), axis=0).max() for flat in templates.values()]
+    return BIWI_METRES_PER_UNIT if extents and np.median(extents) > _PUBLISHED_ABOVE else 1.0

@@ -71,12 +71,12 @@ class Utterance:
 
     @property
     def vertices(self) -> torch.Tensor | None:
-        """The recorded face [T, V*3], in the corpus's units (metres); None for audio-only utterances."""
+        """The recorded face [T, V*3], metres; None for audio-only utterances."""
         return self._corpus._vertices(self.index)
 
     @property
     def template(self) -> torch.Tensor:
-        """The subject's neutral face [V*3]."""
+        """The subject's neutral face [V*3], metres."""
         return self._corpus.template(self.subject)
 
     @property

@@ -15,6 +15,7 @@ from torchrl.envs import Transform
 from s2f_rl import keys
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.cache import AudioFeatureCache
+from s2f_rl.rewards.meeting import refuse_other_corpus
 
 CLIP_FRAMES = 5
 SCORES = (keys.LIP_SCORE, keys.REAL_SCORE)
@@ -84,11 +85,7 @@ class FrozenRewardTransform(Transform):
             raise UserError(f"reward.stride={stride}: at least 1")
         if cap not in (None, "truth"):
             raise UserError(f'reward.cap={cap!r}: use "truth" or null')
-        if reward_model.n_vertices != corpus.n_vertices:
-            raise UserError(
-                f"the reward model was trained on {reward_model.n_vertices} vertices, the corpus has "
-                f"{corpus.n_vertices}: use a reward model of the same topology"
-            )
+        refuse_other_corpus(reward_model, corpus)
         self.reward_model = reward_model
         self.corpus = corpus
         self.weights = {name: float(weight) for name, weight in weights.items()}

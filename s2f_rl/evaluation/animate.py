@@ -9,8 +9,10 @@ import torch
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.data.mesh_identity import difference
 from s2f_rl.errors import UserError
 from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.meeting import animated_mesh
 
 
 def animate(
@@ -31,14 +33,16 @@ def animate(
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`. Published weights carry no template: give
             ``corpus``.
         out: ``.mp4`` (film with sound) or ``.npy`` (vertices [T, V*3], float32, metres).
-        corpus: corpus folder whose templates and triangles to use instead of the checkpoint's.
+        corpus: corpus folder of the same mesh whose templates and triangles to use instead of the checkpoint's.
         subject: whose face; default: the first training subject.
         style: training subject (name or column) whose way of speaking to use; default: the subject's own, else the
             first.
         size: height and width of the film in pixels.
 
     Raises:
-        UserError: a file, subject or style that does not exist.
+        UserError: a file, subject or style that does not exist, or a corpus of another mesh.
+
+    The film runs at the actor's own frame rate.
     """
     out = Path(out)
     if out.suffix not in (".mp4", ".npy"):
@@ -47,7 +51,10 @@ def animate(
     actor.to(device)
     templates, faces, subjects = about.get("templates") or {}, about.get("faces"), list(about.get("subjects") or [])
     if corpus is not None:
-        opened = FaceCorpus(corpus, split="all", topology=actor.topology)
+        opened = FaceCorpus(corpus, split="all", topology=topology)
+        other = difference(animated_mesh(actor), opened.mesh_identity, str(checkpoint), str(corpus))
+        if other is not None:
+            raise UserError(f"{other}; give a corpus of the mesh that the actor was trained on")
         subjects = subjects or list(opened.subjects)
         names = [subject] if subject is not None else list(opened.subjects)[:1]
         templates, faces = {name: opened.template(name) for name in names}, opened.faces

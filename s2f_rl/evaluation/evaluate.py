@@ -24,7 +24,7 @@ from s2f_rl.evaluation.truth import TrueDistances, true_distances
 from s2f_rl.metrics import diversity, speech_lip_correlation
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
 from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs.rows import package_versions, source_commit
 
@@ -81,7 +81,7 @@ def evaluate_actor(
         over the conditions), ``frames`` and the measures of :func:`motion_measures`, :meth:`Scorer.scores` and
         :meth:`TrueDistances.columns`. The ``mean`` row holds ``diversity_over_styles`` of the conditions' lips.
     """
-    check_same_corpus(actor, corpus)
+    refuse_other_corpus(actor, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus) if audio is None else audio
     styles = [style_columns(corpus, corpus[i].subject, conditions) for i in range(len(corpus))]
     rows: list[Row] = []
@@ -109,7 +109,7 @@ def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path
 
     Args:
         actor: trained on this corpus. corpus: the training split.
-        folder: for ``NAME_condition_SUBJECT.npy``, vertices [T, V*3], float32, in the corpus's unit.
+        folder: for ``NAME_condition_SUBJECT.npy``, vertices [T, V*3], float32, metres.
 
     Returns:
         ``folder``, as :class:`~s2f_rl.rewards.policy_samples.PolicySamples` reads it.
@@ -117,7 +117,7 @@ def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path
     Raises:
         UserError: the actor is of another corpus.
     """
-    check_same_corpus(actor, corpus)
+    refuse_other_corpus(actor, corpus)
     subjects = {i: parse_name(name)[0] for i, name in enumerate(corpus.names) if corpus.has_vertices(i)}
     files = {i: _prediction_file(Path(folder), corpus.names[i], subject) for i, subject in subjects.items()}
     missing = [i for i, file in files.items() if not file.exists()]
@@ -130,20 +130,6 @@ def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path
 
 def _prediction_file(folder: Path, utterance: str, condition: str) -> Path:
     return folder / f"{utterance}_condition_{condition}.npy"
-
-
-def check_same_corpus(actor: FaceFormer, corpus: Any) -> None:
-    """Raise UserError unless ``actor`` has the vertices and the style columns of ``corpus``."""
-    if actor.decoder.n_outputs != 3 * corpus.n_vertices:
-        raise UserError(
-            f"the checkpoint animates {actor.n_vertices} vertices, the corpus has {corpus.n_vertices}: use a corpus of "
-            "the topology that it was trained on"
-        )
-    if actor.decoder.n_subjects != len(corpus.subjects):
-        raise UserError(
-            f"the checkpoint has {actor.decoder.n_subjects} styles, the corpus {len(corpus.subjects)} training "
-            "subjects: use the corpus that it was trained on"
-        )
 
 
 def evaluate_truth(
@@ -285,7 +271,7 @@ def evaluate_checkpoint(
     """
     require_format(rows_format)
     corpus = FaceCorpus(corpus_root, split=split, topology=topology)
-    actor, _ = load_actor(checkpoint, corpus.topology)
+    actor, _ = load_actor_for(checkpoint, corpus)
     actor.to(device)
     models = {name: path for name, path in (("train", reward), ("judge", judge)) if path is not None}
     scorer = Scorer({n: load_scorer(p, device) for n, p in models.items()}, corpus) if models else None

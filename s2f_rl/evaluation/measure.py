@@ -13,6 +13,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.cache import AudioFeatureCache
 from s2f_rl.rewards.judge import AnyReward
+from s2f_rl.rewards.meeting import refuse_other_corpus
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 
@@ -26,17 +27,13 @@ class Scorer:
         cache_folder: where the audio halves are kept on disk; None: in memory only.
 
     Raises:
-        UserError: the same model twice, or a model for another number of vertices.
+        UserError: the same model twice, or a model for another mesh or frame rate.
     """
 
     def __init__(self, models: Mapping[str, AnyReward], corpus: Any, cache_folder: Any = None) -> None:
         hashes: dict[str, str] = {}
         for name, model in models.items():
-            if model.n_vertices != corpus.n_vertices:
-                raise UserError(
-                    f"reward model {name!r} scores {model.n_vertices} vertices, the corpus has {corpus.n_vertices}: "
-                    "use a reward model of the same topology"
-                )
+            refuse_other_corpus(model, corpus, f"reward model {name!r}")
             digest = model.content_hash()
             if digest in hashes:
                 raise UserError(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.evaluation.measure import motion_measures
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.attack import MotionSpace, ascend, change_rms, random_changes, score_objective
@@ -130,10 +131,10 @@ def _attack(
 ) -> list[dict[str, Any]]:
     template = torch.as_tensor(case.utterance.template).float().flatten()
     start = torch.stack([case.starts[lane.start] for lane in lanes])
-    radius = torch.tensor([lane.radius_mm for lane in lanes]) * motion.millimetre
+    radius = torch.tensor([lane.radius_mm for lane in lanes]) * MILLIMETRE
     weights = torch.tensor([OBJECTIVES[lane.objective] for lane in lanes])
     objective = score_objective(scorer, template, case.audio["reward"], weights)
-    found = ascend(objective, start, radius, motion.lips, space, steps, _FIRST_STEP_MM * motion.millimetre)
+    found = ascend(objective, start, radius, motion.lips, space, steps, _FIRST_STEP_MM * MILLIMETRE)
     best = [_widest(lanes, k, found.after.tolist()) for k in range(len(lanes))]
     change, after = found.change[best], found.after[best]
     lip, face = change_rms(change, motion.lips)
@@ -148,7 +149,7 @@ def _attack(
     rows = []
     for k, lane in enumerate(lanes):
         gain = float(after[k] - found.before[k])
-        moved_mm = float(size[k]) / motion.millimetre
+        moved_mm = float(size[k]) / MILLIMETRE
         gains = random[:, k] - found.before[k]
         rows.append(
             {
@@ -158,8 +159,8 @@ def _attack(
                 "start": lane.start,
                 "objective": lane.objective,
                 "radius_mm": lane.radius_mm,
-                "lip_mm": float(lip[k]) / motion.millimetre,
-                "face_mm": float(face[k]) / motion.millimetre,
+                "lip_mm": float(lip[k]) / MILLIMETRE,
+                "face_mm": float(face[k]) / MILLIMETRE,
                 "before": float(found.before[k]),
                 "after": float(after[k]),
                 "gain": gain,
@@ -193,7 +194,7 @@ def _described(
     measured = motion_measures(template + displacement, case.utterance, bank.corpus.regions, bank.fps, timing=False)
     for row, measures in zip(rows, measured, strict=True):
         if "lve" in measures:
-            row["lip_error_mm"] = measures["lve"] ** 0.5 / motion.millimetre
+            row["lip_error_mm"] = measures["lve"] ** 0.5 / MILLIMETRE
         for name in ("amplitude_ratio", "jitter_ratio", "closure_rate", "false_closure_rate"):
             if name in measures:
                 row[name] = measures[name]

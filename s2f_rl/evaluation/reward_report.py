@@ -15,7 +15,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation import reward_figures as draw
 from s2f_rl.evaluation.reward_attack import RADII_MM, attack_rows, summarise_attacks
 from s2f_rl.evaluation.reward_page import page
-from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards.attack import MotionSpace
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.calibration import (
@@ -28,6 +28,7 @@ from s2f_rl.rewards.calibration import (
     speaker_spread,
 )
 from s2f_rl.rewards.judge import load_scorer
+from s2f_rl.rewards.meeting import refuse_other_corpus
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.reliability import reliability_rows
 from s2f_rl.rewards.report import spread_evenly
@@ -196,11 +197,7 @@ def _models(
     names = ["judge"] if len(judges) == 1 else [f"judge{k + 1}" for k in range(len(judges))]
     others = {name: load_scorer(path, device) for name, path in zip(names, judges, strict=True)}
     for path, model in [(reward_folder, reward), *zip(judges, others.values(), strict=True)]:
-        if model.n_vertices != corpus.n_vertices:
-            raise UserError(
-                f"{path}: scores {model.n_vertices} vertices, the corpus has {corpus.n_vertices}; use one of "
-                "its topology"
-            )
+        refuse_other_corpus(model, corpus, str(path))
     for path, model in zip(judges, others.values(), strict=True):
         if model.content_hash() == reward.content_hash():
             raise UserError(f"{path}: is the reward itself; a judge must be another model, of another seed at least")
@@ -210,10 +207,8 @@ def _models(
 def _confined(actor: str | Path | None, motion: MotionStatistics, corpus: Any) -> MotionSpace:
     if actor is None:
         return MotionSpace("motion", motion.basis)
-    model, _ = load_actor(actor, corpus.topology)
+    model, _ = load_actor_for(actor, corpus)
     weight = model.decoder.vertice_map_r.weight.detach().float()  # [V*3, H]
-    if len(weight) != 3 * corpus.n_vertices:
-        raise UserError(f"{actor}: animates {model.n_vertices} vertices, the corpus has {corpus.n_vertices}")
     return MotionSpace.spanned("actor", weight.T)
 
 

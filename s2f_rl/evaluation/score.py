@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import load_npy, npy_header
+from s2f_rl.data.mesh_identity import MeshIdentity, difference
+from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import write_rows
 from s2f_rl.evaluation.partial_rows import PartialRows
@@ -24,6 +26,7 @@ from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.cache import AudioFeatureCache
 from s2f_rl.rewards.judge import AnyReward, Judge, load_scorer
 from s2f_rl.rewards.judge_layers import WINDOW_FRAMES
+from s2f_rl.rewards.meeting import refuse_other_corpus, refuse_other_rate
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 logger = logging.getLogger(__name__)
@@ -60,7 +63,8 @@ def score_folder(
     same call goes on from there.
 
     Args:
-        meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres), with its subfolders, or such files.
+        meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres, or the corpus's own unit), with its
+            subfolders, or such files.
         corpus_root: corpus with the speech; None with ``wavs``.
         reward: folder (or file) of the reward model or judge, or the model itself.
         out: csv to write: ``file, utterance, lip_score, real_score, value, clips``; a motion with a value that is not
@@ -69,7 +73,7 @@ def score_folder(
         batch: sequences scored together.
         cache_folder: where audio features are kept on disk.
         wavs: folder of ``NAME.wav`` in place of a corpus. fps: frame rate of the motion then, by default that of the
-            topology.
+            model, else of the topology.
 
     Returns:
         the rows, in the order of the files.
@@ -82,16 +86,17 @@ def score_folder(
     if fps is not None and wavs is None:
         raise UserError(f"fps={fps}: a corpus knows its frame rate; leave fps out or give --wavs")
     named = _files(meshes)
+    model = reward if isinstance(reward, (RewardModel, Judge)) else load_scorer(reward, device)
+    where = "the reward model" if reward is model else str(reward)
     speech: Any
     if corpus_root is not None:
         speech = FaceCorpus(corpus_root, split="all", topology=topology)
+        refuse_other_corpus(model, speech, where)
     else:
-        speech = WavFolder(wavs, topology, fps)  # type: ignore[arg-type]
-    model = reward if isinstance(reward, (RewardModel, Judge)) else load_scorer(reward, device)
-    if corpus_root is not None and model.n_vertices != speech.n_vertices:
-        where = "the reward model" if reward is model else reward
-        raise UserError(f"{where}: scores {model.n_vertices} vertices, {corpus_root} has {speech.n_vertices}")
-    jobs = _checked(named, speech, model.n_vertices)
+        own_rate = model.fps if fps is None and topology is None else fps
+        speech = WavFolder(wavs, topology, own_rate)  # type: ignore[arg-type]
+        refuse_other_rate(model, speech.fps, where, str(wavs))
+    jobs = _checked(named, speech, model)
     about = {"reward": model.content_hash(), "speech": str(speech.root.resolve()), "fps": speech.fps}
     with PartialRows(out, about) as partial:
         rows = {job.key: partial.found[job.key] for job in jobs if job.key in partial.found}
@@ -121,6 +126,7 @@ class _Job:
     utterance: int
     n_frames: int
     key: str  # changes when the mesh or the speech does
+    metres_per_unit: float
 
 
 def _files(meshes: str | Path | Iterable[str | Path]) -> dict[str, Path]:
@@ -147,7 +153,8 @@ def _files(meshes: str | Path | Iterable[str | Path]) -> dict[str, Path]:
     return found
 
 
-def _checked(named: dict[str, Path], speech: Any, n_vertices: int) -> list[_Job]:
+def _checked(named: dict[str, Path], speech: Any, model: AnyReward) -> list[_Job]:
+    n_vertices = model.n_vertices
     # file systems spell accents in two ways, so names are compared in one
     known = {unicodedata.normalize("NFC", name): i for i, name in enumerate(speech.names)}
     jobs, unlike = [], []
@@ -175,7 +182,7 @@ def _checked(named: dict[str, Path], speech: Any, n_vertices: int) -> list[_Job]
         stat = path.stat()
         wav = (speech.root if isinstance(speech, WavFolder) else speech.root / "wav") / f"{speech.names[utterance]}.wav"
         key = f"{name} {stat.st_size} {stat.st_mtime_ns} {wav.stat().st_mtime_ns}"
-        jobs.append(_Job(path, name, utterance, shape[0], key))
+        jobs.append(_Job(path, name, utterance, shape[0], key, _unit(path, speech, model)))
     if unlike:
         logger.warning(
             "%d of %d sequences are longer or shorter than their speech at %g fps (%s): only what both have is scored; "
@@ -188,6 +195,18 @@ def _checked(named: dict[str, Path], speech: Any, n_vertices: int) -> list[_Job]
     return jobs
 
 
+def _unit(path: Path, speech: Any, model: AnyReward) -> float:
+    """Metres per unit of a file. Raises UserError where its first face is of another mesh or in no known unit."""
+    first = np.array(load_npy(path)[0], dtype=np.float64)
+    if isinstance(speech, FaceCorpus):
+        return metres_per_unit_of(first, speech, str(path))
+    if np.isfinite(first).all():
+        other = difference(MeshIdentity.of(first), model.mesh_identity, str(path), "the reward model")
+        if other is not None:
+            raise UserError(f"{other}; score meshes that it was trained on, in metres")
+    return 1.0
+
+
 @torch.no_grad()
 def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> list[Row]:
     """Rows of some sequences; only clips go through the transformer, no padding does."""
@@ -198,7 +217,7 @@ def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> li
         if n_clips == 0:
             counts.append(0)
             continue
-        pieces = [_embed(frames, model) for frames in _read(job.path, n_clips + CLIP_FRAMES - 1)]
+        pieces = [_embed(frames, model) for frames in _read(job, n_clips + CLIP_FRAMES - 1)]
         embedded, finite = (torch.cat(part) for part in zip(*pieces, strict=True))
         whole = finite.unfold(0, CLIP_FRAMES, 1).all(-1).nonzero().flatten()
         if len(whole) < n_clips:
@@ -234,7 +253,7 @@ def _judged(job: _Job, judge: Judge, audio: AudioFeatureCache) -> Row:
     stored = load_npy(job.path)
     for start in range(0, n_frames - WINDOW_FRAMES + 1, _READ_FRAMES):
         stop = min(start + _READ_FRAMES + WINDOW_FRAMES - 1, n_frames)
-        frames = torch.from_numpy(np.array(stored[start:stop], dtype=np.float32).reshape(stop - start, -1))
+        frames = _metres(stored[start:stop], job)
         finite = torch.isfinite(frames).all(-1).to(judge.device)
         found = judge.score_batch(frames.nan_to_num(0.0, 0.0, 0.0)[None], heard[None, start : stop - CLIP_FRAMES + 1])
         whole = finite.unfold(0, WINDOW_FRAMES, 1).all(-1)
@@ -258,9 +277,13 @@ def _embed(frames: Tensor, model: RewardModel) -> tuple[Tensor, Tensor]:
     return model.backbone.embed_frames(frames), finite
 
 
-def _read(path: Path, n_frames: int) -> Iterator[Tensor]:
-    """The first ``n_frames`` frames of a file, some at a time, each float32 [n, V*3]."""
-    stored = load_npy(path)
+def _read(job: _Job, n_frames: int) -> Iterator[Tensor]:
+    """The first ``n_frames`` frames of a file, some at a time, each float32 [n, V*3], metres."""
+    stored = load_npy(job.path)
     for start in range(0, n_frames, _READ_FRAMES):
-        part = np.array(stored[start : min(start + _READ_FRAMES, n_frames)], dtype=np.float32)
-        yield torch.from_numpy(part.reshape(len(part), -1))
+        yield _metres(stored[start : min(start + _READ_FRAMES, n_frames)], job)
+
+
+def _metres(stored: np.ndarray, job: _Job) -> Tensor:
+    frames = torch.from_numpy(np.array(stored, dtype=np.float32).reshape(len(stored), -1))
+    return frames if job.metres_per_unit == 1.0 else frames.mul_(job.metres_per_unit)

@@ -9,24 +9,23 @@ from pathlib import Path
 import torch
 
 from s2f_rl.data import mel_clips
-from s2f_rl.data.audio import SPEECH_RATE_HZ, natural_frames, read_wav, resample, resampled_length, wav_header
-from s2f_rl.data.description import STORED
-from s2f_rl.data.mel import SAMPLES_PER_FRAME
+from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.clock import Clock, clock_of
 from s2f_rl.errors import UserError
 
 
 @dataclass(frozen=True)
 class Recording:
-    """One sound file: ``mel_clips`` [n, 20, 128] for motion at ``fps``."""
+    """One sound file: ``mel_clips`` [n, 20, 128] for motion on ``clock``."""
 
     path: Path
-    fps: float
+    clock: Clock
 
     @property
     def mel_clips(self) -> torch.Tensor:
         """Log-mel clips, made when asked for."""
         waveform, rate = read_wav(self.path)
-        return mel_clips(resample(waveform, rate, round(SAMPLES_PER_FRAME * self.fps)))
+        return mel_clips(resample(waveform, rate, self.clock.mel_rate_hz))
 
 
 class WavFolder:
@@ -34,8 +33,8 @@ class WavFolder:
 
     Args:
         folder: holds ``NAME.wav``.
-        topology: "vocaset" (30 fps) or "biwi" (25 fps).
-        fps: frame rate of the motion where it is another.
+        topology: published corpus whose clock the motion has: "vocaset" (30 fps) or "biwi" (25 fps).
+        fps: frame rate of the motion where it is another, 10 to 120.
 
     Raises:
         UserError: no such folder, no sound file in it, or an impossible frame rate.
@@ -45,13 +44,8 @@ class WavFolder:
         self.root = Path(folder)
         if not self.root.is_dir():
             raise UserError(f"{self.root}: no such folder; give a folder of NAME.wav")
-        self.topology = topology or "vocaset"
-        if self.topology not in STORED:
-            raise UserError(f"topology={topology!r}: unknown; known are {', '.join(STORED)}")
-        stored_fps, step = STORED[self.topology]
-        self.fps = stored_fps / step if fps is None else fps
-        if not 1 <= self.fps <= 1000:
-            raise UserError(f"fps={fps}: give the motion's frames per second, from 1 to 1000")
+        self.clock = clock_of(topology or "vocaset", fps)
+        self.fps = self.clock.fps
         self.names = sorted(path.stem for path in self.root.glob("*.wav") if not path.name.startswith("."))
         if not self.names:
             raise UserError(f"{self.root}: holds no .wav file; give the folder with the speech")
@@ -60,7 +54,7 @@ class WavFolder:
         return len(self.names)
 
     def __getitem__(self, i: int) -> Recording:
-        return Recording(self.wav(i), self.fps)
+        return Recording(self.wav(i), self.clock)
 
     def wav(self, i: int) -> Path:
         """The sound file of recording i."""
@@ -69,4 +63,4 @@ class WavFolder:
     def n_frames(self, i: int) -> int:
         """Frames that the speech naturally makes, from its header. Raises UserError when it is no readable sound."""
         samples = resampled_length(*wav_header(self.wav(i)), SPEECH_RATE_HZ)
-        return natural_frames(samples, "vocaset", self.fps)
+        return self.clock.natural_frames(samples)

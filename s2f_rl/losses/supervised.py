@@ -26,11 +26,7 @@ def lip_vertex_weight(corpus: Any, lip_weight: float) -> Tensor | None:
 
 
 def motion_errors(
-    displacement: Tensor,
-    truth: Tensor,
-    frame_mask: Tensor,
-    vertex_weight: Tensor | None = None,
-    metres_per_unit: float = 1.0,
+    displacement: Tensor, truth: Tensor, frame_mask: Tensor, vertex_weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Position and velocity error of displacements, in square millimetres.
 
@@ -38,13 +34,12 @@ def motion_errors(
         displacement, truth: [B, T, V*3], metres.
         frame_mask: [B, T, 1] bool, True where both are valid.
         vertex_weight: [V*3] weights of mean 1; None: all 1.
-        metres_per_unit: of the displacements (1 when they are metres).
 
     Returns:
         position: mean over valid frames and coordinates of (p - q)^2 (FaceFormer's loss, in mm^2 instead of m^2);
         velocity: the same of frame-to-frame differences, over pairs of valid frames. Scalars, 0 without valid frames.
     """
-    error = torch.where(frame_mask, displacement - truth, torch.zeros_like(truth)) * (_MM_PER_M * metres_per_unit)
+    error = torch.where(frame_mask, displacement - truth, torch.zeros_like(truth)) * _MM_PER_M
     pair_mask = frame_mask[:, 1:] & frame_mask[:, :-1]
     change = torch.where(pair_mask, error[:, 1:] - error[:, :-1], torch.zeros_like(error[:, 1:]))
 
@@ -92,7 +87,6 @@ class SupervisedLoss(LossModule):
         super().__init__()
         self.convert_to_functional(actor_module, "actor_network", create_target_params=False)
         self.corpus = corpus
-        self.metres_per_unit = float(getattr(corpus, "metres_per_unit", 1.0))
         self.mode = mode
         self.position_weight, self.velocity_weight = position_weight, velocity_weight
         self.in_keys = [keys.AUDIO, keys.STYLE, keys.UTTERANCE, keys.FRAME_MASK, keys.LATENT]
@@ -132,7 +126,7 @@ class SupervisedLoss(LossModule):
             else:
                 hidden = core.decoder.sequence_from_displacements(truth, audio, style, "template")
             displacement = core.decoder.decode(hidden)
-        position, velocity = motion_errors(displacement, truth, mask, self.vertex_weight, self.metres_per_unit)
+        position, velocity = motion_errors(displacement, truth, mask, self.vertex_weight)
         return TensorDict(
             {
                 "loss_position": self.position_weight * position,

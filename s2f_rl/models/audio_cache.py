@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ class CachedAudio:
         folder: also keep features here as ``<hash>.npy``, keyed by waveform content and encoder weights;
             None: in memory only.
         max_megabytes: bound of the memory cache; the least recently used utterance goes first.
+
+    Raises:
+        UserError: encoder and corpus run at different rates.
     """
 
     def __init__(
@@ -53,6 +57,13 @@ class CachedAudio:
         folder: str | Path | None = None,
         max_megabytes: float = 2048.0,
     ) -> None:
+        clock = getattr(corpus, "clock", None)  # a corpus of one's own may not know it
+        clocks = None if clock is None else audio_encoder.clock.difference(clock)
+        if clocks is not None:
+            raise UserError(
+                f"the audio encoder and {corpus.root} run at {clocks}; make the encoder with fps={corpus.fps:g} and "
+                f"features_per_frame={corpus.clock.features_per_frame}"
+            )
         self.audio_encoder, self.corpus = audio_encoder, corpus
         self.folder = None if folder is None else Path(folder)
         self.max_bytes = int(max_megabytes * 2**20)
@@ -94,7 +105,8 @@ class CachedAudio:
         if self.folder is not None:
             self._weights = self._weights or weights_hash(self.audio_encoder)
             content = hashlib.sha256(utterance.waveform.numpy().tobytes()).hexdigest()[:24]
-            path = self.folder / f"audio-{self._weights}-{content}-{n_frames}.npy"
+            rate = f"{self.audio_encoder.clock.fps:.9g}"
+            path = self.folder / f"audio-{self._weights}-{content}-{rate}-{n_frames}.npy"
             try:
                 stored = np.load(path, allow_pickle=False)
                 if stored.shape == shape and stored.dtype == np.float32 and np.isfinite(stored).all():

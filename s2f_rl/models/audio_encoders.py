@@ -1,4 +1,4 @@
-"""Audio encoders: waveform at 16 kHz to one (VOCASET) or two (BIWI) feature vectors per video frame.
+"""Audio encoders: waveform at 16 kHz to a feature vector per frame (VOCASET), or several (BIWI: two).
 
 Every encoder first makes features at 50 Hz on wav2vec2's grid (window 400 samples, hop 320), then brings them to the
 video's frames (:func:`resample_to_frames`), then runs its network at that rate, as FaceFormer's encoder does
@@ -13,48 +13,41 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2f_rl.data import audio
 from s2f_rl.data.audio import SPEECH_RATE_HZ, conv_frames
-from s2f_rl.data.description import AUDIO_FEATURES_PER_FRAME
+from s2f_rl.data.clock import Clock, clock_of
 from s2f_rl.errors import UserError
 
-CONV_RATE_HZ = 50
 _NOT_SETTINGS = ("transformers_version", "architectures", "dtype", "_name_or_path")
-FPS = {"vocaset": 30, "biwi": 25}
-
-
-def check_topology(topology: str) -> str:
-    """Return ``topology`` if it is known, else raise :class:`UserError`."""
-    if topology not in FPS:
-        raise UserError(f"topology={topology!r} is unknown: use one of {', '.join(FPS)}")
-    return topology
 
 
 def frames_from_conv(n_conv: int, topology: str) -> int:
-    """Video frames of ``n_conv`` features at 50 Hz at their natural length: the corpus's own count."""
-    return audio.frames_from_conv(n_conv, check_topology(topology), FPS[topology])
+    """Frames of ``n_conv`` features at 50 Hz on the clock of a published corpus ("vocaset", "biwi")."""
+    return clock_of(topology).frames_of_features(n_conv)
 
 
-def natural_frames(n_samples: int, topology: str) -> int:
-    """Video frames of a waveform of ``n_samples`` at 16 kHz, neither stretched nor cut to vertices."""
-    return frames_from_conv(conv_frames(n_samples), topology)
+def resample_to_frames(features: Tensor, clock: Clock | str, n_frames: int | None = None) -> Tensor:
+    """Bring 50 Hz features [B, C, D] to the frames of a clock (or of a published corpus): [B, T*A, D].
 
-
-def resample_to_frames(features: Tensor, topology: str, n_frames: int | None = None) -> Tensor:
-    """Bring 50 Hz features [B, C, D] to the video's frames [B, T*A, D].
-
-    VOCASET: linear interpolation with aligned end points to ``n_frames`` (stretching when it is given). BIWI: cut to
-    pairs, and to ``2 * n_frames`` at most. Source: FaceFormer, ``wav2vec.py``.
+    30 fps with one feature per frame (VOCASET): linear interpolation with aligned end points to ``n_frames``, stretched
+    when it is given. Features that make whole frames (BIWI: pairs at 25 fps): cut to these, and to ``n_frames`` at
+    most. Both as in FaceFormer's ``wav2vec.py``. Any other clock: linear interpolation at each frame's own time,
+    without stretching; frames beyond the sound hear its last feature.
     """
-    if topology == "biwi":
-        n_pairs = features.shape[1] // 2
-        if n_frames is not None:
-            n_pairs = min(n_pairs, n_frames)
-        return features[:, : 2 * n_pairs]
-    n_frames = frames_from_conv(features.shape[1], topology) if n_frames is None else n_frames
+    clock = clock_of(clock) if isinstance(clock, str) else clock
+    if clock.whole_features:
+        n_whole = clock.frames_of_features(features.shape[1])
+        n_whole = n_whole if n_frames is None else min(n_whole, n_frames)
+        return features[:, : clock.features_per_frame * n_whole]
+    n_frames = clock.frames_of_features(features.shape[1]) if n_frames is None else n_frames
     if n_frames <= 0:
         return features[:, :0]
-    return F.interpolate(features.transpose(1, 2), size=n_frames, mode="linear", align_corners=True).transpose(1, 2)
+    if clock.stretches:
+        return F.interpolate(features.transpose(1, 2), size=n_frames, mode="linear", align_corners=True).transpose(1, 2)
+    position = torch.from_numpy(clock.feature_positions(features.shape[1], n_frames))
+    before = position.floor().long()
+    share = (position - before).to(features)[:, None]
+    before = before.to(features.device)
+    return features[:, before].lerp(features[:, (before + 1).clamp_max(features.shape[1] - 1)], share)
 
 
 class AudioEncoder(nn.Module):
@@ -65,23 +58,31 @@ class AudioEncoder(nn.Module):
 
     Args:
         width: D, width of a feature.
-        topology: ``"vocaset"`` (30 fps, one feature per frame) or ``"biwi"`` (25 fps, two per frame).
+        topology: a published corpus whose clock it runs at: ``"vocaset"`` (30 fps, one feature per frame) or ``"biwi"``
+            (25 fps, two per frame).
+        fps, features_per_frame: in place of the published corpus's; see :class:`~s2f_rl.data.clock.Clock`.
     """
 
     kind: ClassVar[str]
 
-    def __init__(self, width: int, topology: str) -> None:
+    def __init__(
+        self, width: int, topology: str = "vocaset", fps: float | None = None, features_per_frame: int | None = None
+    ) -> None:
         super().__init__()
         self.width = width
-        self.topology = check_topology(topology)
+        self.clock = clock_of(topology, fps, features_per_frame)
 
     @property
     def features_per_frame(self) -> int:
-        return AUDIO_FEATURES_PER_FRAME[self.topology]
+        """A."""
+        return self.clock.features_per_frame
 
     def n_frames(self, n_samples: int) -> int:
-        """Natural number of video frames of ``n_samples`` at 16 kHz."""
-        return natural_frames(n_samples, self.topology)
+        """Natural number of frames of ``n_samples`` at 16 kHz."""
+        return self.clock.natural_frames(n_samples)
+
+    def _clock_config(self) -> dict[str, Any]:
+        return {"fps": self.clock.fps, "features_per_frame": self.clock.features_per_frame}
 
     def set_trainable(self, train: bool) -> None:
         """Let supervised training change the encoder, or freeze it."""
@@ -102,9 +103,9 @@ class AudioEncoder(nn.Module):
     def forward(self, waveform: Tensor, n_frames: int | None = None) -> Tensor:
         if waveform.ndim != 2:
             raise UserError(f"waveform has shape {tuple(waveform.shape)}: expected [B, N] at 16 kHz")
-        if conv_frames(waveform.shape[1]) * FPS[self.topology] < CONV_RATE_HZ:
+        if self.n_frames(waveform.shape[1]) < 1:
             raise UserError(f"waveform has {waveform.shape[1]} samples at 16 kHz: too short for one video frame")
-        return self.contextualise(resample_to_frames(self.conv_features(waveform), self.topology, n_frames))
+        return self.contextualise(resample_to_frames(self.conv_features(waveform), self.clock, n_frames))
 
 
 class Wav2Vec2AudioEncoder(AudioEncoder):
@@ -112,7 +113,7 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
 
     Args:
         config: keyword arguments of :class:`transformers.Wav2Vec2Config`; nothing means wav2vec2-base.
-        topology: see :class:`AudioEncoder`.
+        topology, fps, features_per_frame: see :class:`AudioEncoder`.
         pretrained: hub name or folder of published weights, e.g. ``"facebook/wav2vec2-base-960h"``.
         local_files_only: never ask the network for ``pretrained``; the default, so that nothing downloads by accident.
         spec_augment: mask time spans in training mode, as the reference does. Never used in RL.
@@ -129,6 +130,8 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         pretrained: str | None = None,
         local_files_only: bool = True,
         spec_augment: bool = True,
+        fps: float | None = None,
+        features_per_frame: int | None = None,
     ) -> None:
         from transformers import Wav2Vec2Config, Wav2Vec2Model
 
@@ -143,7 +146,7 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         else:
             # Eager attention would give the same numbers; the default kernel is faster.
             model = Wav2Vec2Model(Wav2Vec2Config(**(config or {})))
-        super().__init__(model.config.hidden_size, topology)
+        super().__init__(model.config.hidden_size, topology, fps, features_per_frame)
         if model.config.num_feat_extract_layers != len(model.config.conv_dim):
             raise UserError("audio_config: num_feat_extract_layers and conv_dim disagree")
         self.model = model
@@ -158,12 +161,8 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
     def config(self) -> dict[str, Any]:
         # to_diff_dict keeps only what differs from wav2vec2-base.
         diff = self.model.config.to_diff_dict()
-        plain = {
-            k: v
-            for k, v in diff.items()
-            if k not in ("transformers_version", "architectures", "dtype", "_name_or_path")
-        }
-        return {"kind": self.kind, "topology": self.topology, "config": plain, "spec_augment": self.spec_augment}
+        plain = {k: v for k, v in diff.items() if k not in _NOT_SETTINGS}
+        return {"kind": self.kind, **self._clock_config(), "config": plain, "spec_augment": self.spec_augment}
 
     def conv_features(self, waveform: Tensor) -> Tensor:
         return self.model.feature_extractor(waveform).transpose(1, 2)
@@ -186,15 +185,23 @@ class MelAudioEncoder(AudioEncoder):
         width: D, and the number of channels.
         n_mels: mel bands from 40 Hz to 7.6 kHz.
         n_layers: residual convolutions.
-        topology: see :class:`AudioEncoder`.
+        topology, fps, features_per_frame: see :class:`AudioEncoder`.
     """
 
     kind = "mel"
     mel_filters: Tensor
     window: Tensor
 
-    def __init__(self, width: int = 64, n_mels: int = 40, n_layers: int = 3, topology: str = "vocaset") -> None:
-        super().__init__(width, topology)
+    def __init__(
+        self,
+        width: int = 64,
+        n_mels: int = 40,
+        n_layers: int = 3,
+        topology: str = "vocaset",
+        fps: float | None = None,
+        features_per_frame: int | None = None,
+    ) -> None:
+        super().__init__(width, topology, fps, features_per_frame)
         from transformers.audio_utils import mel_filter_bank
 
         self.n_mels, self.n_layers = n_mels, n_layers
@@ -210,7 +217,7 @@ class MelAudioEncoder(AudioEncoder):
     def config(self) -> dict[str, Any]:
         return {
             "kind": self.kind,
-            "topology": self.topology,
+            **self._clock_config(),
             "width": self.width,
             "n_mels": self.n_mels,
             "n_layers": self.n_layers,

@@ -5,34 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from s2f_rl.data.description import METRES_PER_UNIT
+from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.tensor_files import load_tensors
+from s2f_rl.data.units import BIWI_METRES_PER_UNIT, published_unit
 from s2f_rl.errors import UserError
 from s2f_rl.models.faceformer import FaceFormer
 
 __all__ = ["actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
 
 FORMAT = 1
+UNIT = "metres"
+"""Unit of every actor that is written, and of every actor in memory."""
+_PUBLISHED_UNIT = {"vocaset": 1.0, "biwi": BIWI_METRES_PER_UNIT}
 
 
-def actor_payload(actor: FaceFormer, subjects: list[str], **extra: Any) -> dict[str, Any]:
+def actor_payload(
+    actor: FaceFormer, subjects: list[str], mesh: MeshIdentity | None = None, **extra: Any
+) -> dict[str, Any]:
     """The ``actor`` entry of our checkpoints: plain containers and tensors.
 
     Args:
         actor: the model.
         subjects: training subjects in the order of the style columns.
-        **extra: further plain values, such as the corpus's dataset name and unit.
+        mesh: that it animates; default: the actor's own, where it has one.
+        **extra: further plain values, such as the corpus's dataset name, templates (metres) and triangles.
     """
+    mesh = mesh or actor.mesh_identity
     return {
         "format": FORMAT,
         "config": actor.config(),
         "state_dict": {k: v.detach().clone() for k, v in actor.state_dict().items()},
         "subjects": list(subjects),
+        "unit": UNIT,
+        "mesh": None if mesh is None else mesh.to_plain(),
         **extra,
     }
 
 
 def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFormer:
-    """Inverse of :func:`actor_payload`."""
+    """Inverse of :func:`actor_payload`; an actor in another unit than metres is turned into one of metres."""
     try:
         if payload["format"] > FORMAT:
             raise UserError(f"{where}: written by a newer version (format {payload['format']}); update s2f_rl")
@@ -43,20 +57,43 @@ def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFo
         raise UserError(
             f"{where}: no actor of this project inside ({reason}); give best.pt or last.pt of a run"
         ) from error
-    return actor
+    subjects, mesh = payload.get("subjects"), payload.get("mesh")
+    if isinstance(subjects, list) and len(subjects) == actor.decoder.n_subjects:
+        actor.styles = tuple(str(subject) for subject in subjects)
+    if mesh is not None:
+        actor.mesh_identity = MeshIdentity.from_plain(mesh, str(where))
+    return actor.to_metres(_metres_per_unit(payload, where))
+
+
+def _metres_per_unit(payload: dict[str, Any], where: str | Path) -> float:
+    """Of the faces that the weights of a file animate; 1 but for files of before ``unit``, which say ``units``."""
+    unit = payload.get("unit")
+    if unit is not None:
+        if unit != UNIT:
+            raise UserError(f"{where}: its unit is {str(unit)[:40]!r}, not {UNIT}; it was written by another version")
+        return 1.0
+    templates = payload.get("templates")
+    if payload.get("dataset") == "biwi" and isinstance(templates, dict):
+        return published_unit({str(k): torch.as_tensor(v).numpy() for k, v in templates.items()})
+    return METRES_PER_UNIT.get(str(payload.get("units")), 1.0)
 
 
 def load_actor(
-    path: str | Path, topology: str = "vocaset", audio_config: dict[str, Any] | None = None
+    path: str | Path,
+    topology: str = "vocaset",
+    audio_config: dict[str, Any] | None = None,
+    metres_per_unit: float | None = None,
 ) -> tuple[FaceFormer, dict[str, Any]]:
     """Load an actor from a run's checkpoint or from published FaceFormer weights.
 
     Args:
         path: ``best.pt``/``last.pt`` of a run, its folder (then ``best.pt``), or a published ``.pth``/``.safetensors``.
         topology, audio_config: for published weights, see :meth:`FaceFormer.from_reference`.
+        metres_per_unit: of published weights; by default 1 for "vocaset", the size of the published unit for "biwi".
 
     Returns:
-        the actor in evaluation mode, and the rest of its entry (``subjects``, ...; empty for published weights).
+        the actor in evaluation mode and in metres, and the rest of its entry (``subjects``, ``templates`` in metres,
+        ``metres_per_unit`` of the file, ...; empty for published weights).
     """
     path = Path(path)
     if path.is_dir():
@@ -66,8 +103,12 @@ def load_actor(
         payload = content["actor"]
         actor = actor_from_payload(payload, path)
         rest = {k: v for k, v in payload.items() if k not in ("config", "state_dict")}
+        factor = rest["metres_per_unit"] = _metres_per_unit(payload, path)
+        if factor != 1.0 and isinstance(rest.get("templates"), dict):
+            rest["templates"] = {k: torch.as_tensor(v) * factor for k, v in rest["templates"].items()}
         return actor.eval(), rest
     try:
-        return FaceFormer.from_reference(content, topology, audio_config=audio_config).eval(), {}
+        actor = FaceFormer.from_reference(content, topology, audio_config=audio_config).eval()
+        return actor.to_metres(_PUBLISHED_UNIT[topology] if metres_per_unit is None else metres_per_unit), {}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
 from s2f_rl.models import reference
-from s2f_rl.models.audio_encoders import FPS, AudioEncoder, build_audio_encoder, check_topology
+from s2f_rl.models.audio_encoders import AudioEncoder, build_audio_encoder
 from s2f_rl.models.decoder import MotionDecoder
-
-PERIOD = {"vocaset": 30, "biwi": 25}
 
 
 def flat_mesh(mesh: Tensor, n_outputs: int, name: str) -> Tensor:
@@ -23,7 +22,7 @@ def flat_mesh(mesh: Tensor, n_outputs: int, name: str) -> Tensor:
     if mesh.shape[-1] != n_outputs:
         raise UserError(
             f"{name} has shape {tuple(mesh.shape)}: the model animates {n_outputs // 3} vertices; use a corpus or "
-            "template with the topology that the checkpoint was trained on"
+            "template of the mesh that the checkpoint was trained on"
         )
     return mesh
 
@@ -32,13 +31,17 @@ class FaceFormer(nn.Module):
     """Audio encoder plus motion decoder.
 
     Args:
-        audio_encoder: any :class:`AudioEncoder`; its topology fixes frame rate and features per frame.
+        audio_encoder: any :class:`AudioEncoder`; its clock is the actor's.
         n_vertices: V.
         feature_dim: H, decoder width (64 VOCASET, 128 BIWI).
         n_subjects: S, training subjects (style columns).
-        period: frames, 30 for VOCASET and 25 for BIWI when None.
+        period: of positions and temporal bias, frames; one second when None (30 VOCASET, 25 BIWI).
         n_head: attention heads of the decoder.
         dropout: in supervised training mode only (0.1 in the reference).
+
+    Attributes:
+        styles: names of the style columns; None where they are not known (published weights).
+        mesh_identity: which mesh it animates; None where only the number of vertices is known.
     """
 
     def __init__(
@@ -53,9 +56,10 @@ class FaceFormer(nn.Module):
     ) -> None:
         super().__init__()
         self.audio_encoder = audio_encoder
-        self.topology = audio_encoder.topology
         self.n_vertices = n_vertices
-        period = PERIOD[self.topology] if period is None else period
+        self.styles: tuple[str, ...] | None = None
+        self.mesh_identity: MeshIdentity | None = None
+        period = round(audio_encoder.clock.fps) if period is None else period
         self.decoder = MotionDecoder(
             3 * n_vertices, audio_encoder.width, feature_dim, n_subjects, period, n_head, dropout
         )
@@ -63,8 +67,9 @@ class FaceFormer(nn.Module):
     # -- construction --------------------------------------------------------------------------------------------
 
     @property
-    def fps(self) -> int:
-        return FPS[self.topology]
+    def fps(self) -> float:
+        """Frames per second of its motion."""
+        return self.audio_encoder.clock.fps
 
     @property
     def device(self) -> torch.device:
@@ -103,18 +108,29 @@ class FaceFormer(nn.Module):
             state_dict: the published names and shapes (both spellings of weight norm; ``PPE.pe`` and a ``module.``
                 prefix are accepted and ignored).
             topology: ``"vocaset"`` or ``"biwi"``.
-            period: of positions and temporal bias; 30 or 25 by topology when None.
+            period: of positions and temporal bias; one second (30 or 25 frames) when None.
             audio_config: wav2vec2 settings (:class:`transformers.Wav2Vec2Config` keywords); None means wav2vec2-base.
 
         Raises:
             UserError: names the tensors that are missing, superfluous or of the wrong shape.
         """
-        check_topology(topology)
         return reference.build_from_reference(cls, state_dict, topology, period, dict(audio_config or {}))
 
     def to_reference(self) -> dict[str, Tensor]:
         """State dict with the names and shapes of the published checkpoints (transformers 5 weight-norm spelling)."""
         return reference.to_reference(self)
+
+    @torch.no_grad()
+    def to_metres(self, metres_per_unit: float) -> FaceFormer:
+        """Turn an actor of meshes in another unit into one of metres, in place: the same faces, other numbers.
+
+        Published BIWI weights animate faces in a unit of about 0.186 m.
+        """
+        if metres_per_unit != 1.0:
+            self.decoder.vertice_map.weight.div_(metres_per_unit)
+            self.decoder.vertice_map_r.weight.mul_(metres_per_unit)
+            self.decoder.vertice_map_r.bias.mul_(metres_per_unit)
+        return self
 
     # -- inputs --------------------------------------------------------------------------------------------------
 

@@ -30,11 +30,7 @@ EXPLORATIONS = ("latent", "vertex")
 
 
 def noise_scale(
-    decoder: MotionDecoder,
-    noise_mm: float,
-    exploration: str = "latent",
-    vertices: Tensor | None = None,
-    metres_per_unit: float = 1.0,
+    decoder: MotionDecoder, noise_mm: float, exploration: str = "latent", vertices: Tensor | None = None
 ) -> float:
     """Standard deviation of the policy's noise for a stated effect on the face.
 
@@ -47,7 +43,7 @@ def noise_scale(
     """
     if noise_mm <= 0:
         raise UserError(f"exploration.noise_mm={noise_mm}: the noise must be positive, 0.3 is a start")
-    noise = noise_mm * 1e-3 / metres_per_unit
+    noise = noise_mm * 1e-3
     if exploration == "vertex":
         return noise / math.sqrt(3)
     weight = decoder.vertice_map_r.weight.detach().unflatten(0, (-1, 3))
@@ -219,7 +215,6 @@ class FaceFormerPolicy(TensorDictSequential):
         correlation: rho in [0, 1) of consecutive frames' noise.
         noise_vertices: indices that ``noise_mm`` refers to, normally ``corpus.regions["lips"]``; None: all vertices.
         learn_noise: train log sigma, per latent dimension, with a floor of a tenth of its start.
-        metres_per_unit: of the corpus's vertices (``corpus.metres_per_unit``; 1 for VOCASET).
 
     Example:
         >>> policy = FaceFormerPolicy(actor, noise_mm=0.3, noise_vertices=corpus.regions["lips"])
@@ -236,7 +231,6 @@ class FaceFormerPolicy(TensorDictSequential):
         correlation: float = 0.0,
         noise_vertices: Tensor | Sequence[int] | None = None,
         learn_noise: bool = False,
-        metres_per_unit: float = 1.0,
     ) -> None:
         if exploration not in EXPLORATIONS:
             raise UserError(f"exploration={exploration!r} is unknown: use one of {', '.join(EXPLORATIONS)}")
@@ -245,7 +239,7 @@ class FaceFormerPolicy(TensorDictSequential):
         if exploration == "vertex" and correlation:
             raise UserError("exploration.correlation: correlated noise exists for latent exploration only, set it to 0")
         vertices = None if noise_vertices is None else torch.as_tensor(noise_vertices, dtype=torch.int64)
-        scale = noise_scale(actor.decoder, noise_mm, exploration, vertices, metres_per_unit)
+        scale = noise_scale(actor.decoder, noise_mm, exploration, vertices)
         core = MotionCore(actor.decoder, exploration, scale, correlation, learn_noise).to(actor.device)
         actor_module = ProbabilisticActor(
             core,

@@ -10,6 +10,7 @@ import numpy as np
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.description import FILE, N_VERTICES
+from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.render.faces import find_faces
@@ -41,7 +42,8 @@ def _load(path: Path, corpus: FaceCorpus) -> np.ndarray:
             f"{path}: has {sequence.shape[1]} vertices, the corpus {corpus.root} {corpus.n_vertices}; "
             "name the corpus that it was made for"
         )
-    return sequence
+    unit = metres_per_unit_of(sequence[0], corpus, str(path))
+    return sequence if unit == 1.0 else sequence * np.float32(unit)
 
 
 def _speaker(path: Path, corpus: FaceCorpus) -> str | None:
@@ -62,8 +64,8 @@ def cli_render(
     """Render mesh sequences side by side with sound.
 
     Args:
-        paths: npy files [T, V*3] or [T, V, 3] at the corpus's frame rate: predictions, or recordings from the
-            corpus's own ``vertices_npy``.
+        paths: npy files [T, V*3] or [T, V, 3] at the corpus's frame rate, in metres or the corpus's own unit:
+            predictions, or recordings from the corpus's own ``vertices_npy``.
         corpus_root: the corpus; gives frame rate, triangles (without them, dots are drawn), and colours: those of the
             first file's speaker, where it has them.
         audio: sound file of any rate; None for a silent film.

@@ -64,7 +64,7 @@ class MotionSpace:
 
 
 def change_rms(change: Tensor, lips: Tensor) -> tuple[Tensor, Tensor]:
-    """Root mean square length of changes [B, T, V*3] over frames and vertices: ([B] lips, [B] face), in their unit."""
+    """Root mean square length of changes [B, T, V*3] over frames and vertices: ([B] lips, [B] face), metres."""
     squares = change.unflatten(-1, (-1, 3)).double().square().sum(-1)
     return squares[..., lips].mean((-1, -2)).sqrt(), squares.mean((-1, -2)).sqrt()
 
@@ -146,12 +146,12 @@ def ascend(
 
     Args:
         objective: displacements [B, T, V*3] -> [B].
-        start: [B, T, V*3], in the corpus's unit.
-        radius: [B], in the same unit, of the trust region.
+        start: [B, T, V*3], metres.
+        radius: [B], metres, of the trust region.
         lips: indices of the lip vertices.
         space: where the change may lie; the start may lie anywhere.
         steps: gradients taken.
-        first_step: root mean square length per vertex of the first step, in the same unit; at most half the radius.
+        first_step: root mean square length per vertex of the first step, metres; at most half the radius.
 
     Returns:
         the best iterate of each lane, the start among them: ``after`` is never below ``before``.

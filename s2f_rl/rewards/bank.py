@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from s2f_rl.data.mel import SAMPLES_PER_FRAME, mel_clips
+from s2f_rl.data.mel import mel_clips
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CorruptionContext, stretched
@@ -96,7 +96,7 @@ class MotionBank:
             mel = torch.as_tensor(u.mel_clips).float()
         else:
             displacement = stretched(displacement, max(CLIP_FRAMES, round(len(displacement) / speed)))
-            mel = mel_clips(u.speech_at(round(SAMPLES_PER_FRAME * self.fps), speed))
+            mel = mel_clips(u.speech_at(self.corpus.clock.mel_rate_hz, speed))
         recording = Recording(
             name=u.name,
             subject=u.subject,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.corruption_base import LIP, CorruptionContext, register
 from s2f_rl.rewards.motion import MotionStatistics, gap
 
@@ -35,7 +36,7 @@ def missing_closure(displacement: Tensor, strength: float, context: CorruptionCo
     motion = context.motion
     rest = gap(context.template, motion.upper_lip, motion.lower_lip)
     now = gap(context.template + displacement, motion.upper_lip, motion.lower_lip)
-    lift = (rest + strength * APART_MM * motion.millimetre - torch.maximum(now, rest)).clamp_min(0)
+    lift = (rest + strength * APART_MM * MILLIMETRE - torch.maximum(now, rest)).clamp_min(0)
     return displacement + lift[:, None] * motion.opening
 
 
@@ -78,7 +79,7 @@ def constant_offset(displacement: Tensor, strength: float, context: CorruptionCo
     motion = context.motion
     draws = torch.randn(len(motion.std), generator=context.generator)
     offset = (draws * motion.std * motion.lip_rms(motion.basis)) @ motion.basis
-    length = OFFSET_MM * motion.millimetre / motion.lip_rms(offset).clamp_min(1e-12)
+    length = OFFSET_MM * MILLIMETRE / motion.lip_rms(offset).clamp_min(1e-12)
     return displacement + strength * length * offset
 
 

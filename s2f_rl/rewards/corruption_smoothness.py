@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.corruption_base import LIP, REAL, CorruptionContext, register
 from s2f_rl.rewards.corruption_tools import smoothed
 
@@ -18,7 +19,7 @@ SMOOTHING_S = 0.1
 def jitter(displacement: Tensor, strength: float, context: CorruptionContext) -> Tensor:
     """Every vertex shakes for itself."""
     noise = torch.randn(displacement.shape, generator=context.generator)
-    return displacement + noise * (strength * JITTER_MM * context.motion.millimetre / math.sqrt(3.0))
+    return displacement + noise * (strength * JITTER_MM * MILLIMETRE / math.sqrt(3.0))
 
 
 @register("smoothness", (LIP, REAL), "Gaussian over time, sigma 100 ms")

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.corruption_base import CorruptionContext
 
 
@@ -65,7 +66,7 @@ def subspace_noise(n_frames: int, lip_rms_mm: float, correlation: float, context
     share = (motion.std / motion.std[0]) ** tilt
     share[max(1, math.ceil(n_directions * (0.2 + 0.8 * kept))) :] = 0
     lips = motion.basis.unflatten(-1, (-1, 3))[:, motion.lips].square().sum(-1).mean(-1)
-    share = share * (lip_rms_mm * motion.millimetre) / (share.square() @ lips).sqrt().clamp_min(1e-12)
+    share = share * (lip_rms_mm * MILLIMETRE) / (share.square() @ lips).sqrt().clamp_min(1e-12)
     noise = torch.randn(n_frames, n_directions, generator=generator)
     if correlation:  # z_t = rho z_{t-1} + sqrt(1 - rho^2) e_t, started at equilibrium, written as one product
         age = torch.arange(n_frames)[:, None] - torch.arange(n_frames)

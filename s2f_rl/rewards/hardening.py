@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.clips import ClipBatch
 from s2f_rl.rewards.head import ScoreHead
@@ -27,7 +28,7 @@ class ChangeGeometry:
     """How much a face has to move for what the first layer sees to change.
 
     A change of the projection is ``white @ free`` or ``white @ motion``, and the root mean square of the rows of
-    ``white`` is then the movement of the vertices that it takes, in the corpus's unit: the root of the mean of the
+    ``white`` is then the movement of the vertices that it takes, in metres: the root of the mean of the
     squared movement over the lips and over the whole face.
 
     Attributes:
@@ -106,7 +107,7 @@ class Hardening:
         hold: float = 0.0,
     ) -> None:
         self.geometry = ChangeGeometry.of(projection, motion)
-        self.low, self.high = (motion.millimetre * radius for radius in radii_mm)
+        self.low, self.high = (MILLIMETRE * radius for radius in radii_mm)
         if not 0 < self.low <= self.high:
             raise UserError(f"radii_mm={list(radii_mm)}: give the smallest and the largest trust region, above 0")
         self.steps, self.hold = steps, hold

@@ -12,6 +12,8 @@ import torch
 from s2f_rl.data.files import atomic_write_json, atomic_write_text, load_json
 from s2f_rl.data.tensor_files import load_tensors, save_safetensors
 from s2f_rl.errors import UserError
+from s2f_rl.rewards.meeting import KEY as MADE_FOR
+from s2f_rl.rewards.meeting import made_for, set_made_for
 
 if TYPE_CHECKING:
     from s2f_rl.rewards.model import RewardModel
@@ -114,6 +116,7 @@ def _config(model: RewardModel) -> dict[str, Any]:
         **{name: getattr(backbone, name) for name in _SIZES},
         "head": None if head is None else {"hidden": head.hidden, "out_activation": head.out_activation},
         "content_hash": model.content_hash(),
+        MADE_FOR: made_for(model),
     }
 
 
@@ -138,6 +141,7 @@ def _load(config_path: Path, weights_path: Path) -> RewardModel:
         )
     except UserError as error:
         raise UserError(f"{weights_path}: {error}") from error
+    set_made_for(model, config, str(config_path))
     found = _config(model)
     wrong = next((key for key in (*_SIZES, "head", "content_hash") if config.get(key, found[key]) != found[key]), None)
     if wrong is not None:

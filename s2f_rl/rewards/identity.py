@@ -5,20 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from s2f_rl.data.units import MILLIMETRE
+
 _POLYNOMIAL_SHARE = 0.5
 _FIELD_SHARES = ((40.0, 0.35), (15.0, 0.35), (7.0, 0.25))
 """Scale (mm) and size (in the differences between training subjects) of what makes an unseen face differ."""
 _N_FIELDS = 200
 
 
-def unseen_differences(templates: Tensor, millimetre: float) -> Tensor:
+def unseen_differences(templates: Tensor) -> Tensor:
     """Modes of the ways in which a person nobody has measured may differ from the mean face.
 
     Eight templates span seven directions and the next person differs in others, so the modes are smooth fields of
     several scales, as large as the training subjects' differences (2 mm where there is one subject only).
 
     Args:
-        templates: [S, V*3]. millimetre: its length in their unit.
+        templates: [S, V*3], metres.
 
     Returns:
         [M, V*3]: a random difference is ``normal(M) @ modes``.
@@ -27,12 +29,12 @@ def unseen_differences(templates: Tensor, millimetre: float) -> Tensor:
     if len(templates) > 1:
         size = (3 * (templates - mean).square().sum() / (len(templates) - 1) / mean.numel()).sqrt()
     else:
-        size = torch.tensor(2 * millimetre)
+        size = torch.tensor(2 * MILLIMETRE)
     smooth = polynomial_fields(mean)
     modes = [smooth * (_POLYNOMIAL_SHARE / len(smooth) ** 0.5)]
     generator = torch.Generator().manual_seed(0)  # part of the definition: the same for every seed of a training
     for length_mm, share in _FIELD_SHARES:
-        modes.append(share * random_fields(mean, length_mm * millimetre, _N_FIELDS, generator))
+        modes.append(share * random_fields(mean, length_mm * MILLIMETRE, _N_FIELDS, generator))
     return size * torch.cat(modes)
 
 
@@ -59,7 +61,7 @@ def random_fields(template: Tensor, length: float, n_fields: int, generator: tor
     """Random smooth fields on a face: waves of the rest position in random directions (random Fourier features).
 
     Args:
-        template: [V*3]. length: scale over which a field changes, in the template's unit.
+        template: [V*3], metres. length: scale over which a field changes, metres.
 
     Returns:
         [n_fields, V*3]; their sum with normal weights is a Gaussian process with an RBF kernel of that length, with a

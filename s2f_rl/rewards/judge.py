@@ -17,11 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.files import JUDGE_FILE, is_judge, pick, read_checkpoint, tensors, write_checkpoint
 from s2f_rl.rewards.inputs import ArrayLike, beside, mel_input, mesh_input
 from s2f_rl.rewards.judge_layers import LOCAL_FRAMES, WINDOW_FRAMES, AudioHalf, MeshHalf, mel_frames
+from s2f_rl.rewards.meeting import KEY as MADE_FOR
+from s2f_rl.rewards.meeting import made_for, set_made_for
 from s2f_rl.rewards.model import RewardModel, hash_tensors
 from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
@@ -64,8 +67,13 @@ class Judge(nn.Module):
     Args:
         matrix: [R, V*3], per metre, and mean: [V*3], metres: the fixed view of the mesh (:class:`MeshProjection`).
         width: channels of both halves. hidden: of the heads. dropout: of the heads, in training only.
+
+    Attributes:
+        fps, mesh_identity: as of :class:`~s2f_rl.rewards.RewardModel`.
     """
 
+    fps: float | None = None
+    mesh_identity: MeshIdentity | None = None
     matrix: Tensor
     mean: Tensor
 
@@ -115,12 +123,13 @@ class Judge(nn.Module):
             state = pick(state, cls(*built).state_dict(), str(path))
         judge = cls(*built)
         judge.load_state_dict(state)
+        set_made_for(judge, content.get("config"), str(path))
         return judge.frozen().to(device)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``judge.pt`` into ``folder``, atomically."""
         state = {name: tensor.detach().cpu() for name, tensor in self.state_dict().items()}
-        write_checkpoint(Path(folder) / JUDGE_FILE, {"judge": state})
+        write_checkpoint(Path(folder) / JUDGE_FILE, {"judge": state, "config": {MADE_FOR: made_for(self)}})
 
     def frozen(self) -> Judge:
         """A copy for use: no parameter takes a gradient, no dropout."""

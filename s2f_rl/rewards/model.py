@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.files import (
@@ -27,6 +28,8 @@ from s2f_rl.rewards.files import (
 from s2f_rl.rewards.head import ScoreHead
 from s2f_rl.rewards.hub import is_pretrained_folder, load_pretrained, save_pretrained
 from s2f_rl.rewards.inputs import ArrayLike, beside, mel_input, mesh_input
+from s2f_rl.rewards.meeting import KEY as MADE_FOR
+from s2f_rl.rewards.meeting import made_for, set_made_for
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES, SpeechMeshTransformer
 
 
@@ -42,7 +45,14 @@ class RewardModel(nn.Module):
     Args:
         backbone: the speech-mesh transformer.
         head: without one, ``lip_score`` is the cosine of the two features, in [-1, 1], and there is no ``real_score``.
+
+    Attributes:
+        fps: frame rate that it was trained at; None where it is not known.
+        mesh_identity: :class:`~s2f_rl.data.mesh_identity.MeshIdentity` that it scores; None where only V is known.
     """
+
+    fps: float | None = None
+    mesh_identity: MeshIdentity | None = None
 
     def __init__(self, backbone: SpeechMeshTransformer, head: ScoreHead | None = None) -> None:
         super().__init__()
@@ -126,7 +136,9 @@ class RewardModel(nn.Module):
             reward_head = ScoreHead.from_state_dict(
                 head_content, out_activation=activation, what=str(head or backbone_path)
             )
-        return cls(reward_backbone, reward_head).to(device)
+        model = cls(reward_backbone, reward_head).to(device)
+        set_made_for(model, content.get("config"), str(backbone_path))
+        return model
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``model_loss.pth`` and, with a head, ``v4_best.pt`` into ``folder``, atomically.
@@ -135,11 +147,12 @@ class RewardModel(nn.Module):
         """
         folder = Path(folder)
         backbone = {name: tensor.detach().cpu() for name, tensor in self.backbone.state_dict().items()}
-        write_checkpoint(folder / BACKBONE_FILE, {"model": backbone, "config": {"n_heads": self.backbone.n_heads}})
+        config: dict[str, Any] = {"n_heads": self.backbone.n_heads, MADE_FOR: made_for(self)}
+        write_checkpoint(folder / BACKBONE_FILE, {"model": backbone, "config": config})
         if self.head is not None:
             head = {name: tensor.detach().cpu() for name, tensor in self.head.state_dict().items()}
-            config = {"out_activation": self.head.out_activation}
-            write_checkpoint(folder / HEAD_FILE, {"head": head, "config": config})
+            settings = {"out_activation": self.head.out_activation}
+            write_checkpoint(folder / HEAD_FILE, {"head": head, "config": settings})
 
     def save_pretrained(self, folder: str | os.PathLike[str], corpus: str | None = None) -> None:
         """Write the reward in the form of the Hugging Face hub; see :func:`s2f_rl.rewards.hub.save_pretrained`."""

@@ -24,7 +24,6 @@ class MotionStatistics:
         opening: [V*3] displacement that goes with one metre of lip opening (regression of motion on opening).
         upper_lip, lower_lip: vertex indices around the middle of the lips.
         lips: vertex indices of the lips. still: indices of vertices that a frozen mouth leaves alone (upper face).
-        millimetre: its length in the corpus's unit ("metres" above means that unit: BIWI is published in another).
     """
 
     mean: Tensor
@@ -36,7 +35,6 @@ class MotionStatistics:
     lower_lip: Tensor
     lips: Tensor
     still: Tensor
-    millimetre: float = 1e-3
 
     @classmethod
     def fit(
@@ -68,7 +66,7 @@ class MotionStatistics:
         mean = frames.mean(0)
         basis, std = principal_directions(frames - mean, n_components)
         templates = torch.stack([corpus.template(subject) for subject in dict.fromkeys(subjects)])
-        regions, millimetre = corpus.regions, 1e-3 / float(corpus.metres_per_unit)
+        regions = corpus.regions
         lips = as_indices(regions["lips"])
         upper, lower = as_indices(regions["upper_lip"]), as_indices(regions["lower_lip"])
         still = as_indices(regions.get("upper_face", ()))
@@ -84,7 +82,6 @@ class MotionStatistics:
             lower_lip=lower,
             lips=lips,
             still=still,
-            millimetre=millimetre,
         )
 
     def lip_rms(self, displacement: Tensor) -> Tensor:

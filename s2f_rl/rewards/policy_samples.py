@@ -19,7 +19,7 @@ class PolicySamples:
     """Predictions of a policy by utterance: what the corruption ``policy_samples`` leads to.
 
     The folder is ``predictions/`` of ``recipes/evaluate.py``: ``NAME_condition_SUBJECT.npy`` or
-    ``NAME.npy``, vertices [T', V*3] or [T', V, 3] in the corpus's unit. The mean over the conditions
+    ``NAME.npy``, vertices [T', V*3] or [T', V, 3] metres. The mean over the conditions
     (``NAME_condition_mean.npy``) is left out, since no policy makes it. Files are opened when they are asked for.
 
     Args:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.identity import polynomial_fields, unseen_differences
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.speech_mesh import SpeechMeshTransformer
@@ -62,10 +63,10 @@ class MeshProjection:
         rows = torch.cat([estimates, rough])
         resting_rough = (motion.templates - motion.template_mean).double() @ rough.T
         moving = (rows @ motion.basis.double().T).square() @ motion.std.double().square()
-        moving[len(estimates) :] += (_ROUGH_SCALE_MM * motion.millimetre) ** 2
+        moving[len(estimates) :] += (_ROUGH_SCALE_MM * MILLIMETRE) ** 2
         basis = motion.basis.double()
         along = (estimates * basis).sum(1)  # what a unit of its own direction adds to an estimate
-        moving[: len(estimates)] += (along * _SEEN_MM * motion.millimetre).square() / motion.seen_square(basis)
+        moving[: len(estimates)] += (along * _SEEN_MM * MILLIMETRE).square() / motion.seen_square(basis)
         resting = torch.cat([offsets.square().mean(0), resting_rough.square().mean(0)])
         spread = (moving + resting).sqrt()
         return cls(
@@ -126,9 +127,9 @@ def _identity_blind(motion: MotionStatistics) -> tuple[Tensor, Tensor]:
         rows [K, V*3], and offsets [S, K]: the estimates for each training template by rows that never saw it.
     """
     basis, templates = motion.basis.double(), motion.templates.double()
-    fields = unseen_differences(motion.templates, motion.millimetre).double()
+    fields = unseen_differences(motion.templates).double()
     known = torch.cat([basis, templates - templates.mean(0)])
-    variance = (_NOISE_MM * motion.millimetre) ** 2
+    variance = (_NOISE_MM * MILLIMETRE) ** 2
     inner = variance * torch.eye(len(fields), dtype=torch.float64) + fields @ fields.T
     solved = (known - (known @ fields.T) @ torch.linalg.solve(inner, fields)) / variance  # known C0^-1
     gram = solved @ known.T

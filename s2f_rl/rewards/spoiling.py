@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.bank import MotionBank
@@ -174,4 +175,4 @@ class SpoilingSampler(ABC):
         What did not change within a window is not punished for what happens elsewhere.
         """
         seen = stretch.windowed(self.motion.seen_square(difference)).mean(-1).sqrt()
-        return (seen / (_VISIBLE_MM * self.motion.millimetre)).clamp_max(1.0)
+        return (seen / (_VISIBLE_MM * MILLIMETRE)).clamp_max(1.0)

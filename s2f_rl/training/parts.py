@@ -120,9 +120,7 @@ def prepare_rl(
             "control=true: no training utterance has vertices, so nothing would train and it is no control; compare "
             "with the start itself"
         )
-    policy = FaceFormerPolicy(
-        actor, **config["exploration"], noise_vertices=lips, metres_per_unit=train.metres_per_unit
-    )
+    policy = FaceFormerPolicy(actor, **config["exploration"], noise_vertices=lips)
     env = SpeechToFaceEnv(
         train, CachedAudio(actor.audio_encoder, train, corpus["cache"]), config["lanes"], config["group_size"],
         config["style"], config["max_frames"], seed=config["seed"], device=device,

@@ -111,7 +111,7 @@ class RLRun:
     ) -> None:
         """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
         parts = self.parts
-        row = batch_statistics(batch, parts.policy, parts.lips, parts.train.metres_per_unit) | mean_of(outputs)
+        row = batch_statistics(batch, parts.policy, parts.lips) | mean_of(outputs)
         row["updates"] = float(len(outputs))
         row["amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
         self.state.frames += int(row["batch_frames"])

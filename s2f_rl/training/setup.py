@@ -12,7 +12,8 @@ import torch
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer
-from s2f_rl.models.checkpoint import actor_payload, load_actor, load_tensors
+from s2f_rl.models.checkpoint import actor_payload, load_tensors
+from s2f_rl.models.meeting import load_actor_for
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -48,8 +49,8 @@ def actor_entry(actor: FaceFormer, corpus: Any) -> dict[str, Any]:
     return actor_payload(
         actor,
         list(corpus.subjects),
+        corpus.mesh_identity,
         dataset=str(corpus.metadata.get("dataset", corpus.topology)),
-        units=str(corpus.metadata.get("units", "metres")),
         templates={subject: corpus.template(subject).float() for subject in corpus.subjects},
         faces=None if faces is None else torch.as_tensor(faces).int(),
         lips=corpus.regions["lips"] if "lips" in corpus.regions else None,
@@ -69,7 +70,7 @@ def load_start(checkpoint: str | Path | None, corpus: Any, device: torch.device 
 
     Args:
         checkpoint: a run folder, ``best.pt``/``last.pt``, or published FaceFormer weights.
-        corpus: the training corpus; vertices and training subjects must be the checkpoint's.
+        corpus: the training corpus; mesh, rate and training subjects must be the checkpoint's.
 
     Raises:
         UserError: nothing given, or it does not fit the corpus.
@@ -79,19 +80,10 @@ def load_start(checkpoint: str | Path | None, corpus: Any, device: torch.device 
     path = Path(checkpoint)
     if path.is_dir():
         path = path / "best.pt" if (path / "best.pt").exists() else path / "last.pt"
-    actor, about = load_actor(path, corpus.topology)
-    if actor.n_vertices != corpus.n_vertices:
-        raise UserError(
-            f"start={path}: animates {actor.n_vertices} vertices, the corpus has {corpus.n_vertices}; train a "
-            "supervised actor on this corpus first"
-        )
-    subjects = about.get("subjects")
-    if actor.decoder.n_subjects != len(corpus.subjects) or (subjects and list(subjects) != list(corpus.subjects)):
-        raise UserError(
-            f"start={path}: trained on the subjects {subjects or actor.decoder.n_subjects}, the corpus trains on "
-            f"{list(corpus.subjects)}; style columns would be mixed up"
-        )
+    actor, about = load_actor_for(path, corpus, f"start={path}")
     content = load_tensors(path)
     moments = content.get("moments") if isinstance(content, dict) else None
+    if about.get("metres_per_unit", 1.0) != 1.0:
+        moments = None  # Adam's moments of another unit's gradients
     actor.audio_encoder.requires_grad_(False)
     return Start(actor.to(device), moments)

@@ -15,9 +15,7 @@ from s2f_rl.models import FaceFormerPolicy
 
 
 @torch.no_grad()
-def batch_statistics(
-    batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor, metres_per_unit: float = 1.0
-) -> dict[str, float]:
+def batch_statistics(batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor) -> dict[str, float]:
     """Mean scores, motion and noise of a batch [B, T] with rewards; padding never enters.
 
     ``reward``, ``lip_score``, ``real_score``: means over scored frames. ``amplitude_mm``: RMS distance of the lip
@@ -31,21 +29,19 @@ def batch_statistics(
         value = batch.get(("next", key), None)
         if value is not None:
             out[key] = float(value[scored].mean()) if bool(scored.any()) else float("nan")
-    n_lips, mm_per_unit = len(lips), 1e3 * metres_per_unit
+    n_lips = len(lips)
     columns = (3 * lips[:, None] + torch.arange(3, device=lips.device)).flatten().to(mask.device)
     weight = mask.float()
     motion = batch.get(keys.ACTION)[..., columns]
     mean = (motion * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
     squared = ((motion - mean).square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)
-    out["amplitude_mm"] = mm_per_unit * float(squared.sqrt())
+    out["amplitude_mm"] = 1e3 * float(squared.sqrt())
     noise = batch.get(keys.LATENT) - batch.get(keys.LOC)
     if policy.core.exploration == "latent":
         noise = noise @ policy.core.decoder.vertice_map_r.weight[columns].T
     else:
         noise = noise[..., columns]
-    out["noise_mm"] = mm_per_unit * float(
-        ((noise.square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)).sqrt()
-    )
+    out["noise_mm"] = 1e3 * float(((noise.square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)).sqrt())
     return out
 
 
@@ -58,7 +54,6 @@ def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:
 def mean_amplitude_mm(corpus: Any, lips: Tensor, n_utterances: int = 16) -> float | None:
     """RMS lip motion of the ground truth of the first utterances that have one, millimetres; None without any."""
     squares: list[float] = []
-    metres_per_unit = float(getattr(corpus, "metres_per_unit", 1.0))
     for i in range(len(corpus)):
         if len(squares) == n_utterances:
             break
@@ -66,7 +61,7 @@ def mean_amplitude_mm(corpus: Any, lips: Tensor, n_utterances: int = 16) -> floa
         if vertices is not None:
             motion = vertices.unflatten(-1, (-1, 3))[:, lips.cpu()]
             squares.append(float((motion - motion.mean(0)).square().sum(-1).mean()))
-    return 1e3 * metres_per_unit * math.sqrt(sum(squares) / len(squares)) if squares else None
+    return 1e3 * math.sqrt(sum(squares) / len(squares)) if squares else None
 
 
 class AmplitudeReference:

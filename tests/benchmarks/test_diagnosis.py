@@ -47,5 +47,5 @@ def test_the_table_is_the_mean_of_the_rows(actor_place: Path, capsys: pytest.Cap
 
 
 def test_an_actor_of_another_corpus(actor_place: Path) -> None:
-    with pytest.raises(UserError, match=r"other\.pt: the checkpoint has 3 styles"):
+    with pytest.raises(UserError, match=r"other\.pt has 3 styles"):
         _run(actor_place, "other.pt")

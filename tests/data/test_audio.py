@@ -12,7 +12,6 @@ from transformers import Wav2Vec2FeatureExtractor
 
 from s2f_rl.data.audio import (
     conv_frames,
-    natural_frames,
     normalise,
     read_wav,
     resample,
@@ -20,6 +19,7 @@ from s2f_rl.data.audio import (
     wav_header,
     write_wav,
 )
+from s2f_rl.data.clock import PRESETS
 from s2f_rl.errors import UserError
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -93,14 +93,14 @@ class TestFrameCounts:
         samples, frames = golden["conv_len_table"].T
         assert [conv_frames(int(n)) for n in samples] == frames.tolist()
         for convolutional, output in golden["frame_table"].tolist():
-            assert natural_frames(400 + 320 * (convolutional - 1), topology) == output
-            assert natural_frames(400 + 320 * convolutional - 1, topology) == output
+            assert PRESETS[topology].natural_frames(400 + 320 * (convolutional - 1)) == output
+            assert PRESETS[topology].natural_frames(400 + 320 * convolutional - 1) == output
 
     def test_they_follow_double_precision(self) -> None:
         """205, 410, 820 and 845 frames at 50 Hz make one frame less than exact arithmetic."""
         for frames, expected in ((205, 122), (410, 245), (820, 491), (845, 506)):
-            assert natural_frames(400 + 320 * (frames - 1), "vocaset") == expected
+            assert PRESETS["vocaset"].natural_frames(400 + 320 * (frames - 1)) == expected
 
     def test_too_short_speech_has_none(self) -> None:
         assert [conv_frames(n) for n in (0, 1, 79, 399, 400, 719, 720)] == [0, 0, 0, 0, 1, 1, 2]
-        assert natural_frames(100, "vocaset") == natural_frames(100, "biwi") == 0
+        assert PRESETS["vocaset"].natural_frames(100) == PRESETS["biwi"].natural_frames(100) == 0

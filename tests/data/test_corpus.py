@@ -14,7 +14,8 @@ import soundfile
 import torch
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.audio import natural_frames, normalise, read_wav, resample
+from s2f_rl.data.audio import normalise, read_wav, resample
+from s2f_rl.data.clock import PRESETS
 from s2f_rl.errors import UserError
 from tests.tiny import make_tiny_corpus
 
@@ -50,7 +51,7 @@ class TestReading:
         waveform, rate = read_wav(tiny / "wav" / "S1_sentence01.wav")
         speech = resample(waveform, rate, 16000)
         stored = np.load(tiny / "vertices_npy" / "S1_sentence01.npy")
-        expected = stored[::2][: natural_frames(len(speech), "vocaset")]
+        expected = stored[::2][: PRESETS["vocaset"].natural_frames(len(speech))]
         assert (u.subject, u.sentence, u.sample_rate) == ("S1", 1, 16000)
         np.testing.assert_array_equal(u.waveform_raw.numpy(), speech)
         np.testing.assert_array_equal(u.waveform.numpy(), normalise(speech))
@@ -65,7 +66,7 @@ class TestReading:
     def test_audio_only_utterances_are_first_class(self, tiny: Path) -> None:
         u = FaceCorpus(tiny)["S0_sentence02"]
         assert u.vertices is None and not u.has_vertices
-        assert u.n_frames == natural_frames(len(u.waveform_raw), "vocaset") > 0
+        assert u.n_frames == PRESETS["vocaset"].natural_frames(len(u.waveform_raw)) > 0
         assert len(u.mel_clips) > 0 and u.style.tolist() == [1.0, 0.0] and len(u.template) == 120
 
     def test_a_corpus_of_sound_alone(self, tmp_path: Path) -> None:
@@ -109,7 +110,7 @@ class TestReading:
         assert (corpus.fps, corpus.audio_features_per_frame) == (25, 2)
         u = corpus[0]
         np.testing.assert_array_equal(u.vertices.numpy(), np.load(root / "vertices_npy" / f"{u.name}.npy")[: len(u)])
-        assert u.n_frames <= natural_frames(len(u.waveform_raw), "biwi") and u.mel_clips.shape[1:] == (20, 128)
+        assert u.n_frames <= PRESETS["biwi"].natural_frames(len(u.waveform_raw)) and u.mel_clips.shape[1:] == (20, 128)
 
     def test_phones_and_transcripts(self, own: Path) -> None:
         (own / "phones").mkdir()
@@ -312,8 +313,15 @@ class TestRefusals:
             ({"stored_fps": float("nan")}, "stored_fps is nan"),
             ({"frame_step": 0}, "frame_step is 0"),
             ({"frame_step": 1.5}, "frame_step is 1.5"),
-            ({"topology": "biwi"}, "the biwi topology runs at 25 fps"),
+            ({"stored_fps": 60, "frame_step": 7}, "stored_fps/frame_step is 8.57.*10 to 120"),
+            ({"stored_fps": 240, "frame_step": 1}, "stored_fps/frame_step is 240"),
+            ({"fps": 25}, "fps is 25, but stored_fps/frame_step is 30"),
+            ({"audio_features_per_frame": 0}, "audio_features_per_frame is 0"),
+            ({"audio_features_per_frame": 1.5}, "audio_features_per_frame is 1.5"),
+            ({"n_vertices": 7}, "n_vertices is 7, but templates.pkl has faces of"),
             ({"units": 1}, "units must be a word"),
+            ({"units": "furlongs"}, "units is 'furlongs', whose size is not known; give it as metres_per_unit"),
+            ({"units": "mm", "metres_per_unit": 1}, "units is 'mm', but metres_per_unit is 1"),
             ({"metres_per_unit": -1}, "metres_per_unit is -1"),
             ({"training_subjects": "S0"}, "training_subjects must be a list"),
             ({"training_subjects": ["S0", "S0"]}, "names a subject twice"),

@@ -316,7 +316,7 @@ class TestMistakes:
 
     def test_another_topology(self, model, tmp_path):
         other = corpus_in(tmp_path, n_vertices=30, n_subjects=2, n_sentences=1)
-        with pytest.raises(UserError, match="40 vertices, the corpus has 30"):
+        with pytest.raises(UserError, match="different meshes: 40 vertices and 30"):
             FrozenRewardTransform(model, other)
 
     def test_rows_that_do_not_begin_at_frame_0(self, model, corpus, batch):

@@ -174,7 +174,7 @@ class TestReport:
                 )
         torch.manual_seed(0)
         RewardModel(SpeechMeshTransformer(30, width=16, depth=1, n_heads=2)).save(tmp_path / "small")
-        with pytest.raises(UserError, match="scores 10 vertices"):
+        with pytest.raises(UserError, match="different meshes: 10 vertices and 45"):
             reward_report(tmp_path / "small", root / "corpus", tmp_path, **arguments)
 
     @pytest.mark.usefixtures("no_figures")

@@ -13,7 +13,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder, build_audio_encoder
 from s2f_rl.models.audio_cache import CachedAudio, weights_hash
-from s2f_rl.models.audio_encoders import conv_frames, natural_frames
+from s2f_rl.models.audio_encoders import conv_frames
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 
 
@@ -32,7 +32,7 @@ class TestMelEncoder:
         encoder = actor.audio_encoder
         wave = torch.randn(2, n_samples)
         assert encoder.conv_features(wave).shape[1] == conv_frames(n_samples)
-        frames = natural_frames(n_samples, encoder.topology)
+        frames = encoder.clock.natural_frames(n_samples)
         assert encoder(wave).shape == (2, frames * encoder.features_per_frame, 12)
         assert encoder.n_frames(n_samples) == frames
 

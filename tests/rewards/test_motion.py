@@ -61,7 +61,7 @@ class TestMotionStatistics:
     def test_unseen_faces_vary_about_as_much_as_the_subjects(self, motion: MotionStatistics, corpus) -> None:
         templates = torch.stack([corpus.template(subject) for subject in corpus.subjects])
         spread = (templates - templates.mean(0)).square().sum() / (len(templates) - 1)
-        modes = unseen_differences(motion.templates, motion.millimetre)
+        modes = unseen_differences(motion.templates)
         drawn = torch.randn(2000, len(modes), generator=torch.Generator().manual_seed(0)) @ modes
         share = 0.5**2 + 0.35**2 + 0.35**2 + 0.25**2  # polynomials, and fields of 40, 15 and 7 mm
         assert float(drawn.square().sum(1).mean()) == pytest.approx(share * float(spread), rel=0.15)
@@ -98,7 +98,7 @@ class TestProjection:
         assert 0.3 < float(seen[:, :2].std(0).min()) and float(seen[:, :2].std(0).max()) < 2.0
 
     def test_motion_counts_and_identity_does_not(self, projection: MeshProjection, motion: MotionStatistics) -> None:
-        modes = unseen_differences(motion.templates, motion.millimetre)
+        modes = unseen_differences(motion.templates)
         faces = torch.randn(500, len(modes), generator=torch.Generator().manual_seed(1)) @ modes
         moves = motion.std[:, None] * motion.basis
         by_identity = (faces @ projection.matrix.T)[:, :2].std(0)

@@ -1,0 +1,54 @@
+"""Where an actor meets a corpus: mesh, clock and style columns must be the same, or nothing begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from s2f_rl.data.mesh_identity import MeshIdentity, difference
+from s2f_rl.errors import UserError
+from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.faceformer import FaceFormer
+
+
+def animated_mesh(actor: FaceFormer) -> MeshIdentity:
+    """The mesh of an actor: the number of its vertices at least."""
+    return actor.mesh_identity or MeshIdentity(actor.n_vertices)
+
+
+def refuse_other_corpus(actor: FaceFormer, corpus: Any, what: str = "the checkpoint") -> None:
+    """Raise UserError unless ``actor`` animates the mesh of ``corpus``, at its rate, in its style columns.
+
+    Style columns are compared by name where the actor's file has them. ``what``: how a message calls the actor.
+    """
+    other = difference(animated_mesh(actor), corpus.mesh_identity, what, str(corpus.root))
+    if other is not None:
+        raise UserError(f"{other}; use the corpus that it was trained on, or train a supervised actor on this one")
+    clocks = actor.audio_encoder.clock.difference(corpus.clock)
+    if clocks is not None:
+        raise UserError(
+            f"{what} and {corpus.root} run at {clocks}; resample the motion (stored_fps and frame_step in corpus.json "
+            "say what it is), or train a supervised actor on this corpus"
+        )
+    subjects = list(corpus.subjects)
+    if actor.decoder.n_subjects != len(subjects):
+        raise UserError(
+            f"{what} has {actor.decoder.n_subjects} styles, {corpus.root} {len(subjects)} training subjects: use the "
+            "corpus that it was trained on"
+        )
+    if actor.styles is not None and list(actor.styles) != subjects:
+        raise UserError(
+            f"{what} has the style columns {', '.join(actor.styles)}, {corpus.root} trains on {', '.join(subjects)}; "
+            "name the training_subjects in corpus.json in the order of the columns, or use its own corpus"
+        )
+
+
+def load_actor_for(path: str | Path, corpus: Any, what: str | None = None) -> tuple[FaceFormer, dict[str, Any]]:
+    """:func:`~s2f_rl.models.checkpoint.load_actor` for a corpus, refused where it does not fit.
+
+    Published weights are taken to be of the published corpus whose layout ``corpus`` has, and in its files' unit.
+    """
+    unit = corpus.metres_per_unit if corpus.topology == "biwi" and corpus.metres_per_unit != 1.0 else None
+    actor, about = load_actor(path, corpus.topology, metres_per_unit=unit)
+    refuse_other_corpus(actor, corpus, what or str(path))
+    return actor, about
