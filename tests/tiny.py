@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +22,15 @@ def make_tiny_corpus(
     topology: str = "vocaset",
     audio_only: Collection[str] | str = (),
     seed: int = 0,
+    stored_fps: float | None = None,
+    frame_step: int = 1,
+    metres_per_unit: float | None = None,
+    subjects: Sequence[str] | None = None,
 ) -> Path:
     """Write a corpus in the VOCASET layout (with ``corpus.json``) and return its folder.
 
-    Subjects are ``S0``, ``S1``, ...; utterances ``S0_sentence01``, ... The last subject is the test subject, the one
-    before it (from 4 subjects on; else the last as well) the validation subject, the others train.
+    Subjects are ``S0``, ``S1``, ... (or ``subjects``); utterances ``S0_sentence01``, ... The last subject is the test
+    subject, the one before it (from 4 subjects on; else the last as well) the validation subject, the others train.
 
     Args:
         root: folder to write; made when missing.
@@ -35,12 +39,18 @@ def make_tiny_corpus(
         topology: "vocaset" (stored at 60 fps, every second frame used) or "biwi" (25 fps).
         audio_only: names of utterances without vertices, or "all".
         seed: same seed, same bytes.
+        stored_fps, frame_step: in place of the topology's.
+        metres_per_unit: unit of templates and vertices in the files; None: metres.
+        subjects: names in place of ``S0``, ...; their order is that of the style columns.
     """
     root = Path(root)
     rng = np.random.default_rng(seed)
-    stored_fps, step = {"vocaset": (60, 2), "biwi": (25, 1)}[topology]
+    usual_fps, step = {"vocaset": (60, 2), "biwi": (25, 1)}[topology]
+    stored_fps, step = (usual_fps, step) if stored_fps is None else (stored_fps, frame_step)
+    unit = 1.0 if metres_per_unit is None else metres_per_unit
     face, faces, regions = _face(n_vertices)
-    subjects = [f"S{k}" for k in range(n_subjects)]
+    subjects = [f"S{k}" for k in range(n_subjects)] if subjects is None else list(subjects)
+    n_subjects = len(subjects)
     for folder in ("wav", "vertices_npy"):
         (root / folder).mkdir(parents=True, exist_ok=True)
 
@@ -55,11 +65,11 @@ def make_tiny_corpus(
             n_stored = int(duration * stored_fps)
             motion = _motion(rng, face, regions, loudness, np.arange(n_stored) / stored_fps * 100)
             if audio_only != "all" and name not in audio_only:
-                vertices = (templates[subject] + motion).reshape(n_stored, -1).astype(np.float32)
+                vertices = ((templates[subject] + motion) / unit).reshape(n_stored, -1).astype(np.float32)
                 np.save(root / "vertices_npy" / f"{name}.npy", vertices)
 
     with open(root / "templates.pkl", "wb") as file:
-        pickle.dump(templates, file, protocol=2)
+        pickle.dump({subject: (t / unit).astype(np.float32) for subject, t in templates.items()}, file, protocol=2)
     with open(root / "FLAME_masks.pkl", "wb") as file:
         pickle.dump(regions, file, protocol=2)
     np.save(root / "faces.npy", faces)
@@ -78,7 +88,8 @@ def make_tiny_corpus(
         "topology": topology,
         "stored_fps": stored_fps,
         "frame_step": step,
-        "units": "metres",
+        "units": "metres" if metres_per_unit is None else "units of its own",
+        **({} if metres_per_unit is None else {"metres_per_unit": metres_per_unit}),
         "training_subjects": train,
         "splits": {
             "train": {"subjects": train, "sentences": whole},

@@ -31,9 +31,7 @@ def metres_per_unit_of(frame: np.ndarray, corpus: Any, what: str) -> float:
     size, usual = (float(np.ptp(points, axis=0).max()) for points in (face, template))
     for unit in (1.0, corpus.metres_per_unit):
         if usual / _SAME_SIZE < size * unit < usual * _SAME_SIZE:
-            other = difference(
-                MeshIdentity.of(torch.from_numpy(face * unit)), corpus.mesh_identity, what, str(corpus.root)
-            )
+            other = difference(MeshIdentity.of(face * unit), corpus.mesh_identity, what, str(corpus.root))
             if other is not None:
                 raise UserError(f"{other}; name the corpus that it was made for")
             return unit

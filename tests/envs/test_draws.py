@@ -27,6 +27,11 @@ class TestOrder:
         assert make(seed=1).draw(20) != make(seed=0).draw(20)
         assert make(seed=-1).draw(3)  # any integer is a seed
 
+    def test_the_order_itself_depends_on_the_seed(self):
+        """Not only the random styles: ten seeds give ten orders, in every epoch."""
+        draws = [[u for u, _ in make(style=0, seed=seed).draw(14)] for seed in range(10)]
+        assert len({tuple(order[:7]) for order in draws}) == len({tuple(order[7:]) for order in draws}) == 10
+
     def test_continues_from_a_state(self):
         draws = make("random")
         draws.draw(9)

@@ -137,6 +137,20 @@ class TestKLPenalty:
         assert float(out["kl_approx"]) == pytest.approx(-sum(map(math.log, ratios)) / n, rel=1e-2)
         assert float(out["ESS"]) == pytest.approx(sum(ratios) ** 2 / sum(r * r for r in ratios) / n, rel=1e-4)
 
+    def test_divergence_is_of_the_old_policy_to_the_new(self, policy, batch):
+        """With unequal scales the two directions differ."""
+        old = policy.core.log_scale.exp().clone()
+        with torch.no_grad():
+            policy.core.log_scale.add_(0.4)
+        h, new = means(policy, batch), old * math.exp(0.4)
+        kls = []
+        for b, t in frames():
+            ratio, shift = (old / new).square(), ((batch["loc"][b, t] - h[b][t].detach()) / new).square()
+            kls.append(float(0.5 * (ratio + shift - 1 - ratio.log()).sum()))
+        out = KLPENPPOLoss(policy.actor_module, beta=0.7)(batch)
+        assert float(out["kl"]) == pytest.approx(sum(kls) / len(kls), rel=1e-4)
+        assert float(out["loss_penalty"]) == pytest.approx(0.7 * sum(kls) / len(kls), rel=1e-4)
+
     def test_beta_is_its_owners(self, policy, batch):
         """TorchRL would change it at every forward pass."""
         penalty = PenaltyCoefficient(0.7, target=1e-9)

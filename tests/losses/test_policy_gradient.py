@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from closeness import assert_close_to_largest
@@ -114,6 +116,28 @@ def test_ratio_is_one_whatever_train_says(policy, batch):
     disturbed(policy)
     with pytest.raises(RuntimeError, match="ratio is not 1"):
         check_ratio_is_one(policy.actor_module, batch)
+
+
+def test_reference_kl_is_of_the_current_policy_to_the_reference(policy, batch):
+    """With unequal scales the two directions differ."""
+    batch = batch.detach()
+    term = ReferenceKL(policy.actor_module)
+    with set_recurrent_mode(True):
+        reference = policy.actor_module.get_dist(batch.clone()).loc.clone()
+    before = policy.core.log_scale.exp().clone()
+    disturbed(policy, 0.002)
+    with torch.no_grad():
+        policy.core.log_scale.add_(0.4)
+    with set_recurrent_mode(True):
+        current = policy.actor_module.get_dist(batch.clone()).loc.detach()
+    after, expected, n = before * math.exp(0.4), 0.0, 0
+    for b, frames in enumerate(LENGTHS.tolist()):
+        for t in range(frames):
+            ratio = (after / before).square()
+            shift = ((current[b, t] - reference[b, t]) / before).square()
+            expected += float(0.5 * (ratio + shift - 1 - ratio.log()).sum())
+            n += 1
+    assert float(term(batch)["kl_reference"]) == pytest.approx(expected / n, rel=1e-4)
 
 
 def test_reference_kl(policy, batch):

@@ -126,6 +126,25 @@ def test_lanes_reset_one_by_one(actor):
     torch.testing.assert_close(seen[2], whole[2], atol=1e-5, rtol=1e-5)
 
 
+def test_a_lane_that_starts_over_feeds_back_with_the_weights_of_now(actor):
+    """After an update in mid-rollout: W, b and ``vertice_map`` are folded anew when a lane starts."""
+    audio, style, _ = inputs(actor)
+    policy = policy_of(actor)
+    restart, n = 20, 50
+    with set_exploration_type(ExplorationType.DETERMINISTIC):
+        rows = []
+        for t in range(n):
+            if t == restart:
+                with torch.no_grad():
+                    actor.decoder.vertice_map.weight.mul_(-1.5)
+                    actor.decoder.vertice_map.bias.add_(0.3)
+                    actor.decoder.vertice_map_r.bias.add_(0.002)
+            index = torch.tensor([t, t - restart if t >= restart else t, t]).unsqueeze(-1)
+            rows.append(policy(TensorDict({"audio": audio[:, t], "style": style, "frame_index": index}, [B]))["loc"])
+    fresh = actor.generate(audio[1:2, restart:n], style[1:2])
+    torch.testing.assert_close(torch.stack(rows, 1)[1, restart:], fresh[0].detach(), atol=1e-5, rtol=1e-5)
+
+
 def test_policy_gradient_leaves_the_output_map_alone(actor):
     policy = policy_of(actor)
     data = step_through(policy, *inputs(actor)).detach()

@@ -150,3 +150,18 @@ def test_fit_sound_cuts_and_pads():
     padded, _ = fit_sound(ramp, 16000, 60, Fraction(30))
     assert len(padded) == 32000 and (padded[:16000] == ramp).all() and (padded[16000:] == 0).all()
     assert len(fit_sound(ramp, 19200, 1001, Fraction(30000, 1001))[0]) == round(1001 * 1001 / 30000 * 48000)
+
+
+@pytest.mark.parametrize("fps", [10, 24, 25, 29.97, 30, 50, 60, 120])
+def test_a_jump_of_the_face_is_seen_when_its_click_is_heard(tmp_path, sphere, fps):
+    """At any rate of a corpus, and after a quarter of a minute: nothing drifts."""
+    seconds, at = 15.0, 14.0
+    still = np.repeat(sphere[0][None].astype(np.float32), int(seconds * fps), axis=0)
+    still[int(at * fps) :] += [0.3 * np.ptp(sphere[0]), 0, 0]
+    sound = (click(16000, seconds, at), 16000)
+    path = render_film([still], None, sphere[1], sound, fps, tmp_path / "a.mp4", SIZE, samples=1)
+    pictures, times, _, waveform, rate = read(path)
+    changes = np.abs(np.diff(pictures.astype(int), axis=0)).mean((1, 2, 3))
+    seen, heard = times[int(changes.argmax()) + 1], np.flatnonzero(np.abs(waveform) > 0.3)[0] / rate
+    assert seen == pytest.approx(at, abs=1 / fps) and heard == pytest.approx(at, abs=0.005)
+    assert abs(seen - heard) < 1 / fps + 0.005

@@ -1,0 +1,37 @@
+"""What the whole suite shares: a corpus that is awkward on purpose, and the same faces without the awkwardness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.tiny import make_tiny_corpus
+
+METRES_PER_UNIT = 0.186
+
+
+class Awkward(NamedTuple):
+    """Two folders with the same speech and faces: ``own`` in a unit of 0.186 m, ``metres`` in metres.
+
+    25 fps with two audio features per frame; subjects zoe, adam (they train, in this order), mia and bob (no style);
+    utterances of unequal lengths, one of them without vertices.
+    """
+
+    own: Path
+    metres: Path
+
+
+@pytest.fixture(scope="session")
+def awkward(tmp_path_factory: pytest.TempPathFactory) -> Awkward:
+    folder = tmp_path_factory.mktemp("awkward")
+    options = {
+        "subjects": ["zoe", "adam", "mia", "bob"],
+        "n_sentences": 3,
+        "topology": "biwi",
+        "seconds": (0.7, 1.6),
+        "audio_only": ["adam_sentence02"],
+    }
+    own = make_tiny_corpus(folder / "own", metres_per_unit=METRES_PER_UNIT, **options)
+    return Awkward(own, make_tiny_corpus(folder / "metres", **options))
