@@ -24,7 +24,7 @@ from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, Corruption, CorruptionContext
 from s2f_rl.rewards.motion import MotionStatistics, gap
-from s2f_rl.rewards.policy_samples import PolicySamples
+from s2f_rl.rewards.policy_samples import samples_of
 
 STRENGTHS = {0.33: "#9ecae1", 0.66: "#4292c6", 1.0: "#08459a"}
 TRUTH = "#e6550d"
@@ -102,7 +102,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(args.seed)
     context = bank.context(args.utterance, motion, generator, MotionBank(train).fit_regressor(motion), frames)
     if args.predictions:
-        samples = PolicySamples(args.predictions, corpus.n_vertices)
+        samples = samples_of(args.predictions, corpus)
         n_frames = len(recording.displacement)
         context.policy_sample = samples(recording.name, recording.template, n_frames, generator, frames)
     for family in FAMILIES:

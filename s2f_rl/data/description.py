@@ -1,4 +1,18 @@
-"""What a corpus says about itself: ``corpus.json``, or the defaults of VOCASET and BIWI."""
+"""What a corpus says about itself: ``corpus.json``, or the defaults of VOCASET and BIWI.
+
+| key                        | meaning, and what it is where it is left out                                            |
+|----------------------------|-----------------------------------------------------------------------------------------|
+| topology                   | the published corpus whose defaults hold: "vocaset" (also where left out) or "biwi"     |
+| stored_fps, frame_step     | frames per second of the vertex files, and every how many-th is used: together 10 to    |
+|                            | 120 fps. The preset's (60 and 2, 25 and 1); another stored_fps alone: every frame       |
+| units, metres_per_unit     | unit of vertices and templates in the files, as a word (metres, cm, mm, inches) or a    |
+|                            | size in metres. Metres; published BIWI tells by its size                                |
+| audio_features_per_frame   | features of the speech encoder for each frame. 1; BIWI 2                                |
+| training_subjects          | order of the style columns. The subjects of the split "train"                           |
+| splits                     | {name: {"subjects": [..], "sentences": [first, last]}}. FaceFormer's                    |
+| n_vertices                 | compared with the templates where it stands                                             |
+| dataset                    | a name for reports                                                                      |
+"""
 
 from __future__ import annotations
 

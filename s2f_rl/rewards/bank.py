@@ -16,7 +16,7 @@ from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CorruptionContext, stretched
 from s2f_rl.rewards.motion import MotionStatistics, with_vertices
-from s2f_rl.rewards.policy_samples import PolicySamples
+from s2f_rl.rewards.policy_samples import PolicySamples, samples_of
 from s2f_rl.rewards.regression import SpeechRegressor
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
@@ -68,7 +68,7 @@ class MotionBank:
         recorded = with_vertices(corpus, utterances)
         self.utterances = [index for index in recorded for _ in speeds]
         self.speeds = [float(speed) for _ in recorded for speed in speeds]
-        self.policy = None if policy_samples is None else PolicySamples(policy_samples, corpus.n_vertices)
+        self.policy = None if policy_samples is None else samples_of(policy_samples, corpus)
         if not self.utterances:
             raise UserError("the corpus has no utterance with vertices: a reward is trained on recorded motion")
         names = [str(corpus.names[index]) for index in self.utterances]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from s2f_rl.data.files import load_npy, npy_header
+from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
 
 _CONDITION = "_condition_"
@@ -83,3 +85,13 @@ class PolicySamples:
         if not torch.isfinite(chosen).all():
             raise UserError(f"{path}: holds values that are not finite; predict it again")
         return chosen - template.flatten()
+
+
+def samples_of(folder: str | Path, corpus: Any) -> PolicySamples:
+    """The predictions in a folder for a corpus. Raises UserError where they are of another mesh or not in metres."""
+    samples = PolicySamples(folder, corpus.n_vertices)
+    if hasattr(corpus, "mesh_identity"):  # a corpus of one's own may not know its mesh
+        path = next(iter(samples.files.values()))[0]
+        if metres_per_unit_of(load_npy(path)[0], corpus, str(path)) != 1.0:
+            raise UserError(f"{path}: is in the unit of the corpus's files, not in metres; predict it again")
+    return samples
