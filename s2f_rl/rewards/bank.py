@@ -16,7 +16,7 @@ from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CorruptionContext, stretched
 from s2f_rl.rewards.motion import MotionStatistics, with_vertices
-from s2f_rl.rewards.policy_samples import PolicySamples, samples_of
+from s2f_rl.rewards.policy_samples import samples_of
 from s2f_rl.rewards.regression import SpeechRegressor
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
