@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from s2f_rl.data.annotations import read_transcripts
+from s2f_rl.data.check_mesh import check_mesh
 from s2f_rl.data.check_utterance import MotionStatistics, Setting, check_sound, check_vertices
 from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, default_description, read_description
 from s2f_rl.data.faults import ERROR, WARNING, Fault, Faults, format_faults
@@ -172,14 +173,18 @@ def _setting(
     if len(wrong) == len(extents) and extents:  # amplitudes are then judged in the guessed unit
         metres = guess_unit(float(np.median(list(extents.values())))).metres_per_unit or metres
     regions: Regions | None = None
+    triangles = None
     if n_vertices is not None:
         regions = _regions(root, n_vertices, faults)
         try:
-            if find_faces(root, n_vertices) is None:
+            triangles = find_faces(root, n_vertices)
+            if triangles is None:
                 remedy = "add faces.npy [F, 3], FLAME_sample.ply or BIWI.ply to see films"
                 faults.add(WARNING, "faces.npy", "no triangles, the faces cannot be drawn", remedy)
         except UserError as error:
             faults.add_error(root / "faces.npy", error)
+    alike = {s: flat * metres for s, flat in templates.items() if s not in wrong or len(wrong) == len(extents)}
+    check_mesh(root, alike, regions, triangles, faults)
     try:
         read_transcripts(root / "transcripts.json")
     except UserError as error:

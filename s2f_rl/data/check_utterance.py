@@ -9,11 +9,13 @@ import numpy as np
 
 from s2f_rl.data.annotations import read_phones
 from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.check_mesh import frame_difference
 from s2f_rl.data.description import CorpusDescription
 from s2f_rl.data.faults import ERROR, WARNING, Faults
 from s2f_rl.data.files import load_npy, npy_header
 from s2f_rl.data.mel import CLIP_SHAPE, n_mel_clips
 from s2f_rl.data.mel_cache import clips_agree
+from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 
 _SILENT, _CLIPPED_LEVEL, _CLIPPED_SHARE = 1e-4, 0.999, 1e-3
@@ -180,7 +182,12 @@ def _check_position(relative: str, mean: np.ndarray, template: np.ndarray, setti
         message = f"its faces are {ratio:.3g} times the size of the template: they are in other units"
         faults.add(ERROR, relative, message, "bring vertices and templates to the same unit (metres)")
         return False
-    distance = np.linalg.norm(face - neutral, axis=1).mean() * setting.metres_per_unit
+    metres = setting.metres_per_unit
+    other = frame_difference(face * metres, neutral * metres, parse_name(Path(relative).stem)[0])
+    if other is not None:
+        faults.add_error(faults.root / relative, UserError(other))
+        return False
+    distance = np.linalg.norm(face - neutral, axis=1).mean() * metres
     if distance > _FAR_M:
         message = f"its faces lie {100 * distance:.1f} cm from the template on average"
         faults.add(WARNING, relative, message, "remove head motion, or check that the template is this subject's")

@@ -13,6 +13,7 @@ import torch
 
 from s2f_rl.data.annotations import read_phones, read_transcripts
 from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.check_mesh import refuse_mixed_meshes
 from s2f_rl.data.clock import Clock
 from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, read_description
 from s2f_rl.data.files import load_npy, npy_header
@@ -118,6 +119,7 @@ class FaceCorpus:
         first = next((i for i, name in enumerate(self.names) if name in self._recorded), None)
         if first is not None:
             self._stored_frames(first)
+        refuse_mixed_meshes(self._templates, self._first_faces(), self.root)
 
     # what the corpus as a whole knows
 
@@ -275,6 +277,23 @@ class FaceCorpus:
         shape, _ = npy_header(path)
         self._check_vertex_shape(shape, path)
         return -(-shape[0] // self.description.frame_step)
+
+    def _first_faces(self) -> dict[str, np.ndarray]:
+        """{NAME: [V*3]}, the first frame of one utterance of each subject; files that cannot be read are left out."""
+        found: dict[str, np.ndarray] = {}
+        seen: set[str] = set()
+        for i, name in enumerate(self.names):
+            subject = parse_name(name)[0]
+            if subject in seen or not self.has_vertices(i):
+                continue
+            seen.add(subject)
+            try:
+                stored = load_npy(self._vertex_file(i))
+            except UserError:  # told when the utterance is read
+                continue
+            if stored.ndim > 1 and len(stored) and stored[0].size == self.n_vertices * 3:
+                found[name] = np.array(stored[0], dtype=np.float32).reshape(-1) * self.metres_per_unit
+        return found
 
     def _check_vertex_shape(self, shape: tuple[int, ...], path: Path) -> None:
         if shape[1:] not in ((self.n_vertices * 3,), (self.n_vertices, 3)):

@@ -15,24 +15,8 @@ from s2f_rl.data.mesh_identity import FEW_VERTICES, MeshIdentity, difference, tr
 from s2f_rl.data.synthetic.speakers import make_speaker
 from s2f_rl.data.synthetic.topology import build_topology
 from s2f_rl.errors import UserError
-
-V = 480
-
-
-def face(person: int = 0, rows: int = 20, columns: int = 24, noise_m: float = 0.0) -> np.ndarray:
-    """Half an ellipsoid [V, 3] of a person's own length, width and depth."""
-    y, angle = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1.4, 1.4, columns), indexing="ij")
-    across = np.sqrt(np.maximum(1 - 0.9 * y**2, 0))
-    points = np.stack([0.08 * across * np.sin(angle), 0.12 * y, 0.1 * across * np.cos(angle)], -1).reshape(-1, 3)
-    rng = np.random.default_rng(person)
-    return points * rng.uniform(0.9, 1.1, 3) + noise_m * rng.normal(size=points.shape)
-
-
-def triangles(rows: int = 20, columns: int = 24, other_diagonal: bool = False) -> np.ndarray:
-    i = np.arange(rows * columns).reshape(rows, columns)
-    a, b, c, d = i[:-1, :-1], i[:-1, 1:], i[1:, 1:], i[1:, :-1]
-    halves = ((a, b, d), (b, c, d)) if other_diagonal else ((a, b, c), (a, c, d))
-    return np.concatenate([np.stack(half, -1).reshape(-1, 3) for half in halves])
+from tests.ellipsoid import V, triangles
+from tests.ellipsoid import ellipsoid as face
 
 
 def told(a: Any, b: Any) -> str | None:
