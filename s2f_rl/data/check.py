@@ -168,7 +168,7 @@ def _setting(
             ERROR,
             TEMPLATES_FILE,
             f"the face of {subject} is {extent * metres:.3g} m long, a head is 0.1 to 0.6 m; it looks like {unit}",
-            "convert templates and vertices to metres",
+            "name the unit of the files in corpus.json (units), or convert templates and vertices to metres",
         )
     if len(wrong) == len(extents) and extents:  # amplitudes are then judged in the guessed unit
         metres = guess_unit(float(np.median(list(extents.values())))).metres_per_unit or metres

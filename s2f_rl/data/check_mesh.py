@@ -17,7 +17,6 @@ from s2f_rl.data.mesh_identity import FEW_VERTICES, MeshIdentity, difference
 from s2f_rl.data.regions import MASKS_FILE, TEXT_LISTS, load_regions
 from s2f_rl.data.splits import parse_name
 from s2f_rl.data.templates import FILE as TEMPLATES_FILE
-from s2f_rl.data.units import guess_unit
 from s2f_rl.errors import UserError
 
 _COARSE = 200
@@ -25,6 +24,7 @@ _MIN_UPRIGHT = 0.5
 """Cosine of the angle between +y and the way from the lips to the upper face: 60 degrees."""
 _MAX_SCATTER = 0.85
 """Spread of the lips relative to the whole face's: a mouth has 0.1 to 0.4, vertices of all over the face 1."""
+_MAX_BELOW = 0.25
 _LONG_EDGE, _MAX_LONG_SHARE = 0.5, 0.4
 """Edges longer than half of the mean distance of two vertices: a mesh has next to none (0.13 of them at 300 vertices),
 wrong triangles 0.8."""
@@ -79,17 +79,16 @@ def refuse_mixed_meshes(
             template; faces that are not upright; lips that are not where a mouth is.
     """
     odd, usual = odd_templates(templates, with_neighbours=False)
-    # Where no two agree, nothing says which is right: random faces of an experiment.
-    if odd and len(odd) < max(2, len(templates) - 1):
+    if usual is None or (len(odd) > 1 and len(odd) == len(templates) - 1):
+        return  # where no two agree nothing says which is right: random faces of an experiment
+    if odd:
         raise UserError(f"{root / TEMPLATES_FILE}: {next(iter(odd.values()))}")
-    if usual is None:
-        return
     points = np.asarray(templates[usual], np.float64).reshape(-1, 3)
     extent = float(np.ptp(points, axis=0).max())
     if not _ABSURD_EXTENT_M[0] < extent < _ABSURD_EXTENT_M[1] and extent > 0:
         raise UserError(
-            f"{root / TEMPLATES_FILE}: the face of {usual} is {extent:.3g} m long, it looks like {guess_unit(extent)}; "
-            "name the unit of the files in corpus.json (units)"
+            f"{root / TEMPLATES_FILE}: the face of {usual} is {extent:.3g} m long, a head is 0.1 to 0.6 m; name the "
+            "unit of the files in corpus.json (units)"
         )
     for name, frame in frames.items():
         subject = parse_name(name)[0]
@@ -149,32 +148,38 @@ def region_faults(points: np.ndarray, regions: Mapping[str, torch.Tensor]) -> li
     scatter = _spread(lips) / _spread(points)
     if scatter > _MAX_SCATTER:
         return ["the lips lie all over the face; use the regions of this mesh, in its vertex order"]
-    told = []
     if "upper_face" in regions:
         upper = points[_vertices(regions, "upper_face")]
         way = upper.mean(axis=0) - lips.mean(axis=0)
         if np.linalg.norm(way) > max(_spread(lips), _spread(upper)) and way[1] < _MIN_UPRIGHT * np.linalg.norm(way):
             axis = int(np.abs(way).argmax())
             where = f"{'-' if way[axis] < 0 else '+'}{'xyz'[axis]}"
-            told.append(
+            return [
                 f"the upper face lies on the {where} side of the lips, not above them; turn the faces so that y points "
                 "up and they look to +z, or use the regions of this mesh"
-            )
-    if not told and "nose" in regions:
+            ]
+        below = float((upper[:, 1] < lips[:, 1].mean()).mean())
+        if below > _MAX_BELOW:
+            return [f"{100 * below:.0f} % of the upper face lie below the lips; use the regions of this mesh"]
+    if "nose" in regions:
         above = lips[:, 1].mean() - points[_vertices(regions, "nose"), 1].mean()
         if above > 0.03 * size:
-            told.append(f"the lips lie {100 * above:.1f} cm above the nose; use the regions of this mesh")
-    return told
+            return [f"the lips lie {100 * above:.1f} cm above the nose; use the regions of this mesh"]
+    return []
 
 
 def region_doubts(points: np.ndarray, regions: Mapping[str, torch.Tensor]) -> list[str]:
     """What is strange about a face [V, 3] yet trains all the same, as "what; remedy"."""
-    size = float(np.ptp(points, axis=0).max())
-    told = []
     if len(points) < _COARSE:
         return []
-    if "lips" in regions and points[_vertices(regions, "lips"), 2].mean() < points[:, 2].mean() - 0.1 * size:
-        told.append("the lips lie at the back of the face; turn the faces so that they look to +z")
+    told = []
+    size = float(np.ptp(points, axis=0).max())
+    if "lips" in regions:
+        _, up, forward = points[_vertices(regions, "lips")].mean(axis=0) - points.mean(axis=0)
+        if forward < -0.1 * size:
+            told.append("the lips lie at the back of the face; turn the faces so that they look to +z")
+        if up > 0.1 * size:
+            told.append("the lips lie in the upper half of the face; use the regions of this mesh")
     if "upper_lip" in regions and "lower_lip" in regions:
         upper, lower = (points[_vertices(regions, lip), 1].mean() for lip in ("upper_lip", "lower_lip"))
         if upper < lower - 0.01 * size:

@@ -39,7 +39,8 @@ class FaceCorpus:
     The folder holds ``wav/NAME.wav``, ``vertices_npy/NAME.npy`` [frames, V*3] (absent for audio-only utterances),
     ``templates.pkl``, and optionally ``FLAME_masks.pkl``, ``corpus.json`` (see :mod:`s2f_rl.data.description`),
     ``faces.npy``, ``landmarks.json``, ``phones/NAME.json``, ``transcripts.json``, ``wav_npy/NAME.npy``. Opening reads
-    the names, the templates and one vertex header; vertices are memory-mapped when an utterance is read.
+    the names, the templates, one vertex header and a frame of each subject, and refuses faces that are not one mesh
+    (:func:`~s2f_rl.data.check_mesh.refuse_mixed_meshes`); vertices are memory-mapped when an utterance is read.
 
     What comes out is in metres at ``corpus.fps``, whatever unit and rate the files have: they are converted here and
     nowhere else.

@@ -6,12 +6,14 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from s2f_rl.data import FaceCorpus, check_corpus
 from s2f_rl.data.check_mesh import long_edges, odd_templates, region_doubts, region_faults
+from s2f_rl.data.files import load_npy
 from s2f_rl.data.regions import load_regions
 from s2f_rl.data.synthetic.face import regions as built_in_regions
 from s2f_rl.data.synthetic.speakers import make_speaker
@@ -128,6 +130,17 @@ class TestSoundCorpora:
         (root / "vertices_npy" / "S2_sentence01.npy").write_bytes(b"x")
         assert refusal(root) is None
 
+    def test_opening_reads_one_file_of_each_subject(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        read: list[str] = []
+
+        def load(path: Path, **options: Any) -> np.ndarray:
+            read.append(path.stem)
+            return load_npy(path, **options)
+
+        monkeypatch.setattr("s2f_rl.data.corpus.load_npy", load)
+        FaceCorpus(root, "all")
+        assert read == [f"{subject}_sentence01" for subject in SUBJECTS]
+
 
 class TestAnotherOrder:
     def test_meshes_against_their_template(self, root: Path) -> None:
@@ -238,6 +251,19 @@ class TestRegions:
         told = refusal(root)
         assert told is not None and " cm above the nose; use the regions of this mesh" in told
 
+    def test_upper_face_all_over(self, root: Path) -> None:
+        change_regions(root, upper_face=ORDER[REGIONS["upper_face"]])
+        ((severity, file, message),) = faults_of(root)
+        assert (severity, file) == ("error", "FLAME_masks.pkl") and message.endswith(
+            "% of the upper face lie below the lips"
+        )
+        assert refusal(root) is not None
+
+    def test_lips_on_the_forehead_without_other_regions(self, root: Path) -> None:
+        (root / "FLAME_masks.pkl").write_bytes(pickle.dumps({"lips": REGIONS["lips"] + 24 * 9}))
+        found = faults_of(root)
+        assert ("warning", "FLAME_masks.pkl", "the lips lie in the upper half of the face") in found
+
     def test_text_lists_are_named(self, root: Path) -> None:
         (root / "FLAME_masks.pkl").unlink()
         (root / "regions").mkdir()
@@ -277,9 +303,7 @@ class TestUnits:
     def test_everyone(self, root: Path) -> None:
         change_all(root, in_mm, *SUBJECTS)
         told = refusal(root)
-        assert (
-            told is not None and " m long, it looks like millimetres; name the unit of the files in corpus.json" in told
-        )
+        assert told is not None and " m long, a head is 0.1 to 0.6 m; name the unit of the files in corpus.json" in told
         content = json.loads((root / "corpus.json").read_text())
         (root / "corpus.json").write_text(json.dumps({**content, "units": "mm"}))
         assert faults_of(root) == [] and refusal(root) is None
