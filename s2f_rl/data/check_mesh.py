@@ -180,6 +180,16 @@ def region_doubts(points: np.ndarray, regions: Mapping[str, torch.Tensor]) -> li
             told.append("the lips lie at the back of the face; turn the faces so that they look to +z")
         if up > 0.1 * size:
             told.append("the lips lie in the upper half of the face; use the regions of this mesh")
+    # Nothing else tells a mirrored face from a sound one: triangles may wind either way here.
+    pairs = [
+        (name, f"right{name[4:]}") for name in regions if name.startswith("left") and f"right{name[4:]}" in regions
+    ]
+    across = [np.subtract(*(points[_vertices(regions, side), 0].mean() for side in pair)) for pair in pairs]
+    if across and np.median(across) < -0.05 * size and not told:
+        told.append(
+            f"{pairs[0][0]} lies on the right of the face, its left is at +x: it is mirrored; export it with the same "
+            "axes as its regions"
+        )
     if "upper_lip" in regions and "lower_lip" in regions:
         upper, lower = (points[_vertices(regions, lip), 1].mean() for lip in ("upper_lip", "lower_lip"))
         if upper < lower - 0.01 * size:

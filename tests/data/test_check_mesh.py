@@ -230,6 +230,18 @@ class TestAxes:
         told = refusal(root)
         assert told is not None and message in told
 
+    def test_everyone_mirrored_is_told_by_the_names_of_the_regions(self, root: Path) -> None:
+        x, y, _ = ellipsoid(0).T
+        sides = {
+            f"{side}_ear": np.flatnonzero((k * x > 0.06) & (abs(y) < 0.03)) for side, k in (("left", 1), ("right", -1))
+        }
+        change_regions(root, **sides)
+        assert faults_of(root) == []
+        change_all(root, mirrored, *SUBJECTS)
+        ((severity, file, message),) = faults_of(root)
+        assert (severity, file) == ("warning", "FLAME_masks.pkl")
+        assert message == "left_ear lies on the right of the face, its left is at +x: it is mirrored"
+
     def test_everyone_from_behind_is_a_warning(self, root: Path) -> None:
         change_all(root, lambda faces: faces * np.float32([-1, 1, -1]), *SUBJECTS)
         assert faults_of(root) == [("warning", "FLAME_masks.pkl", "the lips lie at the back of the face")]
