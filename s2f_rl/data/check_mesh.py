@@ -25,11 +25,14 @@ _MIN_UPRIGHT = 0.5
 _MAX_SCATTER = 0.85
 """Spread of the lips relative to the whole face's: a mouth has 0.1 to 0.4, vertices of all over the face 1."""
 _MAX_BELOW = 0.25
+"""Share of the upper face that may lie below the middle of the lips."""
 _LONG_EDGE, _MAX_LONG_SHARE = 0.5, 0.4
 """Edges longer than half of the mean distance of two vertices: a mesh has next to none (0.13 of them at 300 vertices),
 wrong triangles 0.8."""
 _ABSURD_EXTENT_M = (0.01, 10.0)
+"""A face outside is in another unit for certain."""
 _REFERENCES = 8
+"""Subjects that all others are compared with, at most, in search of what most of them are."""
 
 
 def check_mesh(
@@ -54,8 +57,9 @@ def check_mesh(
     if usual is None:
         return
     points = np.asarray(templates[usual], np.float64).reshape(-1, 3)
-    for text in region_faults(points, regions or {}):
-        faults.add_error(root / _regions_file(root), UserError(text))
+    wrong = region_fault(points, regions or {})
+    if wrong is not None:
+        faults.add_error(root / _regions_file(root), UserError(wrong))
     for text in region_doubts(points, regions or {}):
         faults.add_error(root / _regions_file(root), UserError(text), WARNING)
     share = 0.0 if faces is None else long_edges(points, faces)
@@ -97,9 +101,9 @@ def refuse_mixed_meshes(
             if told is not None:
                 raise UserError(f"{root / 'vertices_npy' / name}.npy: {told}")
     if len(points) >= _COARSE:
-        regions = load_regions(root, len(points), on_fault=lambda *_: None)
-        for text in region_faults(points, regions):
-            raise UserError(f"{root / _regions_file(root)}: {text}")
+        wrong = region_fault(points, load_regions(root, len(points), on_fault=lambda *_: None))
+        if wrong is not None:
+            raise UserError(f"{root / _regions_file(root)}: {wrong}")
 
 
 def odd_templates(
@@ -139,33 +143,33 @@ def frame_difference(
     return difference(ours, theirs, "its face", f"the template of {subject}")
 
 
-def region_faults(points: np.ndarray, regions: Mapping[str, torch.Tensor]) -> list[str]:
-    """What cannot be in a face [V, 3] that stands upright, as "what; remedy"."""
+def region_fault(points: np.ndarray, regions: Mapping[str, torch.Tensor]) -> str | None:
+    """What cannot be in a face [V, 3] that stands upright, as "what; remedy"; None when all is well."""
     size = float(np.ptp(points, axis=0).max())
     if len(points) < _COARSE or "lips" not in regions or size == 0:
-        return []
+        return None
     lips = points[_vertices(regions, "lips")]
     scatter = _spread(lips) / _spread(points)
     if scatter > _MAX_SCATTER:
-        return ["the lips lie all over the face; use the regions of this mesh, in its vertex order"]
+        return "the lips lie all over the face; use the regions of this mesh, in its vertex order"
     if "upper_face" in regions:
         upper = points[_vertices(regions, "upper_face")]
         way = upper.mean(axis=0) - lips.mean(axis=0)
         if np.linalg.norm(way) > max(_spread(lips), _spread(upper)) and way[1] < _MIN_UPRIGHT * np.linalg.norm(way):
             axis = int(np.abs(way).argmax())
             where = f"{'-' if way[axis] < 0 else '+'}{'xyz'[axis]}"
-            return [
+            return (
                 f"the upper face lies on the {where} side of the lips, not above them; turn the faces so that y points "
                 "up and they look to +z, or use the regions of this mesh"
-            ]
+            )
         below = float((upper[:, 1] < lips[:, 1].mean()).mean())
         if below > _MAX_BELOW:
-            return [f"{100 * below:.0f} % of the upper face lie below the lips; use the regions of this mesh"]
+            return f"{100 * below:.0f} % of the upper face lie below the lips; use the regions of this mesh"
     if "nose" in regions:
         above = lips[:, 1].mean() - points[_vertices(regions, "nose"), 1].mean()
         if above > 0.03 * size:
-            return [f"the lips lie {100 * above:.1f} cm above the nose; use the regions of this mesh"]
-    return []
+            return f"the lips lie {100 * above:.1f} cm above the nose; use the regions of this mesh"
+    return None
 
 
 def region_doubts(points: np.ndarray, regions: Mapping[str, torch.Tensor]) -> list[str]:
