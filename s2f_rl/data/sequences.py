@@ -33,7 +33,7 @@ def metres_per_unit_of(frame: np.ndarray, corpus: Any, what: str) -> float:
         if usual / _SAME_SIZE < size * unit < usual * _SAME_SIZE:
             other = difference(MeshIdentity.of(face * unit), corpus.mesh_identity, what, str(corpus.root))
             if other is not None:
-                raise UserError(f"{other}; name the corpus that it was made for")
+                raise UserError(f"{other}, or name the corpus that it was made for")
             return unit
     raise UserError(
         f"{what}: its face is {size:.3g} long, the faces of {corpus.root} are {usual:.3g} m; write it in metres"

@@ -54,7 +54,7 @@ def animate(
         opened = FaceCorpus(corpus, split="all", topology=topology)
         other = difference(animated_mesh(actor), opened.mesh_identity, str(checkpoint), str(corpus))
         if other is not None:
-            raise UserError(f"{other}; give a corpus of the mesh that the actor was trained on")
+            raise UserError(f"{other}, or give a corpus of the actor's mesh")
         subjects = subjects or list(opened.subjects)
         names = [subject] if subject is not None else list(opened.subjects)[:1]
         templates, faces = {name: opened.template(name) for name in names}, opened.faces

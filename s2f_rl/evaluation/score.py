@@ -203,7 +203,7 @@ def _unit(path: Path, speech: Any, model: AnyReward) -> float:
     if np.isfinite(first).all():
         other = difference(MeshIdentity.of(first), model.mesh_identity, str(path), "the reward model")
         if other is not None:
-            raise UserError(f"{other}; score meshes that it was trained on, in metres")
+            raise UserError(f"{other}, or score meshes that it was trained on")
     return 1.0
 
 

@@ -23,7 +23,7 @@ def refuse_other_corpus(actor: FaceFormer, corpus: Any, what: str = "the checkpo
     """
     other = difference(animated_mesh(actor), corpus.mesh_identity, what, str(corpus.root))
     if other is not None:
-        raise UserError(f"{other}; use the corpus that it was trained on, or train a supervised actor on this one")
+        raise UserError(f"{other}, or train a supervised actor on this corpus")
     clocks = actor.audio_encoder.clock.difference(corpus.clock)
     if clocks is not None:
         raise UserError(

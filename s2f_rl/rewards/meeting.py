@@ -52,7 +52,7 @@ def refuse_other_corpus(model: Any, corpus: Any, what: str = "the reward model")
     )  # a corpus of one's own may not know it
     other = difference(getattr(model, "mesh_identity", None) or MeshIdentity(model.n_vertices), mesh, what, where)
     if other is not None:
-        raise UserError(f"{other}; use a model that was trained on this mesh (recipes/reward.py, recipes/judge.py)")
+        raise UserError(f"{other}, or train a model on this mesh (recipes/reward.py, recipes/judge.py)")
     if hasattr(corpus, "fps"):
         refuse_other_rate(model, float(corpus.fps), what, where)
 
