@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -78,14 +79,16 @@ def training_figures(folder: Path) -> Row:
 
 
 def summary_rows(about: Row, sequences: Iterable[Row]) -> list[Row]:
-    """Means over the sequences, for every checkpoint and gain."""
+    """Means over the sequences, for every checkpoint and gain; of how many the true distance was measured."""
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in sequences:
         groups.setdefault((row["checkpoint"], row["gain"]), []).append(row)
     found = []
     for (checkpoint, gain), rows in groups.items():
         means = summarise({k: v for k, v in row.items() if k not in ("gain", "frames")} for row in rows)
-        found.append({**about, "checkpoint": checkpoint, "gain": gain, "sequences": len(rows), **means})
+        measured = sum(math.isfinite(row.get("true_distance", math.nan)) for row in rows)
+        count = {"true_distance_sequences": measured} if measured else {}
+        found.append({**about, "checkpoint": checkpoint, "gain": gain, "sequences": len(rows), **count, **means})
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,27 +58,19 @@ def measures(judges: list[str]) -> list[Measure]:
     ]
 
 
-class Results:
-    """A folder that :func:`~benchmarks.harness.gather.gather` wrote.
+class Runs:
+    """The rows of runs alone, as ``docs/results`` keeps them.
 
     Args:
-        folder: with ``runs.jsonl``, ``sequences.csv``, ``curves.jsonl`` and ``suite.json``.
-
-    Raises:
-        UserError: a file is missing or damaged.
+        rows: of ``runs.jsonl``.
+        judges: their names, which begin the columns of their scores (``NAME_lip_score``).
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
-        about = load_json(self.folder / "suite.json")
-        self.suite: Row = about["suite"]
-        self.machine: Row = about["machine"]
-        rows = _read_lines(self.folder / "runs.jsonl")
+    def __init__(self, rows: Iterable[Row], judges: Iterable[str]) -> None:
+        rows = list(rows)
         self.failed = [row for row in rows if row["status"] != "done"]
         self.rows = [row for row in rows if row["status"] == "done"]
-        self.curves = _read_lines(self.folder / "curves.jsonl")
-        self.sequences = read_sequences(self.folder / "sequences.csv")
-        self.judges = list(self.suite["judges"])
+        self.judges = list(judges)
         self.measures = [m for m in measures(self.judges) if any(set(m.columns) <= set(row) for row in self.rows)]
         trained = [row for row in self.rows if row["seed"] is not None]
         self.control_of: dict[str, str | None] = {row["variant"]: row["control"] for row in trained}
@@ -136,6 +128,26 @@ class Results:
         kept = array[:, np.isfinite(array).all(axis=(0, 2))]
         return kept[0], kept[1]
 
+
+class Results(Runs):
+    """A folder that :func:`~benchmarks.harness.gather.gather` wrote.
+
+    Args:
+        folder: with ``runs.jsonl``, ``sequences.csv``, ``curves.jsonl`` and ``suite.json``.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        about = load_json(self.folder / "suite.json")
+        self.suite: Row = about["suite"]
+        self.machine: Row = about["machine"]
+        super().__init__(read_lines(self.folder / "runs.jsonl"), self.suite["judges"])
+        self.curves = read_lines(self.folder / "curves.jsonl")
+        self.sequences = read_sequences(self.folder / "sequences.csv")
+
     def curve(self, variant: str, column: str) -> tuple[Floats, Floats]:
         """Frames [K] (mean over runs) and values [runs, K] of a metrics column, at iterations that all runs have."""
         runs: dict[tuple[str, int], dict[int, tuple[float, float]]] = {}
@@ -167,7 +179,8 @@ def _sum(row: Mapping[str, Any] | None, columns: tuple[str, ...]) -> float:
     return math.nan if None in values else float(sum(values))  # type: ignore[arg-type]
 
 
-def _read_lines(path: Path) -> list[Row]:
+def read_lines(path: Path) -> list[Row]:
+    """Rows of a file of one JSON object a line. Raises UserError, naming the file, if it holds anything else."""
     try:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:

@@ -81,10 +81,13 @@ def main_table(results: Results) -> Table:
     n = len(results.seeds) * len(results.starts)
     note = (
         f"Last checkpoint, {evaluated_split(results.suite)} speakers, mean over sequences, then over {n} runs "
-        f"({len(results.seeds)} seeds x {len(results.starts)} starts); 95% t interval over seeds. A judge is a model "
-        "that nothing was trained against. Share of gap closed: 0 is the supervised start, 1 the ground truth's own "
+        f"({len(results.seeds)} seeds x {len(results.starts)} starts); 95% t interval over seeds: where another "
+        "seed would land, with the same starts, reward, judges and voices. A judge is a model that nothing was trained "
+        "against. Share of gap closed: 0 is the supervised start, 1 the ground truth's own "
         "score; above 1 a policy fools the model."
     )
+    if counts := sorted({row["true_distance_sequences"] for row in results.rows if "true_distance_sequences" in row}):
+        note += f" Sequences measured for the true distance: {' or '.join(map(str, counts))}."
     return Table("Main table", note, ["", *(m.label for m in results.measures)], rows)
 
 

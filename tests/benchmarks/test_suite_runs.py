@@ -68,7 +68,8 @@ for label, file in checkpoints:
                 seed, control = Path(file).read_text().split()
                 score = 0.3 + 0.01 * int(seed) + (0.0 if control == "true" else 0.1) + 0.001 * (label == "best")
             rows.append({"checkpoint": label, "gain": gain, "utterance": utterance, "subject": "s", "condition": "c",
-                         "frames": 10, "lve": gain * (2e-6 if utterance == "a" else 4e-6), "lip_score": score,
+                         "frames": 10, "true_distance": 1e-3 if utterance == "a" else "",
+                         "lve": gain * (2e-6 if utterance == "a" else 4e-6), "lip_score": score,
                          "real_score": score, "judge_lip_score": score / 2, "judge_real_score": ""})
 with open(out, "w", newline="") as file:
     writer = csv.DictWriter(file, list(rows[0]))
@@ -116,6 +117,7 @@ class TestSuite:
         assert ours["updates"] == 4  # validation takes no time of them
         assert ours["frames"] == 200 and ours["frames_per_s"] == pytest.approx(200 / 1.5) and ours["commit"] == "abc"
         assert ours["lip_score"] == pytest.approx(0.42) and ours["lve"] == pytest.approx(3e-6)
+        assert ours["true_distance"] == 1e-3 and ours["true_distance_sequences"] == 1
         assert ours["control"] == "control" and ours["sequences"] == 2 and "judge_real_score" not in ours
         # gains only for controls, and only on their last checkpoint
         assert sorted((r["variant"], r["seed"]) for r in rows if r["gain"] == 1.2) == [("control", s) for s in range(3)]
@@ -273,6 +275,8 @@ class TestReport:
         results = Results(run(place)[0])
         assert results.controls == ["control"] and results.variants == ["ours"]
         table = main_table(results)
+        assert table.note.endswith(" Sequences measured for the true distance: 1.")
+        assert "same starts, reward, judges and voices" in table.note
         cells = dict(zip(table.header, next(row for row in table.rows if row[0] == "ours"), strict=True))
         half = 4.3027 * 0.02 / 3**0.5  # t(0.975, 2); the scores are 0.80, 0.82, 0.84
         assert cells["train reward"] == f"0.820 [{0.82 - half:.3f}, {0.82 + half:.3f}]"
