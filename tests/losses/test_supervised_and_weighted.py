@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from closeness import assert_close_to_largest
 from losses_rollout import SmallCorpus, T, V
 from tensordict import TensorDict
 
@@ -111,7 +112,7 @@ class TestWeighted:
         out, grads = self.gradients(policy, weighted, batch)
         expected = plain_gradients(policy, 0.3 * total_loss(ppo(batch)), 2.0 * total_loss(supervised(batch)))
         for name, g in expected.items():
-            torch.testing.assert_close(grads[name], g, rtol=1e-4, atol=1e-7)
+            assert_close_to_largest(grads[name], g, rel=1e-6, msg=name)
         assert float(out["value_supervised"]) == pytest.approx(float(total_loss(supervised(batch))), rel=1e-6)
         assert float(out["loss_supervised"]) == pytest.approx(2 * float(out["value_supervised"]), rel=1e-6)
         assert "policy_clip_fraction" in out.keys()
