@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | bench      each of the last four runs setup itself, once
+# make setup | demo | test | test-cpus | lint | bench      all but the first run setup themselves, once
 #   make test PYTHON=python3.12     another interpreter (3.10 or newer)
 #   make setup VENV=/tmp/venv       another place for the virtual environment
 #   make setup TORCH_INDEX=ADDRESS  a package index for torch, e.g. the one for CPU-only builds (see pytorch.org)
@@ -13,7 +13,7 @@ DONE := $(VENV)/.s2f-rl-installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint format bench
+.PHONY: help setup demo test test-cpus lint format bench
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
@@ -35,6 +35,15 @@ demo: setup
 # one thread per test process: on the small matrices of the tests more threads only wait for each other
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+# the numeric tests with the instructions of older processors; `make test` runs them with this one's own
+NUMERIC := tests/losses tests/models tests/metrics tests/rewards tests/envs tests/data/test_mel.py \
+	--ignore-glob='*training.py' --ignore=tests/rewards/test_hub.py --ignore=tests/metrics/test_plausibility.py
+test-cpus: setup
+	@code=0; for cpu in default avx2; do \
+		echo "== ATEN_CPU_CAPABILITY=$$cpu"; \
+		ATEN_CPU_CAPABILITY=$$cpu OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) $(NUMERIC) || code=1; \
+	done; exit $$code
 
 lint: setup
 	$(BIN)/ruff check .
