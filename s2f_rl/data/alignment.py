@@ -272,7 +272,7 @@ def align_corpus(
         try:
             if name not in transcripts:
                 raise UserError(f"{source} has no words for it")
-            phones = aligner.align(*read_wav(corpus.root / "wav" / f"{name}.wav"), transcripts[name])
+            phones = aligner.align(*read_wav(corpus.wav(corpus.index(name))), transcripts[name])
         except UserError as error:
             report.failed[name] = str(error)
             continue

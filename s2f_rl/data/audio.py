@@ -2,57 +2,82 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from s2f_rl.data.files import atomic_path, require_file
+from s2f_rl.data.files import atomic_path
+from s2f_rl.data.mixing import Mixer
+from s2f_rl.data.sound_decoding import open_sound
 from s2f_rl.errors import UserError
+
+logger = logging.getLogger(__name__)
+_LONG: dict[str, Any] = {"disable": None, "delay": 2}
+"""A bar on a terminal, for what takes more than two seconds."""
 
 SPEECH_RATE_HZ = 16000
 """Sample rate of the speech encoders."""
 
 
 def wav_header(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """``(samples per channel, rate in Hz)`` of a sound file, without decoding it. Raises UserError as read_wav."""
-    import soundfile
+    """``(samples per channel, rate in Hz)`` of a sound file, from its headers where those can tell.
 
-    path = require_file(path)
-    try:
-        info = soundfile.info(str(path))
-    except (RuntimeError, OSError, ValueError, TypeError) as error:  # soundfile's own errors are RuntimeErrors
-        raise UserError(f"{path}: cannot be read as sound ({_short(error)}); write it again as a WAV file") from error
-    return int(info.frames), int(info.samplerate)
+    Raises UserError as :func:`~s2f_rl.data.sound_decoding.open_sound`, so for half a file as well.
+    """
+    sound = open_sound(path)
+    return sound.count(), sound.rate
 
 
 def read_wav(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
-    """Read a sound file as mono.
+    """Read a sound file as mono, whole.
+
+    What is odd about it (see :func:`read_sound`) is logged, once for each file.
 
     Returns:
         float32 waveform [N] in -1..1 (the mean over channels) and its sample rate in Hz.
 
     Raises:
-        UserError: the file is missing, a folder, no readable sound, empty, or holds values that are not finite.
+        UserError: as :func:`~s2f_rl.data.sound_decoding.open_sound`; the file is empty, or holds values that are not
+            finite.
     """
-    import soundfile
+    waveform, rate, notes = read_sound(path)
+    for note in notes:
+        _warn(f"{path}: {note}")
+    return waveform, rate
 
-    path = require_file(path)
-    n_samples, _ = wav_header(path)
-    try:
-        channels, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (RuntimeError, OSError, ValueError, TypeError, MemoryError) as error:
-        raise UserError(f"{path}: cannot be read as sound ({_short(error)}); write it again as a WAV file") from error
-    if len(channels) == 0:
-        raise UserError(f"{path}: holds no sound; remove or record it again")
-    if len(channels) != n_samples:
-        raise UserError(
-            f"{path}: truncated, {len(channels)} samples where its header states {n_samples}; copy it again"
-        )
-    waveform = channels.mean(axis=1) if channels.shape[1] > 1 else channels[:, 0]
+
+def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, tuple[str, ...]]:
+    """Waveform and rate as of :func:`read_wav`, and what is worth a warning, each "what; what to do".
+
+    Channels that cancel (see :class:`~s2f_rl.data.mixing.Mixer`) are not averaged: the loudest stands for all. A bar
+    shows on a terminal when it takes long.
+    """
+    sound = open_sound(path)
+    notes = sound.notes
+    mixer = Mixer(sound.channels, sound.rate)
+    with tqdm(total=sound.samples, unit="sample", unit_scale=True, desc=sound.path.name, leave=False, **_LONG) as bar:
+
+        def mixed() -> Iterator[np.ndarray]:
+            for block in sound.blocks():
+                yield mixer.add(block)
+                bar.update(len(block))
+
+        waveform = _gather(mixed(), sound.samples)
+    if not len(waveform):
+        raise UserError(f"{sound.path}: holds no sound; remove or record it again")
+    if mixer.cancels():
+        k = mixer.loudest
+        notes += (f"its channels cancel each other, so channel {k + 1} stands for all; record or export it in mono",)
+        waveform = _gather((block[:, k] for block in sound.blocks()), sound.samples)
     if not np.isfinite(waveform).all():
-        raise UserError(f"{path}: holds values that are not finite (NaN or infinity); write it again")
-    return np.ascontiguousarray(waveform), int(rate)
+        raise UserError(f"{sound.path}: holds values that are not finite (NaN or infinity); write it again")
+    return waveform, sound.rate, notes
 
 
 def resample(waveform: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
@@ -92,5 +117,17 @@ def conv_frames(n_samples: int) -> int:
     return max(0, (n_samples - 400) // 320 + 1)
 
 
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+def _gather(pieces: Iterable[np.ndarray], n: int | None) -> np.ndarray:
+    """Pieces one after another, float32 [n]; in place where n is known, so that an hour is held once."""
+    if n is None:
+        return np.concatenate([np.empty(0, np.float32), *pieces])
+    whole, at = np.empty(n, np.float32), 0
+    for piece in pieces:
+        whole[at : at + len(piece)] = piece
+        at += len(piece)
+    return whole
+
+
+@lru_cache(maxsize=4096)
+def _warn(line: str) -> None:
+    logger.warning("%s", line)

@@ -100,9 +100,9 @@ def find_sounds(raw: Path) -> dict[str, Path]:
     for folder in ("wav", "audio", "videos"):
         for path in sorted((raw / folder).rglob("*")):
             match = _SOUND.fullmatch(path.stem)
-            if match is None or path.suffix not in (".wav", ".flv") or not path.is_file():
+            if match is None or path.suffix.lower() not in (".wav", ".flv") or not path.is_file():
                 continue
-            rank = (2 if path.suffix == ".flv" else 0) + (0 if match.group(2) else 1)
+            rank = (2 if path.suffix.lower() == ".flv" else 0) + (0 if match.group(2) else 1)
             name = match.group(1)
             if name not in sounds or rank < sounds[name][0]:
                 sounds[name] = (rank, path)
@@ -147,23 +147,6 @@ def face_scale(vertices: np.ndarray, faces: np.ndarray) -> float:
     """Root of the surface area of a mesh, in the unit of its vertices."""
     a, b, c = (vertices[faces[:, k]] for k in range(3))
     return float(np.sqrt(0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum()))
-
-
-def read_sound(path: Path) -> tuple[np.ndarray, int]:
-    """Decode the sound of a video to int16 mono [N] and its rate. Raises UserError; needs PyAV."""
-    try:
-        import av
-    except ImportError:
-        raise UserError(f"{path}: reading a video needs PyAV; pip install s2f_rl[render], or extract the WAV") from None
-    try:
-        with av.open(str(path)) as container:
-            stream = container.streams.audio[0]
-            resampler = av.AudioResampler(format="s16", layout="mono")
-            frames = [f for packet in container.decode(stream) for f in resampler.resample(packet)]
-            frames += resampler.resample(None)
-            return np.concatenate([frame.to_ndarray().reshape(-1) for frame in frames]), int(stream.rate)
-    except (av.FFmpegError, IndexError, ValueError) as error:
-        raise UserError(f"{path}: its sound cannot be read ({str(error)[:80]}); extract it as a WAV file") from error
 
 
 def _frame_names(path: Path) -> list[str]:

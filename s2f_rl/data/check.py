@@ -47,18 +47,19 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
         faults.add(ERROR, root, "no such corpus folder", "check the path, or make one with s2f-rl synthesize")
         return faults
     description = _description(root, topology, faults)
-    spoken, recorded = _listed(root, "wav", ".wav", faults), _listed(root, "vertices_npy", ".npy", faults)
+    sounds = _listed(root, "wav", ".wav", faults)
+    spoken, recorded = set(sounds), set(_listed(root, "vertices_npy", ".npy", faults))
     if not spoken:
         faults.add(ERROR, "wav", "holds no .wav files", "a corpus needs wav/NAME.wav (s2f-rl prepare makes them)")
     for name in sorted(recorded - spoken):
         faults.add(ERROR, f"vertices_npy/{name}.npy", "has no sound", f"add wav/{name}.wav or remove it")
     for folder, suffix in (("wav_npy", ".npy"), ("phones", ".json"), ("hidden", ".npz")):
-        for name in sorted(_listed(root, folder, suffix, faults, others=False) - spoken):
+        for name in sorted(_listed(root, folder, suffix, faults, others=False).keys() - spoken):
             faults.add(WARNING, f"{folder}/{name}{suffix}", "belongs to no utterance", "remove it")
 
     templates = _templates(root, description, faults)
     n_vertices = next(iter(templates.values())).size // 3 if templates else _usual_vertices(root, recorded)
-    setting = _setting(root, description, templates, n_vertices, faults)
+    setting = _setting(root, description, templates, n_vertices, sounds, faults)
     _check_names(spoken, description, templates, faults)
 
     motion: dict[str, MotionStatistics] = {}
@@ -74,7 +75,7 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
                     root, name, seconds, setting, templates.get(subject), statistics, faults
                 )
         except Exception as error:  # a check reports what it cannot read; it never ends in a traceback
-            faults.add(ERROR, f"wav/{name}.wav", f"cannot be checked ({type(error).__name__}: {error})", "replace it")
+            faults.add(ERROR, sounds[name], f"cannot be checked ({type(error).__name__}: {error})", "replace it")
     for subject, statistics in sorted(motion.items()):
         _check_motion(subject, statistics, setting, faults)
     counts = faults.counts
@@ -91,28 +92,32 @@ def _description(root: Path, topology: str | None, faults: Faults) -> CorpusDesc
         return default_description(topology if topology in N_VERTICES else "vocaset")
 
 
-def _listed(root: Path, folder: str, suffix: str, faults: Faults, others: bool = True) -> set[str]:
-    """Names in a folder; faults for what does not belong there and for names that differ in case only."""
+def _listed(root: Path, folder: str, suffix: str, faults: Faults, others: bool = True) -> dict[str, Path]:
+    """{name: file} of a folder; faults for what does not belong there and for files that differ in case only."""
     path = root / folder
     if not path.exists():
-        return set()
+        return {}
     try:
         entries = sorted(os.listdir(path))
     except OSError as error:
         faults.add(ERROR, folder, f"cannot be listed ({error.strerror})", "it must be a readable folder")
-        return set()
-    names = {entry[: -len(suffix)] for entry in entries if entry.endswith(suffix) and not entry.startswith(".")}
+        return {}
+
+    def belongs(entry: str) -> bool:
+        return (entry.lower() if folder == "wav" else entry).endswith(suffix)  # recorders write .WAV
+
+    kept = [entry for entry in entries if belongs(entry) and not entry.startswith(".")]
     if others:
         for entry in entries:
             if entry.startswith(".") and ".tmp" in entry:
                 faults.add(WARNING, f"{folder}/{entry}", "was left by an interrupted write", "remove it")
-            elif not entry.startswith(".") and not entry.endswith(suffix):
+            elif not entry.startswith(".") and not belongs(entry):
                 faults.add(WARNING, f"{folder}/{entry}", f"is no {suffix} file", "remove it, or convert it")
-    lower = Counter(name.lower() for name in names)
-    for name in sorted(names):
-        if lower[name.lower()] > 1:
-            faults.add(ERROR, f"{folder}/{name}{suffix}", "differs from another only in case", "rename one of them")
-    return names
+    lower = Counter(entry.lower() for entry in kept)
+    for entry in kept:
+        if lower[entry.lower()] > 1:
+            faults.add(ERROR, f"{folder}/{entry}", "differs from another only in case", "rename one of them")
+    return {entry[: -len(suffix)]: path / entry for entry in kept}
 
 
 def _templates(root: Path, description: CorpusDescription, faults: Faults) -> dict[str, np.ndarray]:
@@ -150,7 +155,12 @@ def _usual_vertices(root: Path, recorded: set[str]) -> int | None:
 
 
 def _setting(
-    root: Path, description: CorpusDescription, templates: dict[str, np.ndarray], n_vertices: int | None, faults: Faults
+    root: Path,
+    description: CorpusDescription,
+    templates: dict[str, np.ndarray],
+    n_vertices: int | None,
+    sounds: dict[str, Path],
+    faults: Faults,
 ) -> Setting:
     """Judge units, regions, faces and transcripts, and collect what the checks of an utterance need."""
     extents = {s: float(np.ptp(flat.reshape(-1, 3), axis=0).max()) for s, flat in templates.items()}
@@ -190,7 +200,7 @@ def _setting(
     except UserError as error:
         faults.add_error(root / "transcripts.json", error, WARNING)
     lips = regions.get("lips") if regions is not None else None
-    return Setting(description, metres, n_vertices, None if lips is None else lips.numpy())
+    return Setting(description, metres, n_vertices, None if lips is None else lips.numpy(), sounds)
 
 
 def _regions(root: Path, n_vertices: int, faults: Faults) -> Regions:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from s2f_rl.data.annotations import read_phones
-from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
+from s2f_rl.data.audio import SPEECH_RATE_HZ, read_sound, resample, resampled_length, wav_header
 from s2f_rl.data.check_mesh import frame_difference
 from s2f_rl.data.description import CorpusDescription
 from s2f_rl.data.faults import ERROR, WARNING, Faults
@@ -35,6 +36,7 @@ class Setting:
     metres_per_unit: float
     n_vertices: int | None
     lips: np.ndarray | None
+    sounds: Mapping[str, Path]
 
 
 class MotionStatistics:
@@ -63,13 +65,16 @@ class MotionStatistics:
 
 def check_sound(root: Path, name: str, setting: Setting, faults: Faults) -> float | None:
     """Check ``wav/NAME.wav`` and what is derived from it. Returns its length in seconds, None when unreadable."""
-    path = root / "wav" / f"{name}.wav"
-    relative = f"wav/{name}.wav"
+    path = setting.sounds[name]
+    relative = f"wav/{path.name}"
     try:
-        waveform, rate = read_wav(path)
+        waveform, rate, notes = read_sound(path)
     except UserError as error:
-        faults.add_error(root / relative, error)
+        faults.add_error(path, error)
         return None
+    for note in notes:
+        message, _, remedy = note.rpartition("; ")
+        faults.add(WARNING, relative, message, remedy)
     seconds = len(waveform) / rate
     if setting.description.clock.natural_frames(resampled_length(len(waveform), rate, SPEECH_RATE_HZ)) < 5:
         faults.add(
@@ -145,7 +150,7 @@ def _check_length(root: Path, name: str, n_stored: int, seconds: float, setting:
             "resample it, or state stored_fps and frame_step in corpus.json",
         )
         return
-    n_samples = resampled_length(*wav_header(root / "wav" / f"{name}.wav"), SPEECH_RATE_HZ)
+    n_samples = resampled_length(*wav_header(setting.sounds[name]), SPEECH_RATE_HZ)
     heard = description.clock.natural_frames(n_samples)
     seen = -(-n_stored // description.frame_step)
     if abs(heard - seen) > _MAX_LENGTH_DIFFERENCE:

@@ -17,6 +17,7 @@ from s2f_rl.data.check_mesh import refuse_mixed_meshes
 from s2f_rl.data.clock import Clock
 from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, read_description
 from s2f_rl.data.files import load_npy, npy_header
+from s2f_rl.data.listing import list_names, list_sounds
 from s2f_rl.data.lru import TensorCache
 from s2f_rl.data.mel import mel_clips
 from s2f_rl.data.mel_cache import cached_mel_clips
@@ -36,11 +37,12 @@ _TOY_VERTICES = 1000
 class FaceCorpus:
     """Speech and moving faces in the VOCASET layout, read lazily.
 
-    The folder holds ``wav/NAME.wav``, ``vertices_npy/NAME.npy`` [frames, V*3] (absent for audio-only utterances),
-    ``templates.pkl``, and optionally ``FLAME_masks.pkl``, ``corpus.json`` (see :mod:`s2f_rl.data.description`),
-    ``faces.npy``, ``landmarks.json``, ``phones/NAME.json``, ``transcripts.json``, ``wav_npy/NAME.npy``. Opening reads
-    the names, the templates, one vertex header and a frame of each subject, and refuses faces that are not one mesh
-    (:func:`~s2f_rl.data.check_mesh.refuse_mixed_meshes`); vertices are memory-mapped when an utterance is read.
+    The folder holds ``wav/NAME.wav`` (or ``.WAV``), ``vertices_npy/NAME.npy`` [frames, V*3] (absent for audio-only
+    utterances), ``templates.pkl``, and optionally ``FLAME_masks.pkl``, ``corpus.json`` (see
+    :mod:`s2f_rl.data.description`), ``faces.npy``, ``landmarks.json``, ``phones/NAME.json``, ``transcripts.json``,
+    ``wav_npy/NAME.npy``. Opening reads the names, the templates, one vertex header and a frame of each subject, and
+    refuses faces that are not one mesh (:func:`~s2f_rl.data.check_mesh.refuse_mixed_meshes`); vertices are
+    memory-mapped when an utterance is read.
 
     What comes out is in metres at ``corpus.fps``, whatever unit and rate the files have: they are converted here and
     nowhere else.
@@ -91,11 +93,12 @@ class FaceCorpus:
         self.audio_features_per_frame = self.clock.features_per_frame
         self.subjects = list(self.description.training_subjects)
 
-        spoken = _names(self.root / "wav", ".wav")
+        self._wavs = list_sounds(self.root / "wav")
+        spoken = set(self._wavs)
         if not spoken:
             what = "holds no .wav files" if (self.root / "wav").is_dir() else "no such folder"
             raise UserError(f"{self.root / 'wav'}: {what}; a corpus needs wav/NAME.wav (s2f-rl prepare makes them)")
-        self._recorded = _names(self.root / "vertices_npy", ".npy")
+        self._recorded = list_names(self.root / "vertices_npy", ".npy")
         self.names = select(spoken, split, self.description.splits, self.topology, str(self.root))
         if not self.names:
             raise UserError(self._empty_split(spoken))
@@ -204,6 +207,10 @@ class FaceCorpus:
         """Whether the face of utterance i was recorded."""
         return self.names[i] in self._recorded
 
+    def wav(self, i: int) -> Path:
+        """The sound file of utterance i."""
+        return self._wavs[self.names[i]]
+
     def n_frames(self, i: int) -> int:
         """T of utterance i from its headers: the speech's natural frame count, cut to the frames recorded.
 
@@ -211,11 +218,11 @@ class FaceCorpus:
         """
         i = self._position(i)
         if i not in self._frames:
-            frames = self.clock.natural_frames(resampled_length(*wav_header(self._wav(i)), SPEECH_RATE_HZ))
+            frames = self.clock.natural_frames(resampled_length(*wav_header(self.wav(i)), SPEECH_RATE_HZ))
             if self.has_vertices(i):
                 frames = min(frames, self._stored_frames(i))
             if frames == 0:
-                raise UserError(f"{self._wav(i)}: too short for a single frame at {self.fps} fps; remove it")
+                raise UserError(f"{self.wav(i)}: too short for a single frame at {self.fps} fps; remove it")
             self._frames[i] = frames
         return self._frames[i]
 
@@ -230,9 +237,9 @@ class FaceCorpus:
         def make() -> torch.Tensor:
             if not self.keep_mel_clips:
                 return mel_clips(self._speech(i, rate))
-            n_samples = resampled_length(*wav_header(self._wav(i)), rate)
+            n_samples = resampled_length(*wav_header(self.wav(i)), rate)
             folder = self.root / "wav_npy"
-            return cached_mel_clips(folder, self.names[i], self._wav(i), rate, n_samples, lambda: self._speech(i, rate))
+            return cached_mel_clips(folder, self.names[i], self.wav(i), rate, n_samples, lambda: self._speech(i, rate))
 
         return self._cache.get(("mel", i), make)
 
@@ -264,11 +271,8 @@ class FaceCorpus:
 
     def _speech(self, i: int, rate: int, speed: float = 1.0) -> np.ndarray:
         # All rates are made from the file's own: resampling twice would dull the mel clips.
-        waveform, own_rate = read_wav(self._wav(i))
+        waveform, own_rate = read_wav(self.wav(i))
         return resample(waveform, round(own_rate * speed), rate)
-
-    def _wav(self, i: int) -> Path:
-        return self.root / "wav" / f"{self.names[i]}.wav"
 
     def _vertex_file(self, i: int) -> Path:
         return self.root / "vertices_npy" / f"{self.names[i]}.npy"
@@ -338,16 +342,3 @@ class FaceCorpus:
                 f"B3D(AC)2 has {expected}; this may be the BIWI Kinect head pose set, which has no speech: get "
                 f"B3D(AC)2, or describe your own corpus in {FILE}"
             )
-
-
-def _names(folder: Path, suffix: str) -> set[str]:
-    """Names of the entries of a folder with a suffix; hidden ones (half-written files) left out."""
-    try:
-        with os.scandir(folder) as entries:
-            return {e.name[: -len(suffix)] for e in entries if e.name.endswith(suffix) and not e.name.startswith(".")}
-    except FileNotFoundError:
-        return set()
-    except NotADirectoryError:
-        raise UserError(f"{folder}: is a file where a folder is expected; move it away") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be listed ({error.strerror}); check its permissions") from error

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from s2f_rl.data import preparation
+from s2f_rl.data.audio import read_wav, write_wav
 from s2f_rl.data.biwi_raw import (
     N_VERTICES,
     Sequence,
@@ -20,7 +21,6 @@ from s2f_rl.data.biwi_raw import (
     find_templates,
     normalise_frame,
     read_frames,
-    read_sound,
 )
 from s2f_rl.data.description import FORMAT, STORED
 from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_bytes, atomic_write_json
@@ -157,13 +157,12 @@ def _write_sound(source: Path, out: Path, name: str, report: PreparationReport) 
             preparation.wav_header(target)
             report.n_kept += 1
             return True
-        if source.suffix == ".wav":
+        if source.suffix.lower() == ".wav":
             preparation.wav_header(source)
             with atomic_path(target) as temporary:
                 shutil.copyfile(source, temporary)
         else:
-            waveform, rate = read_sound(source)
-            preparation.save_sound(target, waveform, rate)
+            write_wav(target, *read_wav(source))
     except UserError as error:
         report.problems.append(f"{name}: {error}; left out")
         return False

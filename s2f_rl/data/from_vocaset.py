@@ -14,6 +14,7 @@ from s2f_rl.data import preparation
 from s2f_rl.data.files import atomic_save_npy, atomic_write_bytes, load_npy, load_plain_pickle, require_file
 from s2f_rl.data.preparation import PreparationReport
 from s2f_rl.data.regions import MASKS_FILE
+from s2f_rl.data.sound_decoding import RATES_HZ
 from s2f_rl.data.templates import FILE as TEMPLATES_FILE
 from s2f_rl.data.templates import load_templates
 from s2f_rl.errors import UserError
@@ -139,8 +140,10 @@ def _write_sound(path: Path, name: str, sound: Mapping[Any, Any], report: Prepar
     audio, rate = sound.get("audio"), sound.get("sample_rate")
     if isinstance(rate, np.ndarray) and rate.size == 1:
         rate = rate.item()
-    if not isinstance(audio, np.ndarray) or not isinstance(rate, (int, float, np.number)) or not 1000 <= rate <= 384000:
-        report.problems.append(f"{name}: has no audio or no sample rate in raw_audio_fixed.pkl; left out")
+    low, high = RATES_HZ
+    if not isinstance(audio, np.ndarray) or not isinstance(rate, (int, float, np.number)) or not low <= rate <= high:
+        what = f"has no audio or no sample rate from {low} to {high} Hz in raw_audio_fixed.pkl"
+        report.problems.append(f"{name}: {what}; left out")
         return False
     if preparation.is_complete_wav(path, audio.size, int(rate)):
         report.n_kept += 1

@@ -19,7 +19,7 @@ from s2f_rl.data.mel import CLIP_SAMPLES, CLIP_SHAPE, SAMPLES_PER_FRAME, mel_cli
 from s2f_rl.errors import UserError
 
 logger = logging.getLogger(__name__)
-_SETTINGS = "mel 1"  # raise when the clips change
+_SETTINGS = "mel 2"  # raise when the clips change
 _TOLERANCE = 1e-2
 """Largest difference at which a foreign file still agrees: other front ends and resamplers of the same definition stay
 below it, another sound or another definition does not."""

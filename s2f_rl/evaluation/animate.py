@@ -29,7 +29,7 @@ def animate(
     """Animate a face with a recording.
 
     Args:
-        speech: sound file, any rate, mono or stereo.
+        speech: sound file from 4 to 384 kHz, mono or stereo; with the ``render`` extra also m4a, mp4 and webm.
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`. Published weights carry no template: give
             ``corpus``.
         out: ``.mp4`` (film with sound) or ``.npy`` (vertices [T, V*3], float32, metres).
@@ -40,7 +40,8 @@ def animate(
         size: height and width of the film in pixels.
 
     Raises:
-        UserError: a file, subject or style that does not exist, or a corpus of another mesh.
+        UserError: a file, subject or style that does not exist, a corpus of another mesh, or sound that cannot be
+            read whole.
 
     The film runs at the actor's own frame rate.
     """
@@ -69,14 +70,21 @@ def animate(
     signal = torch.as_tensor(normalise(resample(waveform, rate, SPEECH_RATE_HZ))).float()
     weights = torch.nn.functional.one_hot(torch.tensor([column]), actor.decoder.n_subjects).float()
     template = torch.as_tensor(templates[subject]).float().flatten()
-    vertices = actor.predict(signal[None].to(device), template[None].to(device), weights.to(device))[0].cpu()
+    inputs = (signal[None].to(device), template[None].to(device), weights.to(device))
+    try:
+        vertices = actor.predict(*inputs, progress=True)[0].cpu()
+    except (MemoryError, RuntimeError) as error:  # what torch raises has no type of its own on every device
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
+        minutes = len(waveform) / rate / 60
+        raise UserError(f"{speech}: {minutes:.1f} min of sound need more memory than there is; cut it up") from error
     if out.suffix == ".npy":
         atomic_save_npy(out, vertices.numpy())
     else:
         from s2f_rl.render import render_film
 
         triangles = None if faces is None else torch.as_tensor(faces).numpy()
-        render_film([vertices.numpy()], None, triangles, speech, actor.fps, out, size=size)
+        render_film([vertices.numpy()], None, triangles, (waveform, rate), actor.fps, out, size=size)
     return out
 
 

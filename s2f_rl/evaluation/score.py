@@ -180,8 +180,7 @@ def _checked(named: dict[str, Path], speech: Any, model: AnyReward) -> list[_Job
         if abs(shape[0] - spoken) > _TOLERATED_FRAMES:
             unlike.append(f"{path} has {shape[0]} frames, its speech {spoken}")
         stat = path.stat()
-        wav = (speech.root if isinstance(speech, WavFolder) else speech.root / "wav") / f"{speech.names[utterance]}.wav"
-        key = f"{name} {stat.st_size} {stat.st_mtime_ns} {wav.stat().st_mtime_ns}"
+        key = f"{name} {stat.st_size} {stat.st_mtime_ns} {speech.wav(utterance).stat().st_mtime_ns}"
         jobs.append(_Job(path, name, utterance, shape[0], key, _unit(path, speech, model)))
     if unlike:
         logger.warning(

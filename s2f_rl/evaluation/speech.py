@@ -11,6 +11,7 @@ import torch
 from s2f_rl.data import mel_clips
 from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
 from s2f_rl.data.clock import Clock, clock_of
+from s2f_rl.data.listing import list_sounds
 from s2f_rl.errors import UserError
 
 
@@ -32,7 +33,7 @@ class WavFolder:
     """The sound files of a folder as a sequence of :class:`Recording`, as far as scoring needs a corpus.
 
     Args:
-        folder: holds ``NAME.wav``.
+        folder: holds ``NAME.wav``, the suffix in any case.
         topology: published corpus whose clock the motion has: "vocaset" (30 fps) or "biwi" (25 fps).
         fps: frame rate of the motion where it is another, 10 to 120.
 
@@ -46,7 +47,8 @@ class WavFolder:
             raise UserError(f"{self.root}: no such folder; give a folder of NAME.wav")
         self.clock = clock_of(topology or "vocaset", fps)
         self.fps = self.clock.fps
-        self.names = sorted(path.stem for path in self.root.glob("*.wav") if not path.name.startswith("."))
+        self._wavs = list_sounds(self.root)
+        self.names = list(self._wavs)
         if not self.names:
             raise UserError(f"{self.root}: holds no .wav file; give the folder with the speech")
 
@@ -58,7 +60,7 @@ class WavFolder:
 
     def wav(self, i: int) -> Path:
         """The sound file of recording i."""
-        return self.root / f"{self.names[i]}.wav"
+        return self._wavs[self.names[i]]
 
     def n_frames(self, i: int) -> int:
         """Frames that the speech naturally makes, from its header. Raises UserError when it is no readable sound."""

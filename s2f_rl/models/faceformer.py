@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
@@ -153,7 +154,12 @@ class FaceFormer(nn.Module):
 
     @torch.no_grad()
     def predict(
-        self, waveform: Tensor, template: Tensor, style: Tensor, lengths: Tensor | list[int] | None = None
+        self,
+        waveform: Tensor,
+        template: Tensor,
+        style: Tensor,
+        lengths: Tensor | list[int] | None = None,
+        progress: bool = False,
     ) -> Tensor:
         """Deterministic autoregressive animation at the speech's natural length, without dropout.
 
@@ -162,6 +168,7 @@ class FaceFormer(nn.Module):
             template: [B, V*3] or [B, V, 3] neutral faces, metres.
             style: [B, S].
             lengths: valid samples of each row; rows are encoded without their padding. None: all N.
+            progress: show a bar over the frames on a terminal, when they take longer than two seconds.
 
         Returns:
             vertices [B, T, V*3], metres; T is the longest row's; frames after a row's own end hold its template.
@@ -179,12 +186,19 @@ class FaceFormer(nn.Module):
         finally:
             self.train(was_training)
         audio = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        displacement = self.decoder.decode(self.generate(audio, style))
+        displacement = self.decoder.decode(self.generate(audio, style, progress=progress))
         for b, row in enumerate(rows):
             displacement[b, len(row) :] = 0.0
         return displacement.add_(template.unsqueeze(1))
 
-    def generate(self, audio: Tensor, style: Tensor, noise: Tensor | None = None, dropout: float = 0.0) -> Tensor:
+    def generate(
+        self,
+        audio: Tensor,
+        style: Tensor,
+        noise: Tensor | None = None,
+        dropout: float = 0.0,
+        progress: bool = False,
+    ) -> Tensor:
         """Autoregressive latents [B, T, H] from encoded audio [B, T, A, D] and style [B, S].
 
         The embedding of the fed-back frame is linear, so the recursion runs in H dimensions and never touches the
@@ -201,7 +215,8 @@ class FaceFormer(nn.Module):
             cache.matrix, cache.offset = decoder.feedback_map(detach_output_map=False)
         embedding = style_embedding
         latents = []
-        for t in range(audio.shape[1]):
+        frames = range(audio.shape[1])
+        for t in tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False) if progress else frames:
             latent = decoder.run_step(embedding, audio[:, t], cache, dropout)
             if noise is not None:
                 latent = latent + noise[:, t]

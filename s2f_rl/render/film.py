@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
@@ -18,6 +19,9 @@ from s2f_rl.render.meshes import Sequence3D
 from s2f_rl.render.mp4 import write_mp4
 from s2f_rl.render.shading import Lighting
 from s2f_rl.render.sound import Audio, fit_sound, load_sound
+
+logger = logging.getLogger(__name__)
+_TOLERATED_FRAMES = 3
 
 
 def render_film(
@@ -39,7 +43,8 @@ def render_film(
     """Write an mp4 film of sequences side by side, all seen by the same camera.
 
     The film is as long as the longest sequence; shorter ones hold their last frame, and the sound is cut or padded
-    with silence. It is written to a temporary name and then renamed.
+    with silence, with a warning where more than three frames of it are. It is written to a temporary name and then
+    renamed.
 
     Args:
         sequences: each [T, V*3] or [T, V, 3] in metres (array, tensor, or path of an npy file), of one V.
@@ -81,7 +86,18 @@ def render_film(
     sound = None
     n_frames = max(map(len, loaded))
     if audio is not None:
-        sound = fit_sound(*load_sound(audio), n_frames, rate)
+        waveform, sound_rate = load_sound(audio)
+        spoken = int(len(waveform) / sound_rate * rate)
+        if abs(n_frames - spoken) > _TOLERATED_FRAMES:
+            logger.warning(
+                "%s: %d frames of motion, the sound lasts %d at %g fps: it is %s; check that they belong together",
+                out,
+                n_frames,
+                spoken,
+                rate,
+                "cut" if spoken > n_frames else "followed by silence",
+            )
+        sound = fit_sound(waveform, sound_rate, n_frames, rate)
     painter = make_painter(loaded, faces, size, camera, colours, samples, lighting)
     write_mp4(out, _pictures(loaded, painter, captions, columns, n_frames), rate, sound)
     return out

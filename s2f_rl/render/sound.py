@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 
 from s2f_rl.data.audio import read_wav, resample
+from s2f_rl.data.sound_decoding import RATES_HZ
 from s2f_rl.errors import UserError
 
 Audio: TypeAlias = "str | os.PathLike[str] | tuple[np.ndarray, int]"
@@ -39,8 +40,8 @@ def load_sound(audio: Audio) -> tuple[np.ndarray, int]:
             waveform = waveform / -float(np.iinfo(waveform.dtype).min)
     if waveform.ndim != 1 or len(waveform) == 0 or waveform.dtype.kind != "f":
         raise UserError(f"audio: waveform of shape {list(waveform.shape)} and type {waveform.dtype}; expected mono [N]")
-    if not 1000 <= rate <= 768000:
-        raise UserError(f"audio: a sample rate of {rate} Hz; expected 1000 to 768000")
+    if not RATES_HZ[0] <= rate <= RATES_HZ[1]:
+        raise UserError(f"audio: a sample rate of {rate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]}")
     if not np.isfinite(waveform).all():
         raise UserError("audio: the waveform holds values that are not finite")
     peak = float(np.abs(waveform).max())

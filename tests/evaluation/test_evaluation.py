@@ -169,6 +169,32 @@ class TestAnimate:
         expected = actor.predict(u.waveform[None], corpus.template("S3")[None], torch.eye(2)[:1])[0]
         np.testing.assert_allclose(np.load(other), expected.numpy(), atol=1e-6)
 
+    def test_half_a_recording_is_refused_and_long_ones_show_a_bar(self, actor, root, checkpoint, tmp_path, monkeypatch):
+        content = (root / "corpus" / "wav" / "S1_sentence01.wav").read_bytes()
+        (tmp_path / "half.wav").write_bytes(content[: len(content) // 2])
+        with pytest.raises(UserError, match=r"half\.wav: truncated, \d+ samples where its header states"):
+            animate(tmp_path / "half.wav", checkpoint, tmp_path / "a.npy")
+        assert not (tmp_path / "a.npy").exists()
+        bars = []
+
+        def record(frames, **options):
+            bars.append((len(frames), options["disable"], options["delay"]))
+            return frames
+
+        monkeypatch.setattr("s2f_rl.models.faceformer.tqdm", record)
+        out = animate(root / "corpus" / "wav" / "S1_sentence01.wav", checkpoint, tmp_path / "a.npy")
+        assert bars == [(len(np.load(out)), None, 2)]  # on a terminal alone, after two seconds
+        actor.generate(torch.zeros(1, 4, 1, actor.audio_encoder.width), torch.eye(2)[:1])
+        assert len(bars) == 1
+
+    def test_too_little_memory_is_one_line(self, root, checkpoint, tmp_path, monkeypatch):
+        def fail(*_, **__):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+        monkeypatch.setattr(FaceFormer, "predict", fail)
+        with pytest.raises(UserError, match=r"S1_sentence01\.wav: 0\.0 min of sound need more memory"):
+            animate(root / "corpus" / "wav" / "S1_sentence01.wav", checkpoint, tmp_path / "a.npy")
+
     def test_mistakes(self, root, checkpoint, tmp_path):
         wav = root / "corpus" / "wav" / "S1_sentence01.wav"
         for kwargs, message in (

@@ -318,6 +318,24 @@ class TestWavFolder:
         for a, b in zip(with_corpus, alone, strict=True):
             assert a == pytest.approx(b, abs=1e-6)
 
+    def test_suffixes_in_upper_case_and_half_a_file(self, root: Path, meshes: Path, tmp_path: Path) -> None:
+        shutil.copytree(root / "corpus", tmp_path / "corpus")
+        wavs = tmp_path / "corpus" / "wav"
+        for path in wavs.iterdir():
+            path.rename(path.with_suffix(".WAV"))
+        expected = score(root, meshes, tmp_path / "a.csv")
+        for speech in ({"wavs": wavs, "corpus_root": None}, {"corpus_root": tmp_path / "corpus"}):
+            rows = score_folder(meshes, reward=root / "reward", out=tmp_path / "b.csv", progress=False, **speech)
+            for a, b in zip(expected, rows, strict=True):
+                assert a == pytest.approx(b, abs=1e-6)
+            (tmp_path / "b.csv").unlink()
+        content = (wavs / "S2_sentence02.WAV").read_bytes()
+        (wavs / "S2_sentence02.WAV").write_bytes(content[: len(content) // 2])
+        for speech in ({"wavs": wavs, "corpus_root": None}, {"corpus_root": tmp_path / "corpus"}):
+            with pytest.raises(UserError, match=r"S2_sentence02\.WAV: truncated, \d+ samples"):
+                score_folder(meshes, reward=root / "reward", out=tmp_path / "b.csv", progress=False, **speech)
+        assert not (tmp_path / "b.csv").exists()
+
     def test_frame_rate(self, root: Path, meshes: Path, tmp_path: Path) -> None:
         wavs = root / "corpus" / "wav"
         waveform, rate = read_wav(wavs / "S0_sentence01.wav")

@@ -61,6 +61,15 @@ def test_sound_is_in_sync_and_as_long_as_the_picture(tmp_path, sphere, motion, r
     assert np.abs(waveform[int(0.85 * film_rate) :]).max() < 0.01
 
 
+@pytest.mark.parametrize(("seconds", "word"), [(2.0, "cut"), (0.5, "followed by silence"), (1.1, None), (0.9, None)])
+def test_sound_of_another_length_is_told(tmp_path, sphere, motion, caplog, seconds, word):
+    sequences = [np.concatenate([motion] * 6), motion]  # 30 frames, 1 s
+    sound = (click(16000, seconds, 0.1), 16000)
+    render_film(sequences, None, sphere[1], sound, 30, tmp_path / "a.mp4", SIZE, samples=1)
+    expected = f"a.mp4: 30 frames of motion, the sound lasts {round(30 * seconds)} at 30 fps: it is {word}; "
+    assert [expected in record.message for record in caplog.records] == ([] if word is None else [True])
+
+
 def test_loudness_survives(tmp_path, sphere, motion):
     tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(22050) / 22050)
     path = render_film([np.concatenate([motion] * 6)], None, sphere[1], (tone, 22050), 30, tmp_path / "a.mp4", SIZE)
