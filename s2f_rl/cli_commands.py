@@ -101,7 +101,9 @@ def add_animate(commands: Any) -> None:
         return 0
 
     parser = _command(commands, "animate", run, "animate a face with a recording")
-    parser.add_argument("speech", metavar="SPEECH.wav", help="sound file, any rate")
+    parser.add_argument(
+        "speech", metavar="SPEECH.wav", help="sound file (WAV, FLAC, MP3, m4a, webm, ...), 4 to 384 kHz"
+    )
     _add_checkpoint(parser)
     parser.add_argument("--out", required=True, help=".mp4 for a film with sound, .npy for vertices in metres")
     parser.add_argument("--corpus", help="corpus folder to take the face from; default: the checkpoint's own")
@@ -167,7 +169,7 @@ def add_render(commands: Any) -> None:
     parser = _command(commands, "render", run, "film mesh sequences side by side, with sound")
     parser.add_argument("meshes", metavar="MESH.npy", nargs="+", help="vertices [T, V*3], metres; one panel each")
     parser.add_argument("--corpus", required=True, help="corpus folder, for the triangles and the frame rate")
-    parser.add_argument("--audio", help="sound file; without one the film is silent")
+    parser.add_argument("--audio", help="sound file, 4 to 384 kHz; without one the film is silent")
     parser.add_argument("--out", required=True, help=".mp4 to write")
     parser.add_argument("--captions", nargs="+", metavar="TEXT", help="one per panel; default: the file names")
     parser.add_argument("--size", type=_positive, default=512, help="pixels of a panel's side (default: %(default)s)")
