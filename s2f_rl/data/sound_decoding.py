@@ -26,6 +26,7 @@ from s2f_rl.errors import UserError
 
 RATES_HZ = (4000, 384000)
 """Sample rates that are read."""
+MOST_CHANNELS = 256
 MOST_SAMPLES = 2**30
 """Longest sound that is read, samples per channel: 6 hours at 48 kHz, 4 GB of memory."""
 _UNMEASURED = "its format is one whose length is not checked; write it as a WAV file if some is missing"
@@ -99,6 +100,8 @@ def open_sound(path: str | os.PathLike[str]) -> Sound:
         raise UserError(
             f"{path}: has a sample rate of {sound.rate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} Hz are read, export it again"
         )
+    if sound.channels > MOST_CHANNELS:
+        raise UserError(f"{path}: has {sound.channels} channels; at most {MOST_CHANNELS} are read, export it in mono")
     if sound.samples is not None and sound.samples > MOST_SAMPLES:
         raise _too_long(path)
     return sound
@@ -168,10 +171,14 @@ def _chunked(path: Path, layout: Layout) -> Sound:
             return _by_pyav(path, layout.container, layout.notes)
 
     def decode() -> Iterator[np.ndarray]:
-        sound = _by_libsndfile(path, [(pieces, None)], ()) if layout.samples else None
-        if sound is not None and sound.samples != layout.samples:
-            raise unreadable(path, f"its {layout.samples} samples are {sound.samples} to the decoder")
-        return sound.decode() if sound is not None else iter(())
+        if not layout.samples:
+            return iter(())
+        sound = _by_libsndfile(path, [(pieces, None)], ())
+        stated = (layout.samples, layout.channels, layout.rate)
+        found = (sound.samples, sound.channels, sound.rate)
+        if found != stated:
+            raise unreadable(path, f"its (samples, channels, rate) are {stated}, and {found} to the decoder")
+        return sound.decode()
 
     return Sound(path, layout.rate, layout.channels, layout.samples, decode, layout.notes)
 

@@ -189,6 +189,12 @@ def test_impossible_rates_are_refused(tmp_path: Path, rate: int) -> None:
     )
 
 
+def test_more_channels_than_anything_has(tmp_path: Path) -> None:
+    assert "has 300 channels; at most 256 are read, export it in mono" in refusal(
+        tmp_path, wav(bytes(240000), fmt=form(300, block=0))
+    )
+
+
 @pytest.mark.parametrize("rate", [4000, 384000])
 def test_the_bounds_are_read(tmp_path: Path, rate: int) -> None:
     (tmp_path / "a.wav").write_bytes(wav(DATA, fmt=form(rate=rate)))
