@@ -60,7 +60,7 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
     templates = _templates(root, description, faults)
     n_vertices = next(iter(templates.values())).size // 3 if templates else _usual_vertices(root, recorded)
     setting = _setting(root, description, templates, n_vertices, sounds, faults)
-    _check_names(spoken, description, templates, faults)
+    _check_names(sounds, description, templates, faults)
 
     motion: dict[str, MotionStatistics] = {}
     names = sorted(spoken)
@@ -217,29 +217,29 @@ def _regions(root: Path, n_vertices: int, faults: Faults) -> Regions:
 
 
 def _check_names(
-    spoken: set[str], description: CorpusDescription, templates: dict[str, np.ndarray], faults: Faults
+    sounds: dict[str, Path], description: CorpusDescription, templates: dict[str, np.ndarray], faults: Faults
 ) -> None:
     known = subjects_of(description.splits, description.training_subjects)
     by_subject: dict[str, list[str]] = {}
-    for name in sorted(spoken):
+    for name in sorted(sounds):
         subject, sentence = parse_name(name)
         by_subject.setdefault(subject, []).append(name)
         if not subject or sentence is None:
-            faults.add(WARNING, f"wav/{name}.wav", "its name is not SUBJECT_sentenceNN, no split holds it", "rename it")
+            faults.add(WARNING, sounds[name], "its name is not SUBJECT_sentenceNN, no split holds it", "rename it")
     for subject, names in by_subject.items():
         if subject and templates and subject not in templates:
             message = f"no template of {subject}, who has {len(names)} utterances"
             faults.add(ERROR, TEMPLATES_FILE, message, "add the subject's neutral face or remove the utterances")
         if subject and subject not in known:
             message = f"{subject} is in no split ({len(names)} utterances)"
-            faults.add(WARNING, f"wav/{names[0]}.wav", message, f"check the name, or name the splits in {FILE}")
+            faults.add(WARNING, sounds[names[0]], message, f"check the name, or name the splits in {FILE}")
     for split in description.splits:
-        chosen = select(spoken, split, description.splits, description.topology, "")
+        chosen = select(set(sounds), split, description.splits, description.topology, "")
         faults.counts.splits[split] = len(chosen)
-        if spoken and not chosen:
+        if sounds and not chosen:
             faults.add(WARNING, "wav", f"no utterance belongs to the split {split}", f"name the splits in {FILE}")
     absent = [subject for subject in description.training_subjects if subject not in by_subject]
-    if absent and spoken:
+    if absent and sounds:
         message = f"no utterance of the training subjects {', '.join(absent)}: their style columns are never trained"
         faults.add(WARNING, "wav", message, "add their recordings")
 
