@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 2 reward
             with run.clock("reward"):
-                batch = parts.reward(batch)
+                batch = run.guard.checked(parts.reward(batch))
 
             # 3 advantage
             with run.clock("advantage"):
@@ -75,7 +75,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                         rows[keys.ADVANTAGE] = rows[keys.VALUE_TARGET] - value
                     if cfg.normalise_advantage:
                         rows[keys.ADVANTAGE] = masked_standardise(rows[keys.ADVANTAGE], rows[keys.FRAME_MASK])
-                    outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, parts.average))
+                    outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, run.guard))
                 figures |= parts.adapt_kl(outputs)
 
             # 5 log

@@ -31,7 +31,7 @@ from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
 from s2f_rl.runs.rows import package_versions, source_commit
-from s2f_rl.training import cosine_decay
+from s2f_rl.training import StepGuard, cosine_decay
 
 
 @recipe_main("judge")
@@ -59,7 +59,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     sampler = StretchSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.stretches)
     trained = list(judge.parameters())
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
-    state = TrainingState(judge=judge, optimizer=optimizer, sampler=sampler, projection=projection)
+    guard = StepGuard()
+    state = TrainingState(judge=judge, optimizer=optimizer, sampler=sampler, projection=projection, guard=guard)
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
         if folder.resuming:
@@ -85,15 +86,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 3 update
             optimizer.param_groups[0]["lr_factor"] = min(1.0, state.iteration / max(1, cfg.optimizer.warmup))
             lr = cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(trained, cfg.optimizer.max_grad_norm)
-            optimizer.step()
+            norm = guard.step(loss, optimizer, cfg.optimizer.max_grad_norm)
             clock.append(time.perf_counter())
 
             # 4 log
             row: dict[str, Any] = {f"loss_{name}": float(term.detach()) for name, term in losses.items()}
-            row |= {"grad_norm": float(norm), "lr": lr}
+            row |= {"grad_norm": float(norm), "lr": lr, "skipped_steps": guard.skipped()}
             row |= {"time/draw_s": clock[1] - clock[0], "time/update_s": clock[2] - clock[1]}
             progress.update(n_frames, {k: row[k] for k in ("loss_sync", "loss_rank")})
 
@@ -117,8 +115,8 @@ def report(
     judge: Judge, validation: Any, scored: list[int], motion: Any, regressor: Any, folder: Any
 ) -> list[dict[str, Any]]:
     """Save the judge as it is, and how well it tells true from spoiled motion in the ``scored`` utterances."""
+    rows = corruption_auc(judge, validation, motion, regressor, utterances=scored)  # first: refuses what has diverged
     judge.save(folder.path)
-    rows = corruption_auc(judge, validation, motion, regressor, utterances=scored)
     about = {"judge": judge.content_hash(), "corpus": str(validation.root), "split": validation.split}
     write_auc(folder.path, rows, about)
     return rows

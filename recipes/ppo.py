@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 2 reward
             with run.clock("reward"):
-                batch = parts.reward(batch)
+                batch = run.guard.checked(parts.reward(batch))
 
             # 3 advantage
             with run.clock("advantage"):
@@ -58,7 +58,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 outputs = []
                 for _ in range(cfg.epochs):
                     for rows in lane_minibatches(batch, cfg.minibatch_lanes):
-                        outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, parts.average))
+                        outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, run.guard))
                 figures |= parts.adapt_kl(outputs)
 
             # 5 log

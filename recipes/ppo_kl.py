@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 2 reward
             with run.clock("reward"):
-                batch = parts.reward(batch)
+                batch = run.guard.checked(parts.reward(batch))
 
             # 3 advantage
             with run.clock("advantage"):
@@ -61,7 +61,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 outputs = []
                 for _ in range(cfg.epochs):
                     for rows in lane_minibatches(batch, cfg.minibatch_lanes):
-                        outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, parts.average))
+                        outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, run.guard))
                 # The KL of the policies before and after the update, over the whole batch.
                 with torch.no_grad():
                     figures["kl_update"] = float(ppo(batch)["kl"])

@@ -35,7 +35,7 @@ from s2f_rl.rewards.speech_augmentation import SpeechAugmentation
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, reward_losses
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
-from s2f_rl.training import cosine_decay
+from s2f_rl.training import StepGuard, cosine_decay
 
 
 @recipe_main("reward")
@@ -77,9 +77,11 @@ def main(cfg: DictConfig) -> dict[str, float]:
     modules = (backbone, head, readout) if cfg.backbone is None else (head,)
     trained = [p for module in modules for p in module.parameters()]
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
+    guard = StepGuard()
     state = TrainingState(
-        backbone=backbone, head=head, readout=readout, optimizer=optimizer, sampler=sampler, projection=projection
-    )
+        backbone=backbone, head=head, readout=readout, optimizer=optimizer, sampler=sampler, projection=projection,
+        guard=guard,
+    )  # fmt: skip
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
         if cfg.policy is not None:
@@ -124,15 +126,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
             done, of = (iteration, listening) if first else (iteration - listening, cfg.iterations - listening)
             optimizer.param_groups[0]["lr_factor"] = min(1.0, done / max(1, cfg.optimizer.warmup))
             lr = cosine_decay(optimizer, cfg.optimizer, done, of)
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(trained, cfg.optimizer.max_grad_norm)
-            optimizer.step()
+            norm = guard.step(loss, optimizer, cfg.optimizer.max_grad_norm)
             clock.append(time.perf_counter())
 
             # 4 log
             row: dict[str, Any] = {f"loss_{name}": float(term.detach()) for name, term in losses.items()}
-            row |= {"grad_norm": float(norm), "lr": lr}
+            row |= {"grad_norm": float(norm), "lr": lr, "skipped_steps": guard.skipped()}
             row |= {"time/draw_s": clock[1] - clock[0], "time/update_s": clock[2] - clock[1]}
             progress.update(n_clips, {k: row[k] for k in ("loss_info_nce", "loss_predict", "loss_rank") if k in row})
 
@@ -143,7 +142,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
             folder.rows.append(row, state.iteration, state.frames)
-            if at_rest:
+            if at_rest and not (first and guard.in_row):  # not yet scored, so that nothing else says it is sound
                 folder.save_checkpoint("last.pt", state.state_dict())
             logger.log_scalars(row, state.iteration)
         progress.close()
@@ -160,10 +159,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
 def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict]:
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
     reward.fps, reward.mesh_identity = float(validation.fps), validation.mesh_identity
+    chosen = spread_evenly(len(validation), cfg.evaluation.utterances)  # over all speakers
+    rows = corruption_auc(reward, validation, motion, regressor, utterances=chosen)  # first: refuses what has diverged
     reward.save(folder.path)
     reward.save_pretrained(folder.path / "pretrained")
-    chosen = spread_evenly(len(validation), cfg.evaluation.utterances)  # over all speakers
-    rows = corruption_auc(reward, validation, motion, regressor, utterances=chosen)
     about = {"reward": reward.content_hash(), "corpus": str(validation.root), "split": validation.split}
     write_auc(folder.path, rows, about)
     return rows

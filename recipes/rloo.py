@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 2 reward
             with run.clock("reward"):
-                batch = parts.reward(batch)
+                batch = run.guard.checked(parts.reward(batch))
 
             # 3 advantage
             with run.clock("advantage"):
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 4 update
             with run.clock("update"):
                 cosine_decay(optimizer, cfg.optimizer, iteration, cfg.iterations)
-                outputs = [gradient_step(loss, batch, optimizer, cfg.optimizer.max_grad_norm, parts.average)]
+                outputs = [gradient_step(loss, batch, optimizer, cfg.optimizer.max_grad_norm, run.guard)]
                 figures |= parts.adapt_kl(outputs)
 
             # 5 log

@@ -30,9 +30,9 @@ from s2f_rl.runs import (
     seed_everything,
 )
 from s2f_rl.training import (
+    StepGuard,
     Validation,
     actor_entry,
-    clip_gradients,
     cosine_decay,
     make_optimizer,
     named_moments,
@@ -69,7 +69,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
     scorer = None if cfg.reward.folder is None else Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation)
     validate = Validation(actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder)
     draws = torch.Generator().manual_seed(cfg.seed)
-    state = TrainingState(actor=actor, optimizer=optimizer, average=average, validation=validate, draws=draws)
+    guard = StepGuard(average)
+    state = TrainingState(
+        actor=actor, optimizer=optimizer, average=average, validation=validate, draws=draws, guard=guard
+    )
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
         if folder.resuming:
@@ -110,12 +113,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 4 update
             cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
-            optimizer.zero_grad()
-            loss.backward()
-            norm = clip_gradients(optimizer, cfg.optimizer.max_grad_norm)
-            optimizer.step()
-            if average is not None:
-                average.update()
+            norm = guard.step(loss, optimizer, cfg.optimizer.max_grad_norm)
 
             # 5 log
             state.frames += int(mask.sum())
@@ -124,6 +122,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 "loss_position_mm2": position,
                 "loss_velocity_mm2": velocity,
                 "grad_norm": norm,
+                "skipped_steps": guard.skipped(),
                 "time/iteration_s": time.perf_counter() - started,
             }
             progress.update(int(mask.sum()), {"loss": loss})

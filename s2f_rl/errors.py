@@ -1,4 +1,4 @@
-"""The one exception that means "the user can mend this"."""
+"""The one exception that means "the user can mend this", and its kind for numbers that are no longer finite."""
 
 from __future__ import annotations
 
@@ -11,3 +11,11 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(str(message).split()))
+
+
+class NotFinite(UserError):
+    """A model gave, or holds, a number that is NaN or infinite where only a finite one means anything."""
+
+
+class Diverged(NotFinite):
+    """A run that ended because its numbers are no longer finite: the recipes exit with code 3."""

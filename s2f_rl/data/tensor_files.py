@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from s2f_rl.data.files import atomic_path, require_file
-from s2f_rl.errors import UserError
+from s2f_rl.data.soundness import not_finite, require_checksums
+from s2f_rl.errors import NotFinite, UserError
 
 _HARMLESS_BYTES = 2**20  # small expanded tensors occur in honest files
 _PLAIN = (torch.Tensor, str, int, float, bool, bytes, type(None))
@@ -26,14 +27,18 @@ def load_tensors(
         path: the file. device: where the tensors go. remedy: what to do when the file is missing.
 
     Raises:
-        UserError: the file is missing, a folder, damaged, or holds anything but tensors and plain containers; also
-            when a tensor states more numbers than the file has, and would take that much memory once it is copied.
+        UserError: the file is missing, a folder, damaged, or holds anything but tensors and plain containers, or
+            numbers that are not finite; also when a tensor states more numbers than the file has, and would take that
+            much memory once it is copied.
     """
     path = require_file(path, remedy)
     content = _load(path, device)
     inflated = _inflated(content)
     if inflated is not None:
         raise UserError(f"{path}: {inflated} states more numbers than the file holds; use a sound checkpoint")
+    broken = not_finite(content)
+    if broken is not None:
+        raise UserError(f"{path}: {broken} holds NaN or infinite values; use a sound checkpoint")
     return content
 
 
@@ -43,9 +48,12 @@ def _load(path: Path, device: str | torch.device) -> Any:
             from safetensors.torch import load_file
 
             return load_file(path, device=str(device))
+        require_checksums(path)
         with warnings.catch_warnings():  # torch also warns about the file that the error below names
             warnings.simplefilter("ignore")
             return torch.load(path, map_location=device, weights_only=True)
+    except UserError:
+        raise
     except Exception as error:  # a hostile file can raise nearly anything in here
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
@@ -82,19 +90,28 @@ def save_tensors(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
 
     Raises:
         TypeError: something else is inside; the message names where (such a file could not be read back safely).
+        NotFinite: a number is not finite; what is there stays as it is.
     """
     _assert_plain(content, "checkpoint")
+    _assert_finite(path, content)
     with atomic_path(path) as temporary:
         torch.save(content, temporary)
 
 
 def save_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, torch.Tensor]) -> None:
-    """Write named tensors as ``.safetensors``, atomically."""
+    """Write named tensors as ``.safetensors``, atomically. Raises NotFinite as :func:`save_tensors` does."""
     from safetensors.torch import save_file
 
+    _assert_finite(path, tensors)
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(own, temporary, metadata={"format": "pt"})
+
+
+def _assert_finite(path: str | os.PathLike[str], content: Any) -> None:
+    broken = not_finite(content)
+    if broken is not None:
+        raise NotFinite(f"{path}: not written, because {broken} is not finite; train with a smaller optimizer.lr")
 
 
 def _assert_plain(value: Any, where: str) -> None:

@@ -63,7 +63,7 @@ class ReferenceKLTransform(Transform):
                 distance = tensordict.get(keys.LATENT_LOG_PROB) - log_prob
         distance = distance.unsqueeze(-1)
         mask = tensordict.get(keys.FRAME_MASK)
-        distance = torch.where(mask & torch.isfinite(distance), distance, torch.zeros_like(distance))
+        distance = torch.where(mask, distance, torch.zeros_like(distance))
         tensordict.set(("next", keys.REFERENCE_KL), distance)
         return tensordict.set(("next", keys.REWARD), tensordict.get(("next", keys.REWARD)) - self.coef * distance)
 

@@ -5,13 +5,12 @@ from s2f_rl.evaluation.evaluate import (
     evaluate_checkpoint,
     evaluate_truth,
     measure_motions,
-    summaries,
-    summarise,
     write_report,
 )
 from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.measure import Scorer, motion_measures
 from s2f_rl.evaluation.predict import predict_corpus
+from s2f_rl.evaluation.summary import counts, summaries, summarise
 from s2f_rl.evaluation.tables import long_rows, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
 
@@ -19,6 +18,7 @@ __all__ = [
     "Scorer",
     "TrueDistances",
     "bootstrap_intervals",
+    "counts",
     "evaluate_actor",
     "evaluate_checkpoint",
     "evaluate_truth",

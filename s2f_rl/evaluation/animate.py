@@ -10,7 +10,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy
 from s2f_rl.data.mesh_identity import difference
-from s2f_rl.errors import UserError
+from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.models.meeting import animated_mesh
 
@@ -42,6 +42,7 @@ def animate(
     Raises:
         UserError: a file, subject or style that does not exist, a corpus of another mesh, or sound that cannot be
             read whole.
+        NotFinite: the actor's motion is not finite.
 
     The film runs at the actor's own frame rate.
     """
@@ -78,6 +79,8 @@ def animate(
             raise
         minutes = len(waveform) / rate / 60
         raise UserError(f"{speech}: {minutes:.1f} min of sound need more memory than there is; cut it up") from error
+    if not bool(torch.isfinite(vertices).all()):
+        raise NotFinite(f"{checkpoint}: the predicted motion is not finite, so the actor has diverged; use another one")
     if out.suffix == ".npy":
         atomic_save_npy(out, vertices.numpy())
     else:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,10 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.measure import Scorer, definitions, motion_measures
 from s2f_rl.evaluation.predict import predict_corpus
+from s2f_rl.evaluation.summary import MEAN, counts, summaries
 from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
-from s2f_rl.metrics import diversity, speech_lip_correlation
+from s2f_rl.metrics import diversity
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
@@ -29,8 +29,6 @@ from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs.rows import package_versions, source_commit
 
 logger = logging.getLogger(__name__)
-
-MEAN = "mean"  # condition of the style-independent prediction
 
 
 def style_columns(corpus: Any, subject: str, conditions: str | Sequence[int]) -> list[int]:
@@ -173,37 +171,6 @@ def measure_motions(
     ]
 
 
-def summarise(rows: Iterable[Row]) -> dict[str, float]:
-    """Mean of every numeric column over the rows where it is finite; ``fdd_abs`` is the mean of |fdd|, and ``slcc``
-    the :func:`~s2f_rl.metrics.speech_lip_correlation` over all rows, an identity being a
-    subject in one style condition: another style moves the lips more or less at the same loudness."""
-    rows = list(rows)
-    values: dict[str, list[float]] = {}
-    for row in rows:
-        for column, value in row.items():
-            if isinstance(value, float) and math.isfinite(value):
-                values.setdefault(column, []).append(value)
-                if column == "fdd":
-                    values.setdefault("fdd_abs", []).append(abs(value))
-    means = {column: sum(v) / len(v) for column, v in values.items()}
-    both = [row for row in rows if "speech_intensity" in row and "lip_intensity" in row]
-    if both:
-        speech, lips = ([row[name] for row in both] for name in ("speech_intensity", "lip_intensity"))
-        slcc = speech_lip_correlation(speech, lips, [(row["subject"], row.get("condition")) for row in both])
-        means |= {"slcc": slcc} if math.isfinite(slcc) else {}
-    return means
-
-
-def summaries(rows: Sequence[Row]) -> dict[str, dict[str, float]]:
-    """``style_dependent`` (mean over utterances x training subjects) and ``style_independent`` (mean predictions)."""
-    dependent = [row for row in rows if row["condition"] != MEAN]
-    independent = [row for row in rows if row["condition"] == MEAN]
-    out = {"style_dependent": summarise(dependent)}
-    if independent:
-        out["style_independent"] = summarise(independent)
-    return out
-
-
 def write_report(
     out: Path,
     rows: Sequence[Row],
@@ -215,7 +182,8 @@ def write_report(
     """Write the rows and a summary to folder ``out``; returns the summary.
 
     ``sequences.csv`` has a row per utterance and condition, ``measures.csv`` (or ``.parquet``) one per value, with
-    metric, version, unit and mask; ``summary.json`` has means, their 95% intervals (see
+    metric, version, unit and mask; ``summary.json`` has means, over how many utterances each is and how many could not
+    be measured (``counts``, see :func:`counts`), their 95% intervals (see
     :func:`~s2f_rl.evaluation.intervals.bootstrap_intervals`), definitions and versions.
     """
     require_format(rows_format)
@@ -225,6 +193,7 @@ def write_report(
     summary = {
         **about,
         **summaries(rows),
+        "counts": {kind: counts(own) for kind, own in parts.items() if own},
         "intervals_95": {kind: bootstrap_intervals(own) for kind, own in parts.items() if own},
         "sequences": len(rows),
         "definitions": defined,

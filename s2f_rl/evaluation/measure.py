@@ -14,6 +14,7 @@ from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.cache import AudioFeatureCache
 from s2f_rl.rewards.judge import AnyReward
 from s2f_rl.rewards.meeting import refuse_other_corpus
+from s2f_rl.rewards.report import require_finite_scores
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 
@@ -52,6 +53,9 @@ class Scorer:
         Columns are ``lip_score``, ``real_score`` for the model named ``train`` and ``<name>_lip_score``, .. for others;
         nan where no clip could be scored. With ``readability`` also ``plrs``
         (:func:`s2f_rl.metrics.perceptual_lip_readability`, from the cached audio).
+
+        Raises:
+            NotFinite: a clip of finite motion has a score that is not.
         """
         rows: list[dict[str, float]] = [{} for _ in vertices]
         for name, model in self.models.items():
@@ -62,6 +66,7 @@ class Scorer:
                 vertices, features.expand(len(vertices), *features.shape), torch.full((len(vertices),), n_clips)
             )
             mask = out[keys.SCORE_MASK]
+            require_finite_scores(out, f"reward model {name!r}")
             for key in (keys.LIP_SCORE, keys.REAL_SCORE):
                 if key in out:
                     for row, score, valid in zip(rows, out[key], mask, strict=True):
@@ -92,14 +97,18 @@ def motion_measures(
     ``amplitude_ratio``, ``jitter_ratio``, ``lip_intensity`` and its ratio to the truth's; with ``timing`` also ``mtm``,
     ``lag_ms``, and where there is sound ``speech_intensity`` and ``slcc_within``; with phone timings
     ``closure_rate`` and ``false_closure_rate``. Rows are empty for an utterance without vertices. Prediction and
-    truth are cut to the shorter; a region that the corpus does not have leaves its measures out.
+    truth are cut to the shorter; a region that the corpus does not have leaves its measures out, and what cannot be
+    measured (a truth that does not move, no extrema, no /m b p/) is nan.
     """
     truth, template = utterance.vertices, utterance.template
     if truth is None:
         return [{} for _ in vertices]
     n = min(len(truth), vertices.shape[1])
     vertices = vertices[:, :n]
-    truth = truth[:n].expand_as(vertices)
+    truth = truth[:n]
+    if not bool(torch.isfinite(truth).all()):
+        raise UserError(f"{utterance.name}: its vertices hold NaN or infinite values; run s2f-rl check on the corpus")
+    truth = truth.expand_as(vertices)
     columns = {"mve": metrics.max_vertex_error(vertices, truth)}
     if "lips" in regions:
         lips = regions["lips"]
@@ -107,7 +116,10 @@ def motion_measures(
         columns["amplitude_ratio"] = metrics.amplitude_ratio(vertices, truth, lips)
         columns["jitter_ratio"] = metrics.jitter_ratio(vertices, truth, lips)
         columns["lip_intensity"] = metrics.lip_intensity(vertices, lips)
-        columns["lip_intensity_ratio"] = columns["lip_intensity"] / metrics.lip_intensity(truth, lips)
+        strength = metrics.lip_intensity(truth, lips)
+        columns["lip_intensity_ratio"] = torch.where(
+            strength > metrics.STILL_M, columns["lip_intensity"] / strength, torch.nan
+        )
         if timing and getattr(utterance, "waveform_raw", None) is not None:
             sound, rate = utterance.waveform_raw, utterance.sample_rate
             columns["slcc_within"] = metrics.speech_lip_correlation_within(
@@ -122,7 +134,7 @@ def motion_measures(
             columns["mtm"] = metrics.mean_temporal_misalignment(vertices, truth, **pair)
             columns["lag_ms"] = metrics.lag_ms(vertices, truth, fps=fps, **pair)
         if utterance.phones is not None:
-            threshold = metrics.closure_threshold(template, **pair)
+            threshold = metrics.closure_threshold(template, truth=truth[0], **pair)
             for name in ("closure_rate", "false_closure_rate"):
                 columns[name] = getattr(metrics, name)(
                     vertices, truth, utterance.phones, fps=fps, threshold_m=threshold, **pair

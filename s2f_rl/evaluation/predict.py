@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s2f_rl.errors import NotFinite
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 
@@ -37,6 +38,9 @@ def predict_corpus(
         utterances: indices into the corpus.
         styles: for each utterance the style columns to condition on.
         max_lanes: (utterance, style) pairs that are recursed together.
+
+    Raises:
+        NotFinite: a prediction is not finite. It is no missing value: the actor is of no use.
     """
     device = actor.device
     batch: list[tuple[int, tuple[int, ...]]] = []
@@ -63,4 +67,10 @@ def _predict_batch(
     for (i, conditions), feature in zip(batch, features, strict=True):
         own = latent[start : start + len(conditions), : len(feature)]
         start += len(conditions)
-        yield Prediction(i, conditions, actor.decoder.decode(own).cpu())
+        displacement = actor.decoder.decode(own).cpu()
+        if not bool(torch.isfinite(displacement).all()):
+            raise NotFinite(
+                f"{audio.corpus.names[i]}: the predicted motion is not finite, so the actor has diverged; use an "
+                "earlier checkpoint, or train with a smaller optimizer.lr"
+            )
+        yield Prediction(i, conditions, displacement)

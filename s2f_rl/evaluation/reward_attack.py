@@ -214,8 +214,8 @@ def _mean_scores(scorer: Any, case: _Case, name: str, displacement: Tensor) -> l
 
 
 def summarise_attacks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Means over utterances, one row per space, start, objective and radius; a column that is missing or not a finite
-    number (closure without /m b p/) is averaged over the utterances that have it."""
+    """Means over utterances, one row per space, start, objective and radius; a column that is missing or not finite
+    (closure without /m b p/) is averaged over the utterances that have it, and ``not_measured`` says how many do not."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in ("objective", "start", "space", "radius_mm")), []).append(row)
@@ -223,10 +223,14 @@ def summarise_attacks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
     for (objective, start, space, radius), own in groups.items():
         summary: dict[str, Any] = {"objective": objective, "start": start, "space": space, "radius_mm": radius}
         summary["utterances"] = len(own)
+        missing: dict[str, int] = {}
         for column in dict.fromkeys(name for row in own for name in row):
             values = [row[column] for row in own if isinstance(row.get(column), float)]
-            finite = [value for value in values if math.isfinite(value)]
-            if column not in summary and finite:
-                summary[column] = sum(finite) / len(finite)
+            found = [value for value in values if math.isfinite(value)]
+            if column not in summary and found:
+                summary[column] = sum(found) / len(found)
+            if values and len(found) < len(own):
+                missing[column] = len(own) - len(found)
+        summary["not_measured"] = missing
         out.append(summary)
     return out

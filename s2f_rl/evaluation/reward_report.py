@@ -124,6 +124,7 @@ def reward_report(
             "corpus": str(corpus_root),
             "split": split,
             "utterances": len(scored.truth),
+            "utterances_too_short": len(scored.too_short),
             "speakers": len(tested),
             "training_speakers": len(trained & tested),
             "judges": {name: str(path) for name, path in zip(others, judges, strict=True)},

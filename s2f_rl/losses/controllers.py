@@ -40,19 +40,22 @@ class AdaptiveKL(_Coefficient):
         target: wanted KL, nats per frame.
         gain: of the proportional controller, per batch. At 1 the weight changes by a fifth at most: a factor of 400, as
             from 0.05 to what a strong reward needs, takes 33 batches; at the paper's 0.1 it takes 300.
+        bounds: of the weight; a KL that stays on one side would take it to 0 or infinity.
     """
 
-    def __init__(self, value: float, target: float, gain: float = 1.0) -> None:
+    def __init__(
+        self, value: float, target: float, gain: float = 1.0, bounds: tuple[float, float] = (1e-8, 1e8)
+    ) -> None:
         if not (value > 0 and target > 0 and gain > 0):
             raise UserError(f"kl.weight={value}, kl.target={target}, kl.gain={gain}: all must be positive; or kl=fixed")
         super().__init__(value)
-        self.target, self.gain = float(target), float(gain)
+        self.target, self.gain, self.bounds = float(target), float(gain), bounds
 
     def update(self, kl: float) -> float:
         """Take a batch's mean KL into account (one that is not finite is ignored); returns the new weight."""
         if math.isfinite(kl):
             error = min(max((kl - self.target) / self.target, -0.2), 0.2)
-            self.value *= 1 + self.gain * error
+            self.value = min(max(self.value * (1 + self.gain * error), self.bounds[0]), self.bounds[1])
         return self.value
 
 

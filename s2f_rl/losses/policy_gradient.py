@@ -7,6 +7,7 @@ changes nothing. They also do without a critic, which TorchRL's REINFORCE and A2
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +23,7 @@ from torchrl.objectives import KLPENPPOLoss as _TorchRLKLPENPPOLoss
 from torchrl.objectives import ReinforceLoss as _TorchRLReinforceLoss
 
 from s2f_rl import keys
+from s2f_rl.errors import NotFinite
 
 
 class _NoCritic(TensorDictModuleBase):
@@ -243,6 +245,7 @@ def check_ratio_is_one(actor_module: Any, batch: TensorDictBase, tolerance: floa
         tolerance: nats per frame.
 
     Raises:
+        NotFinite: a log-probability is not finite.
         RuntimeError: step mode and sequence mode disagree (dropout in a rollout, a stale cache, shifted rows, ...).
     """
     with set_recurrent_mode(True):
@@ -250,6 +253,8 @@ def check_ratio_is_one(actor_module: Any, batch: TensorDictBase, tolerance: floa
     mask = batch.get(keys.FRAME_MASK).squeeze(-1)
     difference = (dist.log_prob(batch.get(keys.LATENT)) - batch.get(keys.LATENT_LOG_PROB))[mask]
     worst = float(difference.abs().max()) if difference.numel() else 0.0
+    if not math.isfinite(worst):
+        raise NotFinite("the policy's log-probabilities are not finite before its first update; check start")
     if not worst < tolerance:
         raise RuntimeError(
             f"the policy's ratio is not 1 before its first update (worst |log ratio| {worst:.2e} > {tolerance:.0e}): "

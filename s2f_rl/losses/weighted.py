@@ -32,7 +32,7 @@ class _CarryGradient(torch.autograd.Function):
 
 
 class LastNorm(nn.Module):
-    """The last positive norm of a term, 0 before the first; a buffer, so that a resumed run goes on with it."""
+    """The last positive, finite norm of a term, 0 before the first; a buffer, so that a resumed run goes on with it."""
 
     last: Tensor
 
@@ -42,8 +42,8 @@ class LastNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, norm: Tensor) -> Tensor:
-        """Take a norm (scalar) in; returns it, or the last one where it is 0."""
-        self.last = torch.where(norm > 0, norm.detach(), self.last.to(norm.device))
+        """Take a norm (scalar) in; returns it, or the last one where it is 0 or not finite."""
+        self.last = torch.where((norm > 0) & torch.isfinite(norm), norm.detach(), self.last.to(norm.device))
         return self.last
 
 

@@ -5,7 +5,7 @@ a sequence gives nan, shapes that do not fit raise :class:`s2f_rl.errors.UserErr
 metric's version, unit, aim and source.
 """
 
-from s2f_rl.metrics.amplitude import amplitude_ratio, motion_amplitude
+from s2f_rl.metrics.amplitude import STILL_M, amplitude_ratio, motion_amplitude
 from s2f_rl.metrics.closure import (
     bilabial_frames,
     closure_rate,
@@ -33,6 +33,7 @@ from s2f_rl.metrics.registry import METRICS, Metric, vertex_mask_hash
 
 __all__ = [
     "METRICS",
+    "STILL_M",
     "Metric",
     "Misalignment",
     "PlausibleTake",

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from s2f_rl.metrics._meshes import ArrayLike, Indices, as_frames, as_indices, as_pair, select
 
-STILL_M = 1e-9  # metres; below it a motion is rounding, and a ratio to it means nothing
+STILL_M = 1e-7  # metres; below it a motion is float32's rounding of a face, and a ratio to it means nothing
 
 
 def motion_amplitude(vertices: ArrayLike, region: Indices) -> Tensor:
@@ -40,7 +40,7 @@ def amplitude_ratio(prediction: ArrayLike, truth: ArrayLike, lip: Indices) -> Te
         lip: indices of the lip vertices, or a boolean mask [V].
 
     Returns:
-        float64 [..], >= 0, without unit; nan for T < 2 or a truth that moves less than a nanometre.
+        float64 [..], >= 0, without unit; nan for T < 2 or a truth that does not move (less than 0.1 micrometre).
 
     Raises:
         UserError: shapes that do not fit, or indices outside the mesh.

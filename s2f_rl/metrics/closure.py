@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from s2f_rl.metrics._meshes import ArrayLike, Indices, as_pair
 from s2f_rl.metrics.lips import lip_distance, rest_lip_distance
 
 Phones = Iterable[Sequence]  # (phone, start_s, end_s)
+_PRESSED_M = 0.002  # lips that press come this much closer than at rest at most
 
 
 def is_bilabial(phone: str) -> bool:
@@ -47,36 +49,53 @@ def bilabial_frames(phones: Phones, n_frames: int, fps: float) -> Tensor:
 
 
 def closure_threshold(
-    template: ArrayLike, upper_lip: Indices, lower_lip: Indices, ratio: float = 1.0, margin_m: float = 0.0005
+    template: ArrayLike,
+    upper_lip: Indices,
+    lower_lip: Indices,
+    ratio: float = 1.0,
+    margin_m: float = 0.0005,
+    truth: ArrayLike | None = None,
 ) -> float:
     """Lip distance up to which a mouth counts as closed: ``ratio`` times the distance at rest plus ``margin_m``.
 
     A neutral face has its lips together, but the vertices that stand for them keep a distance even then. The margin
     (half a millimetre) is what tracking noise and the thickness of a vertex row amount to.
 
+    A template whose lips are parted at rest would make every face closed that never moves. It shows in the ``truth``,
+    whose lips then come far closer than at rest (less than half the distance, and 2 mm or more less; lips that are
+    pressed together do not come so far): there the truth's least distance counts as closed in place of the one at rest.
+
     Args:
         template: neutral face [V*3] or [V, 3], metres.
         upper_lip, lower_lip: a vertex of each lip, at its centre; of several, their mean point is taken.
-        ratio: below 1 for templates whose lips are parted at rest.
+        ratio: below 1 for templates whose lips are parted at rest, where no truth shows it.
         margin_m: metres.
+        truth: [T, V*3] or [T, V, 3], metres: motion of the same speaker that closes the lips.
 
     Returns:
         Threshold in metres.
     """
-    return float(rest_lip_distance(template, upper_lip, lower_lip)) * ratio + margin_m
+    closed = float(rest_lip_distance(template, upper_lip, lower_lip)) * ratio
+    if truth is not None:
+        nearest = min(lip_distance(truth, upper_lip, lower_lip).tolist(), default=math.inf)
+        if 2 * nearest < closed - _PRESSED_M:
+            closed = nearest
+    return closed + margin_m
 
 
 def _closed(
     prediction: ArrayLike, truth: ArrayLike, upper_lip: Indices, lower_lip: Indices, threshold_m: float
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor]:
     if not threshold_m >= 0:
         raise UserError(f"threshold_m is {threshold_m}; it must be a distance in metres")
-    a, b = as_pair(prediction, truth)
-    return lip_distance(a, upper_lip, lower_lip) <= threshold_m, lip_distance(b, upper_lip, lower_lip) <= threshold_m
+    a, b = (lip_distance(frames, upper_lip, lower_lip) for frames in as_pair(prediction, truth))
+    finite = (torch.isfinite(a) & torch.isfinite(b)).all(-1)  # NaN is below no threshold: it would count as open
+    return a <= threshold_m, b <= threshold_m, finite
 
 
-def _share(hits: Tensor, of: Tensor) -> Tensor:
-    return (hits & of).sum(-1).double() / of.sum(-1).double()  # 0 / 0 is nan: nothing to measure
+def _share(hits: Tensor, of: Tensor, finite: Tensor) -> Tensor:
+    share = (hits & of).sum(-1).double() / of.sum(-1).double()  # 0 / 0 is nan: nothing to measure
+    return torch.where(finite, share, torch.nan)
 
 
 def closure_rate(
@@ -102,14 +121,16 @@ def closure_rate(
         threshold_m: lip distance that counts as closed, metres, from :func:`closure_threshold`.
 
     Returns:
-        float64 [..] in [0, 1], 1 is best; nan when the truth closes in no frame of a bilabial.
+        float64 [..] in [0, 1], 1 is best; nan when the truth closes in no frame of a bilabial, or vertices
+        are not finite. A face that never moves gets what its lip distance is: 1 if its lips are together, 0 if not, in
+        both rates.
 
     Raises:
         UserError: shapes that do not fit, indices outside the mesh, malformed phones.
     """
-    ours, theirs = _closed(prediction, truth, upper_lip, lower_lip, threshold_m)
+    ours, theirs, finite = _closed(prediction, truth, upper_lip, lower_lip, threshold_m)
     bilabial = bilabial_frames(phones, ours.shape[-1], fps).to(ours.device)
-    return _share(ours, theirs & bilabial)
+    return _share(ours, theirs & bilabial, finite)
 
 
 def false_closure_rate(
@@ -127,8 +148,8 @@ def false_closure_rate(
     The price of :func:`closure_rate`, which a mouth that never opens would win. Arguments as there.
 
     Returns:
-        float64 [..] in [0, 1], 0 is best; nan when the truth is open in no such frame.
+        float64 [..] in [0, 1], 0 is best; nan when the truth is open in no such frame, or vertices are not finite.
     """
-    ours, theirs = _closed(prediction, truth, upper_lip, lower_lip, threshold_m)
+    ours, theirs, finite = _closed(prediction, truth, upper_lip, lower_lip, threshold_m)
     bilabial = bilabial_frames(phones, ours.shape[-1], fps).to(ours.device)
-    return _share(ours, ~theirs & ~bilabial)
+    return _share(ours, ~theirs & ~bilabial, finite)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from s2f_rl.errors import UserError
 from s2f_rl.metrics._meshes import ArrayLike, Indices, as_frames, as_indices, as_tensor, select
+from s2f_rl.metrics.amplitude import STILL_M
 
 
 def speech_intensity(waveform: ArrayLike) -> Tensor:
@@ -90,4 +91,5 @@ def speech_lip_correlation_within(
     speed = points[..., : n + 1, :, :].diff(dim=-3).norm(dim=-1).mean(-1)
     a, b = speed - speed.mean(-1, keepdim=True), (loudness - loudness.mean()).to(speed.device)
     norm = (a.square().sum(-1) * b.square().sum()).sqrt()
-    return torch.where(norm > 1e-15, (a * b).sum(-1) / norm, torch.nan)
+    moves = speed.amax(-1) > STILL_M
+    return torch.where(moves & (norm > 1e-15), (a * b).sum(-1) / norm, torch.nan)

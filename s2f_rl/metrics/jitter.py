@@ -36,7 +36,7 @@ def jitter_ratio(prediction: ArrayLike, truth: ArrayLike, region: Indices | None
         region: vertex indices, or a boolean mask [V]; None for all vertices.
 
     Returns:
-        float64 [..], >= 0, without unit; nan for T < 4 or a truth without jerk (below a nanometre).
+        float64 [..], >= 0, without unit; nan for T < 4 or a truth without jerk (below 0.1 micrometre).
 
     Raises:
         UserError: shapes that do not fit, or indices outside the mesh.

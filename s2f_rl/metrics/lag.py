@@ -9,6 +9,7 @@ from torch import Tensor
 
 from s2f_rl.errors import UserError
 from s2f_rl.metrics._meshes import ArrayLike, Indices, as_pair
+from s2f_rl.metrics.amplitude import STILL_M
 from s2f_rl.metrics.lips import lip_distance, map_curves
 
 _LEAST_OVERLAP = 4  # frames: three points always correlate well
@@ -23,7 +24,7 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 def _lag_frames(prediction: np.ndarray, truth: np.ndarray, max_lag: int) -> float:
     n = len(truth)
     # A curve that does not move leaves rounding noise, which would correlate with anything.
-    still = any(np.ptp(curve) <= 1e-9 * max(1e-9, np.abs(curve).max()) for curve in (prediction, truth)) if n else True
+    still = any(np.ptp(curve) <= STILL_M for curve in (prediction, truth)) if n else True
     max_lag = min(max_lag, n - _LEAST_OVERLAP)
     if max_lag < 0 or still or not (np.isfinite(prediction).all() and np.isfinite(truth).all()):
         return math.nan

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from s2f_rl.errors import UserError
 from s2f_rl.metrics._meshes import ArrayLike, Indices, as_pair
+from s2f_rl.metrics.amplitude import STILL_M
 from s2f_rl.metrics.lips import lip_distance, map_curves
 from s2f_rl.metrics.warping import dynamic_time_warping
 
@@ -49,7 +50,8 @@ def _match(prediction: np.ndarray, truth: np.ndarray, sigma: float) -> Misalignm
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 
-    if len(truth) < 2 or not (np.isfinite(prediction).all() and np.isfinite(truth).all()):
+    still = len(truth) < 2 or min(np.ptp(truth), np.ptp(prediction)) <= STILL_M  # its extrema would be rounding
+    if still or not (np.isfinite(prediction).all() and np.isfinite(truth).all()):
         nothing = np.zeros(0, np.int64)
         return Misalignment(
             np.zeros((0, 2), np.int64),
@@ -135,7 +137,8 @@ def mean_temporal_misalignment(
         sigma: standard deviation of the smoothing in frames; 0 for none.
 
     Returns:
-        float64 [..] in frames, >= 0; nan where no extrema match (or vertices are not finite).
+        float64 [..] in frames, >= 0; nan where no extrema match (a mouth that does not move has none, or vertices are
+        not finite).
 
     Raises:
         UserError: shapes that do not fit, or indices outside the mesh.

@@ -9,6 +9,7 @@ import torch
 
 from s2f_rl.data.description import METRES_PER_UNIT
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.data.soundness import float_weights
 from s2f_rl.data.tensor_files import load_tensors
 from s2f_rl.data.units import BIWI_METRES_PER_UNIT, published_unit
 from s2f_rl.errors import UserError
@@ -46,12 +47,15 @@ def actor_payload(
 
 
 def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFormer:
-    """Inverse of :func:`actor_payload`; an actor in another unit than metres is turned into one of metres."""
+    """Inverse of :func:`actor_payload`; an actor in another unit than metres is turned into one of metres.
+
+    Raises UserError, also for weights that are not finite or no floats.
+    """
     try:
         if payload["format"] > FORMAT:
             raise UserError(f"{where}: written by a newer version (format {payload['format']}); update s2f_rl")
         actor = FaceFormer.from_config(payload["config"])
-        actor.load_state_dict(payload["state_dict"])
+        actor.load_state_dict(float_weights(payload["state_dict"], actor.state_dict(), str(where)))
     except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise UserError(

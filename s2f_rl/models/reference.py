@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from s2f_rl.data.soundness import float_weights
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import Wav2Vec2AudioEncoder
 from s2f_rl.models.decoder import periodic_positions
@@ -99,7 +100,7 @@ def build_from_reference(
         parts = [f"{what}: {_listed(names)}" for what, names in
                  (("missing", missing), ("unknown", extra), ("wrong shape", shape)) if names]  # fmt: skip
         raise UserError(f"the checkpoint does not fit FaceFormer ({'; '.join(parts)}): check topology and audio_config")
-    model.load_state_dict({k: v.to(expected[k].dtype) for k, v in own.items()})
+    model.load_state_dict(float_weights(own, expected, "the checkpoint"))
     return model
 
 

@@ -23,7 +23,7 @@ from s2f_rl.rewards.bank import MotionBank, Recording
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption, CorruptionContext
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.regression import SpeechRegressor
-from s2f_rl.rewards.report import SUM, utterance_seed
+from s2f_rl.rewards.report import SUM, require_finite_scores, utterance_seed
 
 STRENGTHS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 TRUTH, SMOOTHED = "truth", "regression_to_mean"
@@ -51,12 +51,14 @@ class Scored:
         strengths: of all ``versions``, first 0 (the base itself) and last 1.
         truth: utterance -> score -> [n] scores of its clips. subjects: utterance -> speaker.
         versions: one for each utterance, corruption and base.
+        too_short: utterances without a clip to score, which are in none of the others.
     """
 
     strengths: tuple[float, ...]
     truth: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
     subjects: dict[str, str] = field(default_factory=dict)
     versions: list[Versions] = field(default_factory=list)
+    too_short: list[str] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -64,11 +66,13 @@ def clip_scores(scorer: Any, vertices: Tensor, audio: Tensor) -> dict[str, Tenso
     """Scores of motions [B, T, V*3] of one utterance with audio features [n, E] -> score -> [B, clips].
 
     ``lip_score``, and with a head ``real_score`` and their sum. As many motions at a time as fit into 128 MB.
+    Raises NotFinite for a score that is not finite: the model has diverged.
     """
     size = max(1, _BATCH_BYTES // max(1, vertices[0].nbytes))
     parts: dict[str, list[Tensor]] = {}
     for lanes in vertices.split(size):
         found = scorer.score_batch(lanes, audio.expand(len(lanes), *audio.shape))
+        require_finite_scores(found, "the reward model")
         frames = found[SCORE_MASK][0]  # the same clips in every lane
         for key in (LIP_SCORE, REAL_SCORE):
             if key in found:
@@ -118,6 +122,8 @@ def score_versions(
         audio = encoded(scorer, recording)
         if len(audio):
             _score_utterance(result, scorer, recording, context, audio, chosen, draws)
+        if recording.name not in result.truth:
+            result.too_short.append(recording.name)
     if not result.truth:
         raise UserError("no utterance is long enough to be scored; choose other utterances")
     return result

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s2f_rl.data.soundness import FLOATS
 from s2f_rl.data.tensor_files import load_tensors, safetensors_metadata, save_tensors
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.hub import is_pretrained_folder
@@ -20,7 +21,6 @@ BACKBONE_FILE = "model_loss.pth"
 HEAD_FILE = "v4_best.pt"
 JUDGE_FILE = "judge.pt"
 
-_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _WRAPPERS = ("model", "head", "state_dict", "model_state_dict", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "head.")
 _REMEDY = "name a reward checkpoint (.pth, .pt or .safetensors) or a folder that holds model_loss.pth"
@@ -100,13 +100,15 @@ def tensors(content: Mapping[str, Any], marker: str, what: str) -> dict[str, Ten
     for name, value in state.items():
         if not isinstance(value, Tensor):
             continue  # counters and the like; missing weights are told by name later
-        if not (value.dtype in _FLOATS and value.layout == torch.strided and value.device.type == "cpu"):
+        if not (value.dtype in FLOATS and value.layout == torch.strided and value.device.type == "cpu"):
             if value.dtype in (torch.int64, torch.int32, torch.bool):
                 continue
             raise UserError(f"{what}: {name!r} is a {value.dtype} {value.layout} tensor, expected dense floats")
-        if not bool(torch.isfinite(value).all()):
+        checked[str(name)] = value.detach().to(torch.float32, copy=True)  # first: a large double overflows in it
+        if not bool(torch.isfinite(checked[str(name)]).all()):
             raise UserError(f"{what}: {name!r} holds NaN or infinite values; use a sound checkpoint")
-        checked[str(name)] = value.detach().to(torch.float32, copy=True)
+    if marker not in checked:
+        raise UserError(f"{what}: {marker!r} is no tensor of floats; {_REMEDY}")
     return checked
 
 

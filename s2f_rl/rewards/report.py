@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
-from s2f_rl.errors import UserError
+from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption
@@ -37,6 +37,21 @@ def spread_evenly(n: int, wanted: int | None) -> list[int]:
 def utterance_seed(seed: int, position: int) -> int:
     """Seed of the draws for utterance ``position``: below 2^64, as a ``torch.Generator`` wants it, for any ``seed``."""
     return (seed * 1_000_003 + position) % 2**64
+
+
+def require_finite_scores(scored: Mapping[str, Tensor], what: str) -> None:
+    """Raise NotFinite, naming the model ``what``, if a scored clip of finite motion has a score that is not.
+
+    NaN compares as smaller with everything: a model that has diverged would only look bad, or its score missing.
+
+    Args:
+        scored: ``score_mask`` and scores, of one shape, as ``score_batch`` gives them.
+    """
+    for key in (LIP_SCORE, REAL_SCORE):
+        if key in scored and not bool(torch.isfinite(scored[key][scored[SCORE_MASK]]).all()):
+            raise NotFinite(
+                f"{what}: its {key} is not finite, so the model has diverged; train it with a smaller optimizer.lr"
+            )
 
 
 def auc(better: Sequence[float], worse: Sequence[float]) -> float:
@@ -69,7 +84,11 @@ def corruption_auc(
         One row per corruption and score: ``corruption``, ``base`` ("truth", or the smoothed motion that noise was laid
         over), ``family``, ``score`` (lip_score, real_score or their sum), ``routed`` (this head ought to notice),
         ``auc`` (over all pairs of utterances), ``paired`` (share of utterances in which the better motion scores
-        higher, ties counting half), ``better``, ``worse`` (means), ``strength``, ``utterances``.
+        higher, ties counting half), ``better``, ``worse`` (means), ``strength``, ``utterances``, ``not_scored``
+        (utterances too short, or that the corruption cannot be made of).
+
+    Raises:
+        NotFinite: a score is not finite: the model has diverged.
     """
     bank = MotionBank(corpus, utterances)
     corruptions = list(CORRUPTIONS.values()) if corruptions is None else list(corruptions)
@@ -88,7 +107,7 @@ def corruption_auc(
         for base, displacement in bases.items():
             reference = _means(reward_model, recording.template + displacement, audio)
             if not all(np.isfinite(list(reference.values()))):
-                continue  # shorter than the model's window
+                continue  # shorter than the model's window; the rows count these
             for corruption in corruptions:
                 if not corruption.possible(context) or (base != "truth" and corruption.name not in _NOISE):
                     continue
@@ -98,7 +117,7 @@ def corruption_auc(
                 for score in found:
                     pairs.setdefault(score, []).append((reference[score], found[score]))
     return [
-        _row(CORRUPTIONS[name], base, score, pairs, strength)
+        {**_row(CORRUPTIONS[name], base, score, pairs, strength), "not_scored": len(bank) - len(pairs)}
         for (name, base), by_score in scores.items()
         for score, pairs in by_score.items()
     ]
@@ -142,6 +161,7 @@ def write_auc(folder: str | Path, rows: Sequence[dict[str, Any]], about: dict[st
 def _means(reward_model: AnyReward, vertices: Tensor, audio: Tensor) -> dict[str, float]:
     with torch.no_grad():
         scored = reward_model.score_batch(vertices[None], audio[None])
+    require_finite_scores(scored, "the reward model")
     mask = scored[SCORE_MASK][0]
     means = {key: float(scored[key][0][mask].mean()) for key in (LIP_SCORE, REAL_SCORE) if key in scored}
     if len(means) == 2:

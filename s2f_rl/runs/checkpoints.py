@@ -18,6 +18,7 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
 
     Raises:
         TypeError: something else is inside; the message names where (such a file could not be read back safely).
+        NotFinite: a number is not finite; the old file stays.
     """
     save_tensors(path, checkpoint)
 

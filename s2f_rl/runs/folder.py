@@ -11,7 +11,7 @@ from typing import IO, Any
 import yaml
 
 from s2f_rl.data.files import atomic_write_text
-from s2f_rl.errors import UserError
+from s2f_rl.errors import Diverged, NotFinite, UserError
 from s2f_rl.runs.checkpoints import load_checkpoint, save_checkpoint
 from s2f_rl.runs.rows import MetricsRows
 
@@ -106,8 +106,11 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         self.close()
+        if isinstance(error, NotFinite):  # whatever found it, the run that it happened in has diverged
+            kept = "and its last checkpoint stays" if any(self.path.glob("*.pt")) else "before its first checkpoint"
+            raise Diverged(f"{self.path}: the run diverged {kept}: {error}") from error
 
     def close(self) -> None:
         """Let another process work in the folder. The end of the process does the same, however it ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,11 +27,11 @@ class RunLogger:
         self.loggers = list(loggers)
 
     def log_scalars(self, scalars: Mapping[str, Any], step: int) -> None:
-        """Log numbers (or one-element tensors) of one iteration; other values and None are passed over."""
+        """Log numbers (or one-element tensors) of one iteration; what is no finite number is passed over."""
         numbers = {}
         for key, value in scalars.items():
             value = value.item() if hasattr(value, "item") else value
-            if isinstance(value, (int, float)):
+            if isinstance(value, (int, float)) and math.isfinite(value):
                 numbers[key] = float(value)
         for logger in self.loggers:
             logger.log_metrics(numbers, step=step)

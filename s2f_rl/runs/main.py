@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from s2f_rl.errors import UserError
+from s2f_rl.errors import Diverged, UserError
 from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
@@ -86,7 +86,9 @@ class Recipe:
         return self.function(self.compose(overrides))
 
     def __call__(self) -> None:
-        """Run from ``sys.argv``, then leave the process with 0, 1 (a bug), 2 (the user's mistake) or 130 (Ctrl-C)."""
+        """Run from ``sys.argv``, then leave the process with 0, 1 (a bug), 2 (the user's mistake), 3 (a run that
+        diverged: its numbers were no longer finite) or 130 (Ctrl-C). A sweep leaves with the lowest of its jobs' codes
+        that is not 0."""
         arguments = sys.argv[1:]
         debug = any(re.fullmatch(r"\+{0,2}debug=(true|yes|on|1)", item, re.IGNORECASE) for item in arguments)
         show_log()
@@ -106,9 +108,9 @@ class Recipe:
                     raise
                 _report(error, debug)
                 sys.exit(2)
-            kinds = {file.name[:3] for file in Path(failures).iterdir()}
-        if kinds:
-            sys.exit(1 if "bug" in kinds else 2)
+            codes = [int(file.name[0]) for file in Path(failures).iterdir()]
+        if codes:
+            sys.exit(min(codes))
 
 
 def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Callable[[DictConfig], Any]:
@@ -134,7 +136,7 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
             if isinstance(error, (HydraException, OmegaConfBaseException)):
                 error = explain(error, folder, name).with_traceback(error.__traceback__)
             _report(error, debug, f"{cfg.get('name')}: " if sweep else "")
-            tempfile.mkstemp(dir=failures, prefix="bug" if mistake_line(error) is None else "mistake")
+            tempfile.mkstemp(dir=failures, prefix=str(exit_code(error)))
             return None
 
     return job
@@ -184,6 +186,13 @@ def _sweep_name(name: str, swept: Sequence[str], cfg: DictConfig, number: int) -
     if len(suffix) > 100:
         suffix = f"{suffix[:80]}-{hashlib.sha256(suffix.encode()).hexdigest()[:10]}"
     return f"{name}_{suffix}"
+
+
+def exit_code(error: BaseException) -> int:
+    """1 for a bug, 2 for the user's mistake, 3 for a run that diverged."""
+    if isinstance(error, Diverged):
+        return 3
+    return 1 if mistake_line(error) is None else 2
 
 
 def _report(error: BaseException, debug: bool, prefix: str = "") -> None:

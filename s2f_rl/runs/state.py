@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from s2f_rl.data.soundness import float_weights
 from s2f_rl.errors import UserError
 
 
@@ -108,7 +109,7 @@ class TrainingState:
             )
         for name, part in self.parts.items():
             try:
-                _set(part, state["parts"][name])
+                _set(part, state["parts"][name], f"the checkpoint's part {name!r}")
             except (RuntimeError, ValueError, KeyError, TypeError) as error:
                 raise UserError(
                     f"the checkpoint's part {name!r} does not fit this run ({str(error)[:200]}); "
@@ -126,10 +127,12 @@ def _get(part: Any) -> Any:
     return dict(part.state_dict())
 
 
-def _set(part: Any, state: Any) -> None:
+def _set(part: Any, state: Any, what: str) -> None:
     if isinstance(part, torch.Generator):
         part.set_state(state.cpu())
     elif isinstance(part, np.random.Generator):
         part.bit_generator.state = state
+    elif isinstance(part, torch.nn.Module):
+        part.load_state_dict(float_weights(state, part.state_dict(), what))
     else:
         part.load_state_dict(state)

@@ -1,8 +1,8 @@
 """Plumbing that every recipe shares: opening parts, optimizers, batches, statistics, validation. No hidden loop."""
 
 from s2f_rl.training.constraint import LipErrorConstraint
+from s2f_rl.training.divergence import StepGuard, clip_gradients
 from s2f_rl.training.optimizers import (
-    clip_gradients,
     cosine_decay,
     gradient_step,
     load_moments,
@@ -24,6 +24,7 @@ __all__ = [
     "RLRun",
     "RewardSignal",
     "Start",
+    "StepGuard",
     "UtteranceBuffer",
     "Validation",
     "actor_entry",

@@ -68,7 +68,7 @@ class LipErrorConstraint:
     def update(self, batch: TensorDictBase) -> dict[str, float]:
         """Measure a batch and take the dual step; returns what to log."""
         ratio = self.lve_ratio(batch)
-        logged = {} if math.isnan(ratio) else {"constraint_lve_ratio": ratio}
+        logged = {} if not math.isfinite(ratio) else {"constraint_lve_ratio": ratio}
         return {**logged, "constraint_multiplier": self.multiplier.update(ratio)}
 
     def _means(self, batch: TensorDictBase) -> Tensor:
@@ -89,7 +89,10 @@ class LipErrorConstraint:
         key = f"{int(lane.get(keys.UTTERANCE)[0, 0])}:{','.join(f'{w:g}' for w in style.tolist())}"
         if key not in self.start_lve:
             motion = differentiable_rollout(self.start, lane.get(keys.AUDIO)[None], style[None], noise=None)
-            self.start_lve[key] = self._lve(motion[0], truth)
+            lve = self._lve(motion[0], truth)
+            if not math.isfinite(lve):
+                return math.nan
+            self.start_lve[key] = lve
         return self.start_lve[key]
 
     def state_dict(self) -> dict[str, Any]:

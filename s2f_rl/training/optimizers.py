@@ -14,9 +14,10 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from s2f_rl.errors import UserError
 from s2f_rl.losses import total_loss
 from s2f_rl.losses.weighted import OUTPUT_MAP
-from s2f_rl.runs import PolicyAverage
+from s2f_rl.training.divergence import StepGuard
 
 Moments = dict[str, dict[str, Tensor]]
 
@@ -60,42 +61,27 @@ def cosine_decay(optimizer: torch.optim.Optimizer, options: Any, iteration: int,
     return lr
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
-    """Clip the gradient norm of every parameter group by itself; returns the norm of the first group, unclipped.
-
-    The output map's gradient is per metre and 100 times the rest: clipped together, it would shrink the rest to
-    nothing, and the policy gradient, which never reaches the output map, with it.
-    """
-    norms = [torch.nn.utils.clip_grad_norm_(group["params"], max_norm) for group in optimizer.param_groups]
-    return norms[0]
-
-
 def gradient_step(
     loss: nn.Module,
     rows: TensorDictBase,
     optimizer: torch.optim.Optimizer,
     max_grad_norm: float,
-    average: PolicyAverage | None = None,
+    guard: StepGuard | None = None,
 ) -> TensorDictBase:
-    """One update: the sum of the ``loss_*`` of ``loss(rows)``, clipped by :func:`clip_gradients`.
+    """One update: the sum of the ``loss_*`` of ``loss(rows)``, clipped by :func:`clip_gradients`; none if not finite.
 
     Args:
         loss: a TorchRL loss module.
         rows: [B, T] rows.
         optimizer: of the loss's parameters.
         max_grad_norm: of every parameter group by itself.
-        average: moving average of the policy that follows.
+        guard: of the run, which counts the updates that are skipped and moves the average.
 
     Returns:
         the loss's output, detached.
     """
     out = loss(rows)
-    optimizer.zero_grad()
-    total_loss(out).backward()
-    clip_gradients(optimizer, max_grad_norm)
-    optimizer.step()
-    if average is not None:
-        average.update()
+    (guard or StepGuard()).step(total_loss(out), optimizer, max_grad_norm)
     return out.detach()
 
 
@@ -118,6 +104,8 @@ def load_moments(
         saved = moments.get(name)
         if saved is None or id(p) not in optimized or saved["exp_avg"].shape != p.shape:
             continue
+        if not all(isinstance(v, Tensor) and v.is_floating_point() for v in saved.values()):
+            raise UserError(f"moments of {name}: are no tensors of floats; start from another checkpoint")
         # Adam keeps its step count on the CPU, the moments beside the parameter.
         optimizer.state[p] = {k: v.clone() if k == "step" else v.to(p.device, p.dtype) for k, v in saved.items()}
         loaded += 1

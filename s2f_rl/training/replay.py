@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
 from s2f_rl import keys
-from s2f_rl.errors import UserError
+from s2f_rl.errors import NotFinite, UserError
 
 # What losses and critics read; displacements [T, V*3] are left out, they follow from the latents.
 STORED = (
@@ -45,9 +45,12 @@ class UtteranceBuffer:
         return len(self._buffer)
 
     def extend(self, batch: TensorDictBase) -> None:
-        """Store the rows of a batch [B, T]; the oldest are overwritten."""
+        """Store the rows of a batch [B, T] whose numbers are finite; the oldest are overwritten."""
         rows = batch.select(*STORED, strict=False).detach()
         rows = rows.apply(self._pad, batch_size=[len(batch), self.horizon])
+        rows = rows[torch.stack([torch.isfinite(v).flatten(1).all(1) for v in rows.values(True, True)]).all(0)]
+        if not len(rows):
+            return
         # More rows than the buffer holds would overwrite each other in no stated order.
         with _quiet_torchrl():
             self._buffer.extend(rows[-self.capacity :])
@@ -58,6 +61,8 @@ class UtteranceBuffer:
 
     def sample(self, lanes: int) -> TensorDictBase:
         """``lanes`` rows [lanes, T], cut after the longest; drawn with torch's global generator."""
+        if not len(self):
+            raise NotFinite("not one of the utterances collected so far has numbers that are all finite; check start")
         rows = self._buffer.sample(lanes).exclude("index")
         longest = int(rows.get(keys.FRAME_MASK).sum((1, 2)).max())
         return rows[:, :longest].clone()

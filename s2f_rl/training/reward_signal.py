@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -78,13 +79,15 @@ class RewardSignal:
         return torch.where(mask, self.transform.scale * total, torch.zeros_like(total))
 
     def _count(self, name: str, values: Tensor) -> None:
-        """Merge the moments of ``values`` [n] (Chan et al., 1983)."""
+        """Merge the moments of ``values`` [n] (Chan et al., 1983), unless one is not finite."""
         n = float(values.numel())
         if not n:
             return
         values = values.double()
         mean = float(values.mean())
         squares = float((values - mean).square().sum())
+        if not math.isfinite(squares):  # such scores give no update, and would spoil the moments for good
+            return
         if self.normalise == "running" and self.moments[name][0]:
             n0, mean0, squares0 = self.moments[name]
             shift = mean - mean0

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 
+from s2f_rl.errors import NotFinite
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger
+from s2f_rl.training.divergence import StepGuard
 from s2f_rl.training.optimizers import named_moments
 from s2f_rl.training.parts import RLParts
 from s2f_rl.training.statistics import batch_statistics, mean_of
@@ -34,6 +36,7 @@ class RLRun:
     Attributes:
         iteration: the current one, from 1.
         values: of the last validation.
+        guard: makes the updates; skips those that are not finite.
 
     Example:
         >>> with RLRun(cfg, parts, optimizer, collector) as run:             # doctest: +SKIP
@@ -50,10 +53,11 @@ class RLRun:
         self, config: Mapping[str, Any], parts: RLParts, optimizer: torch.optim.Optimizer, collector: Any, **more: Any
     ) -> None:
         self.config, self.parts, self.optimizer, self.collector = config, parts, optimizer, collector
+        self.guard = StepGuard(parts.average)
         self.state = TrainingState(
             policy=parts.policy, critic=parts.critic, optimizer=optimizer, collector=collector,
             average=parts.average, validation=parts.validation, alarm=parts.alarm, amplitude=parts.amplitude,
-            signal=parts.signal, kl=parts.adaptive_kl, constraint=parts.constraint, **more,
+            signal=parts.signal, kl=parts.adaptive_kl, constraint=parts.constraint, guard=self.guard, **more,
         )  # fmt: skip
         self.values: dict[str, float] = {}
         self._times: dict[str, float] = {}
@@ -112,7 +116,8 @@ class RLRun:
         """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
         parts = self.parts
         row = batch_statistics(batch, parts.policy, parts.lips) | mean_of(outputs)
-        row["updates"] = float(len(outputs))
+        skipped = self.guard.skipped()
+        row |= {"updates": float(len(outputs) - skipped), "skipped_steps": float(skipped)}
         row["amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
         self.state.frames += int(row["batch_frames"])
         watched = {key: row[key] for key in ("amplitude_ratio", "noise_mm")}
@@ -148,6 +153,8 @@ class RLRun:
     def _validate(self) -> None:
         """Validate; write ``best.pt`` (and ``best_head.pt`` with a critic) if it beats the best so far."""
         parts, state = self.parts, self.state
+        if not bool(torch.isfinite(parts.policy.core.log_scale.exp()).all()):  # validation makes no noise
+            raise NotFinite("the policy's noise is not finite; use a smaller optimizer.noise_lr_factor in a new run")
         self.values = parts.validation()
         value = parts.validation.value(self.values)
         if state.best is not None and not value > state.best:

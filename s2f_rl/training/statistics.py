@@ -76,9 +76,12 @@ class AmplitudeReference:
         self.reference_mm: float | None = None
 
     def ratio(self, amplitude_mm: float) -> float:
-        """``amplitude_mm`` over the reference."""
+        """``amplitude_mm`` over the reference; nan while there is no finite one."""
         if self.reference_mm is None:
-            self.reference_mm = mean_amplitude_mm(self.corpus, self.lips) or amplitude_mm
+            reference = mean_amplitude_mm(self.corpus, self.lips) or amplitude_mm
+            if not math.isfinite(reference):  # a batch that is not finite is no reference
+                return math.nan
+            self.reference_mm = reference
         return amplitude_mm / max(self.reference_mm, 1e-9)
 
     def state_dict(self) -> dict[str, float | None]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import Scorer, evaluate_actor, summaries
+from s2f_rl.evaluation import Scorer, counts, evaluate_actor, summaries
+from s2f_rl.evaluation.summary import MEAN
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 
@@ -27,7 +28,11 @@ class Validation:
             cheat).
         encoder_trains: the audio encoder changes between calls, so features must be computed anew.
 
-    A corpus without vertices has no LVE; then the guard is off.
+    A corpus without vertices has no LVE; then the guard is off. A mean is over the sequences where a measure could be
+    taken; in how many it could not, ``<measure>_not_measured`` says where there are any.
+
+    Raises (when called):
+        NotFinite: a prediction or a score is not finite: the actor has diverged.
     """
 
     def __init__(
@@ -57,8 +62,10 @@ class Validation:
         values = summaries(rows)["style_dependent"]
         values.pop("frames", None)
         if self.start_lve is None:
-            self.start_lve = values.get("lve", math.nan)
-        return values
+            self.start_lve = values.get("lve")
+        found = counts([row for row in rows if row["condition"] != MEAN]).items()
+        missing = {column: count["sequences_not_measured"] for column, count in found}
+        return values | {f"{column}_not_measured": float(n) for column, n in missing.items() if n}
 
     def value(self, values: dict[str, float]) -> float:
         """What is compared, larger is better; -inf for a checkpoint that the LVE guard rules out."""
@@ -66,6 +73,11 @@ class Validation:
             return -values.get("lve", math.inf)
         if self.start_lve is not None and values.get("lve", -math.inf) > self.max_lve_ratio * self.start_lve:
             return -math.inf
+        if "lip_score" not in values:
+            raise UserError(
+                "evaluation.select=reward: no validation utterance is long enough to be scored; use "
+                "evaluation.select=lve"
+            )
         return values["lip_score"] + values.get("real_score", 0.0)
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,0 +1,142 @@
+"""What keeps a run finite: an update that would not be is skipped and counted, and ten in a row end the run."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from tensordict import TensorDictBase
+from torch import Tensor
+
+from s2f_rl import keys
+from s2f_rl.errors import NotFinite
+from s2f_rl.runs import PolicyAverage
+
+logger = logging.getLogger(__name__)
+
+LIMIT = 10
+_COLLECTED = (keys.ACTION, keys.LATENT, keys.LATENT_LOG_PROB)
+_REWARDED = (keys.REWARD, keys.LIP_SCORE, keys.REAL_SCORE)
+
+
+class StepGuard:
+    """Makes the updates of a run, and none from a loss, a gradient or a batch that is not finite.
+
+    A skipped update leaves parameters, moments and average as they are. Weights that are not finite after an update end
+    the run at once: a copy of everything before every update would be needed to take it back, and the next one would
+    be as large. The last checkpoint stays, since none with such numbers is written.
+
+    Args:
+        average: moving average that follows the updates that are made.
+        limit: skipped updates in a row that end the run.
+
+    Raises (``step``):
+        NotFinite: the run has diverged. :class:`~s2f_rl.runs.RunFolder` says of which run.
+
+    Example:
+        >>> guard = StepGuard()
+        >>> norm = guard.step(loss, optimizer, max_grad_norm=1.0)           # doctest: +SKIP
+        >>> row["skipped_steps"] = guard.skipped()                          # doctest: +SKIP
+    """
+
+    def __init__(self, average: PolicyAverage | None = None, limit: int = LIMIT) -> None:
+        self.average, self.limit = average, int(limit)
+        self.in_row = 0
+        self._skipped = 0
+        self._spoilt: str | None = None
+
+    def checked(self, batch: TensorDictBase) -> TensorDictBase:
+        """The batch [B, T] as collected and rewarded; no update is made from one whose rewards are not finite.
+
+        Raises:
+            NotFinite: the motion itself is not: then the policy has diverged, and no update can mend it.
+        """
+        valid, scored = batch.get(keys.FRAME_MASK), batch.get(("next", keys.SCORE_MASK), None)
+        fault = _first_not_finite(batch, _COLLECTED, valid)
+        if fault is not None:
+            raise NotFinite(f"the policy's {fault} is not finite; use a smaller optimizer.lr in a new run")
+        rewarded = [("next", key) for key in _REWARDED]
+        self._spoilt = _first_not_finite(batch, rewarded, valid if scored is None else scored)
+        return batch
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> Tensor:
+        """One update along the gradient of ``loss`` (scalar), clipped by :func:`clip_gradients`, or none.
+
+        Returns:
+            gradient norm of the first parameter group, before it is clipped; nan where there is none.
+        """
+        optimizer.zero_grad()
+        fault = self._spoilt or (None if bool(torch.isfinite(loss.detach())) else "the loss")
+        norm = torch.full_like(loss.detach(), torch.nan)
+        if fault is None:
+            loss.backward()
+            norms = clip_gradients(optimizer, max_grad_norm)
+            norm = norms[0]
+            # squared, as Adam's second moment is: the square of 1e20 is infinite
+            fault = None if bool(torch.isfinite(norms.square()).all()) else "the gradient"
+        if fault is not None:
+            optimizer.zero_grad()
+            self._skip(fault)
+            return norm
+        optimizer.step()
+        if not _weights_finite(optimizer):
+            raise NotFinite(
+                "an update was so large that the weights are no longer finite; use a smaller optimizer.lr in a new run"
+            )
+        self.in_row = 0
+        if self.average is not None:
+            self.average.update()
+        return norm
+
+    def _skip(self, fault: str) -> None:
+        self.in_row += 1
+        self._skipped += 1
+        if self.in_row == 1:
+            logger.warning("update skipped: %s is not finite", fault)
+        if self.in_row >= self.limit:
+            raise NotFinite(
+                f"{self.in_row} updates in a row were skipped, because {fault} was not finite; use a smaller "
+                "optimizer.lr in a new run"
+            )
+
+    def skipped(self) -> int:
+        """Updates skipped since this was asked last: the column ``skipped_steps``."""
+        count, self._skipped = self._skipped, 0
+        return count
+
+    def state_dict(self) -> dict[str, int]:
+        """Updates skipped in a row."""
+        return {"in_row": self.in_row}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore :meth:`state_dict`."""
+        self.in_row = int(state["in_row"])
+
+
+def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
+    """Clip the gradient norm of every parameter group by itself; returns their norms before that, [groups].
+
+    The output map's gradient is per metre and 100 times the rest: clipped together, it would shrink the rest to
+    nothing, and the policy gradient, which never reaches the output map, with it.
+    """
+    norms = [torch.nn.utils.clip_grad_norm_(group["params"], max_norm) for group in optimizer.param_groups]
+    return torch.stack(norms)
+
+
+def _first_not_finite(batch: TensorDictBase, names: Iterable[Any], mask: Tensor) -> str | None:
+    """The first of the entries with a frame of the mask [B, T, 1] that is not finite; other frames may hold anything."""
+    for key in names:
+        value = batch.get(key, None)
+        if value is not None:
+            # by the sum, which is one pass without a copy of [B, T, V*3]
+            frames = torch.isfinite(value.reshape(*mask.shape[:2], -1).sum(-1, keepdim=True))
+            if not bool((frames | ~mask).all()):
+                return key if isinstance(key, str) else key[-1]
+    return None
+
+
+def _weights_finite(optimizer: torch.optim.Optimizer) -> bool:
+    sums = [p.detach().sum().float() for group in optimizer.param_groups for p in group["params"]]
+    return bool(torch.isfinite(torch.stack(sums).sum())) if sums else True
