@@ -19,8 +19,18 @@ from benchmarks.evaluate import open_actor
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import Scorer, long_rows, measure_motions, predict_corpus, summarise, true_distances, write_rows
+from s2f_rl.evaluation import (
+    Scorer,
+    counts,
+    long_rows,
+    measure_motions,
+    predict_corpus,
+    summarise,
+    true_distances,
+    write_rows,
+)
 from s2f_rl.evaluation.measure import definitions
+from s2f_rl.evaluation.summary import told
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards.judge import load_scorer
@@ -105,6 +115,13 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
 
     table = {name: summarise([row for row in rows if row["condition"] == name]) for name in names}
     text = as_markdown(table, corpus.regions)
+    missing = {
+        f"{column} ({name}) {told(count)}"
+        for name in names
+        for column, count in counts([row for row in rows if row["condition"] == name]).items()
+        if count["sequences_not_measured"]
+    }
+    text += f"\nNot measured everywhere: {'; '.join(sorted(missing))}.\n" if missing else ""
     write_rows(options.out / "sequences.csv", rows)
     write_rows(options.out / "measures.csv", long_rows(rows, definitions(corpus.regions)))
     atomic_write_text(options.out / "measures.md", text)

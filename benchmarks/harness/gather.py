@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from benchmarks.harness.matrix import Run
 from benchmarks.harness.pool import Job, Step, available_cores, read_record
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
-from s2f_rl.evaluation import summarise, write_rows
+from s2f_rl.evaluation import counts, summarise, write_rows
 from s2f_rl.runs import read_rows
 from s2f_rl.runs.rows import package_versions, source_commit
 
@@ -79,16 +78,22 @@ def training_figures(folder: Path) -> Row:
 
 
 def summary_rows(about: Row, sequences: Iterable[Row]) -> list[Row]:
-    """Means over the sequences, for every checkpoint and gain; of how many the true distance was measured."""
+    """Means over the sequences, for every checkpoint and gain; ``not_measured``: column -> sequences without it.
+
+    Of how many the true distance was measured stands beside them: it takes time, so that few are chosen.
+    """
     groups: dict[tuple[str, float], list[Row]] = {}
     for row in sequences:
         groups.setdefault((row["checkpoint"], row["gain"]), []).append(row)
     found = []
     for (checkpoint, gain), rows in groups.items():
-        means = summarise({k: v for k, v in row.items() if k not in ("gain", "frames")} for row in rows)
-        measured = sum(math.isfinite(row.get("true_distance", math.nan)) for row in rows)
-        count = {"true_distance_sequences": measured} if measured else {}
-        found.append({**about, "checkpoint": checkpoint, "gain": gain, "sequences": len(rows), **count, **means})
+        measured = [{k: v for k, v in row.items() if k not in ("gain", "frames")} for row in rows]
+        known = counts(measured)
+        missing = {name: n for name, count in known.items() if (n := count["sequences_not_measured"])}
+        shown: Row = {"sequences": len(rows), "not_measured": missing}
+        if distances := known.get("true_distance", {}).get("sequences"):
+            shown["true_distance_sequences"] = distances
+        found.append({**about, "checkpoint": checkpoint, "gain": gain, **shown, **summarise(measured)})
     return found
 
 

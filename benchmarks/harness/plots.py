@@ -219,7 +219,7 @@ def _profile(results: Results, styles: Mapping[str, Look]) -> Any:
         if len(runs) > 1:
             axis.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
     axis.set_xlabel(f"{results.judges[0]}: lip + real score of a sequence")
-    axis.set_ylabel("share of sequences above")
+    axis.set_ylabel("share of scored sequences above")
     _legend(figure, axis)
     return figure
 

@@ -114,6 +114,23 @@ class Runs:
         array = np.asarray(found, dtype=float).reshape(len(found), len(self.starts))
         return array[np.isfinite(array).all(axis=1)]
 
+    def whole(self, variant: str) -> int:
+        """Rows that :meth:`scores` of a variant has when nothing is left out."""
+        return 1 if variant in REFERENCES else len(self.seeds)
+
+    def partly_measured(self) -> dict[str, tuple[int, int]]:
+        """Label -> fewest sequences that a measure is the mean of in a last checkpoint, and all; others are whole."""
+        found: dict[str, tuple[int, int]] = {}
+        for measure in self.measures:
+            if "true_distance" in measure.columns:  # few are chosen for it, which is told apart
+                continue
+            for row in self.rows:
+                missing = max((row.get("not_measured", {}).get(column, 0) for column in measure.columns), default=0)
+                if missing and row["gain"] == 1.0 and row["checkpoint"] != "best":
+                    n = row["sequences"]
+                    found[measure.label] = min(found.get(measure.label, (n, n)), (n - missing, n))
+        return found
+
     def pairs(self, variant: str, measure: Measure, checkpoint: str = "last") -> tuple[Floats, Floats]:
         """[seeds, starts] of a variant and of its control, the seeds that both have."""
         control = str(self.control_of[variant])

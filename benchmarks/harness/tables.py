@@ -72,12 +72,19 @@ def over_seeds(scores: np.ndarray) -> Estimate:
     return mean_t_interval(scores.mean(axis=1)) if len(scores) else Estimate(math.nan, math.nan, math.nan, 0)
 
 
+def cell(
+    results: Results, name: str, measure: Measure, estimate: Estimate | None = None, checkpoint: str = "last"
+) -> str:
+    """A variant's value with its interval, by default over seeds; where seeds are left out it says how many are in it."""
+    scores = results.scores(name, measure, checkpoint=checkpoint)
+    text = with_interval(over_seeds(scores) if estimate is None else estimate, measure.digits)
+    n = len(scores)
+    return text if n in (0, results.whole(name)) else f"{text} ({n} of {results.whole(name)} seeds)"
+
+
 def main_table(results: Results) -> Table:
     """Variant x measure: mean over runs with the 95% t interval; ground truth, starts and controls among the rows."""
-    rows = [
-        [label, *(with_interval(over_seeds(results.scores(name, m)), m.digits) for m in results.measures)]
-        for label, name in _everyone(results)
-    ]
+    rows = [[label, *(cell(results, name, m) for m in results.measures)] for label, name in _everyone(results)]
     n = len(results.seeds) * len(results.starts)
     note = (
         f"Last checkpoint, {evaluated_split(results.suite)} speakers, mean over sequences, then over {n} runs "
@@ -86,8 +93,11 @@ def main_table(results: Results) -> Table:
         "against. Share of gap closed: 0 is the supervised start, 1 the ground truth's own "
         "score; above 1 a policy fools the model."
     )
-    if counts := sorted({row["true_distance_sequences"] for row in results.rows if "true_distance_sequences" in row}):
-        note += f" Sequences measured for the true distance: {' or '.join(map(str, counts))}."
+    if measured := sorted({row["true_distance_sequences"] for row in results.rows if "true_distance_sequences" in row}):
+        note += f" Sequences measured for the true distance: {' or '.join(map(str, measured))}."
+    partly = [f"{label} {n} of {whole}" for label, (n, whole) in results.partly_measured().items()]
+    if partly:
+        note += f" Means over fewer sequences, at least: {', '.join(partly)}; the others could not be measured."
     return Table("Main table", note, ["", *(m.label for m in results.measures)], rows)
 
 
@@ -99,7 +109,7 @@ def iqm_table(results: Results) -> Table:
         for m in results.measures:
             scores = results.scores(name, m)
             found = stratified_bootstrap(interquartile_mean, scores, n_resamples=N_RESAMPLES) if len(scores) else None
-            cells.append(DASH if found is None else with_interval(found, m.digits))
+            cells.append(DASH if found is None else cell(results, name, m, found))
         rows.append([label, *cells])
     note = (
         "Interquartile mean over runs, 95% percentile interval of a bootstrap over seeds, stratified by start (Agarwal "
@@ -179,7 +189,7 @@ def best_table(results: Results) -> Table:
     """The best checkpoint (chosen by validation reward within the LVE guard) beside the last one."""
     shown = _qualities(results)
     rows = [
-        [label, *(with_interval(over_seeds(results.scores(name, m, checkpoint="best")), m.digits) for m in shown)]
+        [label, *(cell(results, name, m, checkpoint="best") for m in shown)]
         for label, name in _everyone(results, references=False)
     ]
     note = (

@@ -215,7 +215,7 @@ def _mean_scores(scorer: Any, case: _Case, name: str, displacement: Tensor) -> l
 
 def summarise_attacks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Means over utterances, one row per space, start, objective and radius; a column that is missing or not finite
-    (closure without /m b p/) is averaged over the utterances that have it, and ``not_measured`` says how many do not."""
+    (closure without /m b p/) is averaged over the utterances that have it; ``not_measured`` says how many do not."""
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in ("objective", "start", "space", "radius_mm")), []).append(row)

@@ -126,7 +126,7 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
 
 
 def _first_not_finite(batch: TensorDictBase, names: Iterable[Any], mask: Tensor) -> str | None:
-    """The first of the entries with a frame of the mask [B, T, 1] that is not finite; other frames may hold anything."""
+    """The first of the entries that is not finite in a frame of the mask [B, T, 1]; others may hold anything."""
     for key in names:
         value = batch.get(key, None)
         if value is not None:
