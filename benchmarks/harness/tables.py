@@ -75,7 +75,7 @@ def over_seeds(scores: np.ndarray) -> Estimate:
 def cell(
     results: Results, name: str, measure: Measure, estimate: Estimate | None = None, checkpoint: str = "last"
 ) -> str:
-    """A variant's value with its interval, by default over seeds; where seeds are left out it says how many are in it."""
+    """A variant's value with its interval, by default over seeds; it says how many are in it where some are not."""
     scores = results.scores(name, measure, checkpoint=checkpoint)
     text = with_interval(over_seeds(scores) if estimate is None else estimate, measure.digits)
     n = len(scores)

@@ -50,7 +50,9 @@ def counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
         extrema, no /m b p/, too short. For ``slcc`` a row is measured that has both intensities.
     """
     names = {row["utterance"] for row in rows}
-    measured = {name: [] for row in rows for name, value in row.items() if isinstance(value, float)}
+    measured: dict[str, list[str]] = {
+        name: [] for row in rows for name, value in row.items() if isinstance(value, float)
+    }
     for name, own in measured.items():
         own += [row["utterance"] for row in rows if isinstance(row.get(name), float) and not math.isnan(row[name])]
     if "fdd" in measured:

@@ -293,6 +293,27 @@ class TestReport:
         assert [row[column] for row in gains.rows] == ["3.00", "3.60"]
         assert gap_table(results).rows == []  # the pretended judge has no real score
 
+    def test_what_was_left_out_is_told(self, place: Path) -> None:
+        """One sequence of two without LVE in a run, and a seed without any."""
+        out, _ = run(place)
+        rows = [json.loads(line) for line in (out / "runs.jsonl").read_text().splitlines()]
+        for row in rows:
+            if row["variant"] == "ours" and row["checkpoint"] == "last" and row["seed"] == 1:
+                row["not_measured"] = {"lve": 1}
+            if row["variant"] == "ours" and row["checkpoint"] == "last" and row["seed"] == 2:
+                del row["lip_score"]
+        (out / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        table = main_table(Results(out))
+        assert "Means over fewer sequences, at least: LVE mm² 1 of 2;" in table.note
+        cells = dict(zip(table.header, next(row for row in table.rows if row[0] == "ours"), strict=True))
+        assert cells["train reward"].endswith(" (2 of 3 seeds)") and cells["LVE mm²"] == "3.00 [3.00, 3.00]"
+
+    def test_gathered_rows_count_what_is_missing(self) -> None:
+        about = {"checkpoint": "last", "gain": 1.0, "frames": 9.0}
+        sequences = [{**about, "utterance": name, "mtm": value} for name, value in (("a", 2.0), ("b", float("nan")))]
+        (row,) = summary_rows({"variant": "ours"}, sequences)
+        assert row["mtm"] == 2.0 and row["sequences"] == 2 and row["not_measured"] == {"mtm": 1}
+
     def test_page(self, place: Path) -> None:
         out, _ = run(place)
         assert report.main([str(out), "--out", str(place / "page")]) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,11 +14,21 @@ from tiny import make_tiny_corpus
 
 from s2f_rl import metrics
 from s2f_rl.data import FaceCorpus
-from s2f_rl.errors import UserError
-from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth, predict_corpus, summarise
+from s2f_rl.errors import NotFinite, UserError
+from s2f_rl.evaluation import (
+    Scorer,
+    counts,
+    evaluate_actor,
+    evaluate_truth,
+    motion_measures,
+    predict_corpus,
+    summarise,
+    write_report,
+)
 from s2f_rl.evaluation.animate import animate
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.score import score_folder
+from s2f_rl.evaluation.summary import told
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
@@ -109,6 +121,65 @@ def test_truth_is_perfect(corpus):
 def test_summary_leaves_nan_out():
     rows = [{"lve": 1.0, "fdd": -1.0, "mtm": math.nan}, {"lve": 3.0, "fdd": 3.0, "mtm": 2.0, "name": "x"}]
     assert summarise(rows) == {"lve": 2.0, "fdd": 1.0, "fdd_abs": 2.0, "mtm": 2.0}
+    with pytest.raises(NotFinite, match="lve is infinite"):
+        summarise([*rows, {"lve": math.inf}])
+
+
+def test_what_was_left_out_is_counted():
+    values = {"a": [1.0, math.nan], "b": [math.nan, math.nan], "c": [None, None], "d": [1.0, 2.0]}
+    rows = [
+        {"utterance": name, "frames": 9, **({} if value is None else {"mtm": value, "fdd": 0.5})}
+        for name, own in values.items()
+        for value in own
+    ]
+    found = counts(rows)
+    assert found.keys() == {"mtm", "fdd", "fdd_abs"}
+    assert found["mtm"] == {
+        "utterances": 2, "utterances_not_measured": 2, "sequences": 3, "sequences_not_measured": 5,
+    }  # fmt: skip
+    assert found["fdd_abs"] == {
+        "utterances": 3, "utterances_not_measured": 1, "sequences": 6, "sequences_not_measured": 2,
+    }  # fmt: skip
+    assert told(found["mtm"]) == "2 utterances, 5 of 8 sequences not measured"
+    both = [{"utterance": "a", "speech_intensity": 1.0, "lip_intensity": x} for x in (1.0, math.nan)]
+    assert counts(both)["slcc"]["sequences"] == 1
+
+
+def test_every_value_says_over_how_many_it_is(corpus, tmp_path):
+    """A face that never moves: what it has no value for is counted, and its ratios are what they are."""
+    frozen = FaceFormer(MelAudioEncoder(width=12), 40, feature_dim=16, n_subjects=2).eval()  # a fresh output map is 0
+    rows = evaluate_actor(frozen, corpus, conditions=[0])
+    summary = write_report(tmp_path, rows, corpus, None, {})["style_dependent"]
+    counted = json.loads((tmp_path / "summary.json").read_text())["counts"]["style_dependent"]
+    for column in ("lve", "amplitude_ratio", "jitter_ratio", "lip_intensity_ratio"):
+        assert counted[column]["sequences"] == len(corpus) and counted[column]["sequences_not_measured"] == 0
+    assert summary["amplitude_ratio"] == summary["jitter_ratio"] == summary["lip_intensity_ratio"] == 0
+    for column in ("lag_ms", "mtm", "slcc_within"):
+        assert column not in summary
+        assert counted[column]["utterances"] == 0 and counted[column]["utterances_not_measured"] == len(corpus)
+
+
+def test_a_prediction_that_is_not_finite_is_an_error(actor, corpus, root):
+    with torch.no_grad():
+        actor.decoder.vertice_map_r.bias[3] = math.nan
+    with pytest.raises(NotFinite, match=f"{corpus.names[0]}: the predicted motion is not finite"):
+        evaluate_actor(actor, corpus)
+
+
+def test_a_score_that_is_not_finite_is_an_error(corpus, root):
+    reward = RewardModel.load(root / "reward")
+    with torch.no_grad():
+        reward.head.real.bias.fill_(math.nan)
+    with pytest.raises(NotFinite, match="reward model 'train': its real_score is not finite"):
+        evaluate_truth(corpus, Scorer({"train": reward}, corpus))
+
+
+def test_a_truth_that_is_not_finite_is_an_error(corpus):
+    utterance = corpus[0]
+    broken = SimpleNamespace(name="S0", template=utterance.template, vertices=utterance.vertices.clone(), phones=None)
+    broken.vertices[2, 5] = math.nan
+    with pytest.raises(UserError, match="S0: its vertices hold NaN"):
+        motion_measures(utterance.vertices[None], broken, corpus.regions, corpus.fps)
 
 
 class TestScoreFolder:
@@ -206,3 +277,11 @@ class TestAnimate:
             arguments = {"speech": wav, "checkpoint": checkpoint, "out": tmp_path / "a.npy", **kwargs}
             with pytest.raises(UserError, match=message):
                 animate(**arguments)
+
+    def test_a_motion_that_is_not_finite(self, actor, corpus, root, tmp_path):
+        with torch.no_grad():
+            actor.decoder.vertice_map_r.weight.fill_(3e38)
+        torch.save({"actor": actor_entry(actor, corpus)}, tmp_path / "best.pt")
+        with pytest.raises(NotFinite, match="best.pt: the predicted motion is not finite"):
+            animate(root / "corpus" / "wav" / "S1_sentence01.wav", tmp_path / "best.pt", tmp_path / "a.npy")
+        assert not (tmp_path / "a.npy").exists()

@@ -256,6 +256,7 @@ class TestAttackRows:
         summary = summarise_attacks(rows)
         assert len(summary) == 1 and summary[0]["utterances"] == 2
         assert summary[0]["gain"] == pytest.approx(0.3) and summary[0]["closure"] == 0.5
+        assert summary[0]["not_measured"] == {"closure": 1}
 
 
 class TestParts:

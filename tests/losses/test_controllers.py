@@ -20,6 +20,10 @@ def test_adaptive_kl():
     assert kl.update(math.nan) == kl() == pytest.approx(0.2 * 1.01 * 1.02 * 0.98)
     with pytest.raises(UserError, match="kl.weight=0"):
         AdaptiveKL(0.0, 0.1)
+    for measured, end in ((9.0, 1e8), (0.0, 1e-8)):  # a KL that stays on one side, for ever
+        for _ in range(4000):
+            kl.update(measured)
+        assert kl() == end
 
 
 def test_adaptive_kl_arrives_within_a_default_run():

@@ -176,6 +176,8 @@ class TestWeighted:
         weighted, resumed = (WeightedLoss(terms, balance="grad_norm") for _ in "ab")
         norm = float(weighted(batch)["grad_norm_supervised"])
         resumed.anchor_norm.load_state_dict(weighted.anchor_norm.state_dict())
+        for broken in (torch.inf, torch.nan):  # nor is a norm that is not finite taken for one
+            assert float(weighted.anchor_norm.update(torch.tensor(broken))) == pytest.approx(norm)
         batch["utterance"] = torch.ones_like(batch["utterance"])
         for loss in (weighted, resumed):
             _, grads = self.gradients(policy, loss, batch)

@@ -80,3 +80,46 @@ def test_nothing_to_measure_is_nan():
     assert math.isnan(false_closure_rate(opened, mouth([1.0] * 6), [], **arguments))
     with pytest.raises(UserError, match="threshold_m is nan"):
         closure_rate(opened, opened, [], fps=10, threshold_m=math.nan, **LIPS)
+
+
+class TestAFaceThatNeverMoves:
+    """It is measured by its lip distance: closed throughout or open throughout, whatever the template's lips do."""
+
+    PHONES = (("a", 0.0, 0.3), ("m", 0.3, 0.6), ("a", 0.6, 1.0))
+    TRUTH = (9, 8, 6, 0.9, 0.6, 0.8, 6, 8, 9, 9)
+
+    def rates(self, frozen_mm, rest_mm):
+        truth = mouth(self.TRUTH)
+        threshold = closure_threshold(mouth([rest_mm])[0], truth=truth, **LIPS)
+        arguments = (mouth([frozen_mm] * 10), truth, self.PHONES)
+        kwargs = {"fps": 10, "threshold_m": threshold, **LIPS}
+        return float(closure_rate(*arguments, **kwargs)), float(false_closure_rate(*arguments, **kwargs))
+
+    @pytest.mark.parametrize(
+        ("frozen_mm", "rest_mm", "rates"),
+        [
+            (0.6, 0.6, (1.0, 1.0)),  # lips together, as at rest
+            (1.05, 0.6, (1.0, 1.0)),
+            (1.15, 0.6, (0.0, 0.0)),
+            (5.0, 0.6, (0.0, 0.0)),
+            (5.0, 5.0, (0.0, 0.0)),  # parted at rest: at rest it does not close
+            (0.6, 5.0, (1.0, 1.0)),
+        ],
+    )
+    def test_rates(self, frozen_mm, rest_mm, rates):
+        assert self.rates(frozen_mm, rest_mm) == rates
+
+    def test_lips_that_press_are_no_parted_template(self):
+        for rest_mm, nearest_mm, expected_mm in ((2.5, 0.6, 3.0), (4.0, 1.9, 4.5), (4.0, 0.9, 1.4), (2.0, 0.0, 2.5)):
+            truth = mouth([9.0, nearest_mm, 9.0])
+            found = closure_threshold(mouth([rest_mm])[0], truth=truth, **LIPS)
+            assert found == pytest.approx(expected_mm / 1000)
+
+
+def test_vertices_that_are_not_finite_are_not_open():
+    truth, broken = mouth([0.5] * 6), mouth([0.5] * 6)
+    broken[2, 1, 1] = math.nan
+    arguments = {"fps": 10, "threshold_m": 0.001, **LIPS}
+    for first, second in ((broken, truth), (truth, broken)):
+        assert math.isnan(closure_rate(first, second, [("m", 0, 1)], **arguments))
+        assert math.isnan(false_closure_rate(first, second, [], **arguments))

@@ -240,3 +240,24 @@ def test_registry_is_complete():
         assert metric.version >= 1 and metric.unit and metric.source
         assert metric.best in {"lower", "higher", "zero", "one", "truth"}
         assert metric.function.__doc__
+
+
+@pytest.mark.parametrize("measure", ["lag_ms", "mean_temporal_misalignment", "speech_lip_correlation_within"])
+def test_rounding_is_no_motion(measure):
+    """A frozen face in float32 trembles by some nanometres, which would correlate with something."""
+    rng = np.random.default_rng(0)
+    still = np.tile(np.array([[0.0, 0.1, 0.05], [0.0, 0.09, 0.05]], np.float32), (60, 1, 1))
+    still = np.nextafter(still, rng.choice([-1, 1], still.shape).astype(np.float32))
+    moving = still.copy()
+    moving[:, 1, 1] -= 0.004 * (1 + np.sin(np.arange(60) / 3).astype(np.float32))
+    lips = {"upper_lip": 0, "lower_lip": 1}
+
+    def value(prediction):
+        if measure == "speech_lip_correlation_within":
+            return metrics.speech_lip_correlation_within(
+                prediction, rng.normal(size=32000), [1], fps=30, sample_rate=16000
+            )
+        more = {"fps": 30} if measure == "lag_ms" else {}
+        return getattr(metrics, measure)(prediction, moving, **lips, **more)
+
+    assert math.isnan(value(still)) and math.isfinite(value(moving))

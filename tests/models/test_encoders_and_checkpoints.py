@@ -174,3 +174,11 @@ class TestCheckpoint:
         torch.save(state, tmp_path / "vocaset.pth")
         again, about = load_actor(tmp_path / "vocaset.pth", "vocaset", model.audio_encoder.config()["config"])
         assert about == {} and torch.equal(again.predict(*inputs), model.predict(*inputs))
+        for wrong, kind in ((lambda w: w.long(), "int64"), (lambda w: w + 1j, "complex64")):
+            torch.save(
+                {**state, "audio_feature_map.weight": wrong(state["audio_feature_map.weight"])}, tmp_path / "w.pth"
+            )
+            with pytest.raises(
+                UserError, match=f"w.pth: .*audio_feature_map.weight' holds {kind}, expected dense floats"
+            ):
+                load_actor(tmp_path / "w.pth", "vocaset", model.audio_encoder.config()["config"])

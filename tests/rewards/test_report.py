@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.errors import UserError
+from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.calibration import (
     Scored,
@@ -73,6 +73,7 @@ class TestCorruptionAuc:
         assert {row["score"] for row in rows} == {"lip_score", "real_score", SUM}
         for row in rows:
             assert row["utterances"] == len(validation) and row["strength"] == 1.0 and row["base"] == "truth"
+            assert row["not_scored"] == 0
         routed = {(row["corruption"], row["score"]) for row in rows if row["routed"]}
         assert ("jitter", "real_score") in routed and ("jitter", "lip_score") not in routed
 
@@ -85,6 +86,35 @@ class TestCorruptionAuc:
         row = next(row for row in rows if (row["corruption"], row["score"]) == ("amplitude_up", "lip_score"))
         assert row["better"] == pytest.approx(sum(means) / len(means), rel=1e-4)
         assert row["worse"] == pytest.approx(4 * row["better"], rel=1e-4)
+
+    def test_what_is_too_short_is_counted(self, validation: FaceCorpus, motion: MotionStatistics, monkeypatch) -> None:
+        score_batch = Taste.score_batch
+        n_frames = min(len(validation[i].vertices) for i in range(len(validation)))
+
+        def without_the_shortest(self, vertices: Tensor, audio: Tensor) -> dict[str, Tensor]:
+            scored = score_batch(self, vertices, audio)
+            scored["score_mask"] &= vertices.shape[1] > n_frames
+            return scored
+
+        monkeypatch.setattr(Taste, "score_batch", without_the_shortest)
+        (row, *_) = corruption_auc(Taste(), validation, motion, corruptions=chosen_corruptions(["jitter"]))  # type: ignore[arg-type]
+        assert (row["utterances"], row["not_scored"]) == (len(validation) - 1, 1)
+        scored = score_versions(Taste(), MotionBank(validation), motion, None, chosen_corruptions(["jitter"]), (0, 1))
+        assert len(scored.too_short) == 1 and len(scored.truth) == len(validation) - 1
+
+    def test_scores_that_are_not_finite_are_an_error(self, validation, motion, monkeypatch) -> None:
+        score_batch = Taste.score_batch
+
+        def broken(self, vertices: Tensor, audio: Tensor) -> dict[str, Tensor]:
+            scored = score_batch(self, vertices, audio)
+            scored["real_score"][:, 4] = torch.nan
+            return scored
+
+        monkeypatch.setattr(Taste, "score_batch", broken)
+        with pytest.raises(NotFinite, match="real_score is not finite, so the model has diverged"):
+            corruption_auc(Taste(), validation, motion)  # type: ignore[arg-type]
+        with pytest.raises(NotFinite, match="real_score is not finite"):
+            score_versions(Taste(), MotionBank(validation), motion)
 
     def test_noise_over_smoothed_motion(self, validation: FaceCorpus, motion: MotionStatistics, bank) -> None:
         chosen = chosen_corruptions(["amplitude_up", "jitter"])

@@ -20,13 +20,15 @@ from s2f_rl.runs.main import Recipe
 SCRIPT = """
 import os, time
 from pathlib import Path
-from s2f_rl.errors import UserError
+from s2f_rl.errors import Diverged, UserError
 from s2f_rl.runs.main import recipe_main
 
 @recipe_main("toy")
 def main(cfg):
     if cfg.what == "mistake":
         raise UserError("speech.wav: no such file; check the path")
+    if cfg.what == "diverged":
+        raise Diverged("run: the run diverged; use a smaller optimizer.lr")
     if cfg.what == "bug":
         raise ZeroDivisionError("a bug")
     if cfg.what == "file":
@@ -138,6 +140,18 @@ class TestCommandLine:
     ) -> None:
         assert command(recipe, monkeypatch, *arguments, "debug=true") == 2
         assert "Traceback" in capfd.readouterr().err
+
+    def test_a_run_that_diverged_is_one_line_and_code_3(
+        self, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        assert command(recipe, monkeypatch, "what=diverged") == 3
+        assert capfd.readouterr().err == "error: run: the run diverged; use a smaller optimizer.lr\n"
+
+    @pytest.mark.parametrize(("jobs", "code"), [("diverged,mistake", 2), ("mistake,bug", 1), ("fine,diverged", 3)])
+    def test_a_sweep_leaves_with_the_lowest_code(
+        self, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, jobs: str, code: int
+    ) -> None:
+        assert command(recipe, monkeypatch, "-m", f"what={jobs}") == code
 
     def test_a_bug_shows_its_traceback(
         self, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -10,7 +10,7 @@ import torch
 from losses_rollout import S, SmallCorpus, T, V, rollout
 from tensordict import TensorDict
 
-from s2f_rl.errors import UserError
+from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.losses import LagrangeMultiplier, SupervisedLoss
 from s2f_rl.models import FaceFormer, FaceFormerPolicy, MelAudioEncoder
 from s2f_rl.training import AmplitudeReference, LipErrorConstraint, RewardSignal, UtteranceBuffer, gradient_step
@@ -213,6 +213,15 @@ class TestBuffer:
             drawn.append(buffer.sample(32))
         assert (drawn[0] == drawn[1]).all()
         assert set(drawn[0]["latent"][:, 0, 0].tolist()) == {3.0, 4.0, 5.0, 6.0}
+
+    def test_rows_that_are_not_finite_stay_out(self):
+        buffer, broken = UtteranceBuffer(4, 7), rows(0, 3, [5, 2, 1])
+        broken["latent"][1, 0] = torch.nan
+        buffer.extend(rows(0, 1, [3]) * torch.nan)
+        with pytest.raises(NotFinite, match="not one of the utterances"):
+            buffer.sample(1)
+        buffer.extend(broken)
+        assert len(buffer) == 2 and set(buffer.sample(32)["latent"][:, 0, 0].tolist()) == {0.0, 2.0}
 
     def test_a_batch_larger_than_the_buffer(self):
         buffer = UtteranceBuffer(2, 5)
