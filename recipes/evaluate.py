@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import evaluate_checkpoint
-from s2f_rl.evaluation.summary import told
+from s2f_rl.evaluation.summary import described
 from s2f_rl.runs import pick_device, recipe_main
 
 
@@ -43,8 +43,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     )
     for kind in ("style_dependent", "style_independent"):
         if kind in summary:
-            found = summary["counts"][kind]
-            print(f"{kind}: " + ", ".join(f"{k} {v:.4g} ({told(found[k])})" for k, v in summary[kind].items()))
+            found = described(summary, kind)
+            print(f"{kind}: " + "; ".join(f"{name} {value:.4g} ({words})" for name, value, words in found))
     print(f"rows and summary are in {out}")
     return summary
 

@@ -181,7 +181,7 @@ def add_evaluate(commands: Any) -> None:
 
     def run(options: argparse.Namespace) -> int:
         from s2f_rl.evaluation import evaluate_checkpoint
-        from s2f_rl.evaluation.summary import told
+        from s2f_rl.evaluation.summary import described
 
         summary = evaluate_checkpoint(
             options.checkpoint,
@@ -198,9 +198,8 @@ def add_evaluate(commands: Any) -> None:
             **_given(options, "topology"),
         )
         for kind in ("style_dependent", "style_independent"):
-            for name, count in summary["counts"].get(kind, {}).items():
-                value = f"{summary[kind][name]:.6g}" if name in summary[kind] else "-"
-                print(f"{kind:18} {name:24} {value:12} {told(count)}")
+            for name, value, words in described(summary, kind):
+                print(f"{kind:18} {name:24} {value:<12.6g} {words}".rstrip())
         written = ["summary.json", "sequences.csv", f"measures.{options.rows_format}"]
         print(f"{options.out}: {', '.join(written + ([] if options.no_predictions else ['predictions/']))}")
         return 0

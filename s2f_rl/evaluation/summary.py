@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from typing import Any
 
 from s2f_rl.errors import NotFinite
 from s2f_rl.evaluation.tables import Row
-from s2f_rl.metrics import speech_lip_correlation
+from s2f_rl.metrics import correlated_sequences, speech_lip_correlation
 
 MEAN = "mean"  # condition of the style-independent prediction
 
@@ -34,10 +35,8 @@ def summarise(rows: Iterable[Row]) -> dict[str, float]:
                 values.setdefault("fdd_abs", []).append(abs(value))
     means = {column: sum(v) / len(v) for column, v in values.items()}
     both = [row for row in rows if "speech_intensity" in row and "lip_intensity" in row]
-    if both:
-        speech, lips = ([row[name] for row in both] for name in ("speech_intensity", "lip_intensity"))
-        slcc = speech_lip_correlation(speech, lips, [(row["subject"], row.get("condition")) for row in both])
-        means |= {"slcc": slcc} if math.isfinite(slcc) else {}
+    slcc = speech_lip_correlation(*_intensities(both)) if both else math.nan
+    means |= {"slcc": slcc} if math.isfinite(slcc) else {}
     return means
 
 
@@ -47,7 +46,7 @@ def counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
     Returns:
         column -> ``utterances`` (with at least one measured row), ``utterances_not_measured``, ``sequences`` (rows)
         and ``sequences_not_measured``. A row without the column (no vertices, no sound) counts as one with nan: no
-        extrema, no /m b p/, too short. For ``slcc`` a row is measured that has both intensities.
+        extrema, no /m b p/, too short. For ``slcc`` a row is measured that enters the correlation.
     """
     names = {row["utterance"] for row in rows}
     measured: dict[str, list[str]] = {
@@ -57,9 +56,9 @@ def counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
         own += [row["utterance"] for row in rows if isinstance(row.get(name), float) and not math.isnan(row[name])]
     if "fdd" in measured:
         measured["fdd_abs"] = measured["fdd"]
-    if {"speech_intensity", "lip_intensity"} <= set(measured):
-        both = [[row.get(name, math.nan) for name in ("speech_intensity", "lip_intensity")] for row in rows]
-        measured["slcc"] = [row["utterance"] for row, pair in zip(rows, both, strict=True) if not math.isnan(sum(pair))]
+    both = [row for row in rows if "speech_intensity" in row and "lip_intensity" in row]
+    if both:
+        measured["slcc"] = [both[k]["utterance"] for k in correlated_sequences(*_intensities(both))]
     return {
         name: {
             "utterances": len(set(own)),
@@ -69,6 +68,19 @@ def counts(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
         }
         for name, own in measured.items()
     }
+
+
+def _intensities(rows: Sequence[Row]) -> tuple[list[float], list[float], list[Hashable]]:
+    """Of speech and lips, and whose: a subject in one style condition is one identity."""
+    identities: list[Hashable] = [(row["subject"], row.get("condition")) for row in rows]
+    return [row["speech_intensity"] for row in rows], [row["lip_intensity"] for row in rows], identities
+
+
+def described(summary: Mapping[str, Any], kind: str) -> list[tuple[str, float, str]]:
+    """Name, value (nan: in no sequence) and :func:`told` of every measure of a ``summary.json``, to be shown."""
+    values, found = summary.get(kind, {}), summary.get("counts", {}).get(kind, {})
+    names = dict.fromkeys([*values, *found])
+    return [(name, values.get(name, math.nan), told(found[name]) if name in found else "") for name in names]
 
 
 def told(count: Mapping[str, int]) -> str:

@@ -13,7 +13,12 @@ from s2f_rl.metrics.closure import (
     false_closure_rate,
     is_bilabial,
 )
-from s2f_rl.metrics.correlation import speech_intensity, speech_lip_correlation, speech_lip_correlation_within
+from s2f_rl.metrics.correlation import (
+    correlated_sequences,
+    speech_intensity,
+    speech_lip_correlation,
+    speech_lip_correlation_within,
+)
 from s2f_rl.metrics.diversity import diversity
 from s2f_rl.metrics.dynamics import upper_face_dynamics_deviation
 from s2f_rl.metrics.error import (
@@ -42,6 +47,7 @@ __all__ = [
     "bilabial_frames",
     "closure_rate",
     "closure_threshold",
+    "correlated_sequences",
     "diversity",
     "false_closure_rate",
     "is_bilabial",

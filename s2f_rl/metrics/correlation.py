@@ -42,18 +42,34 @@ def speech_lip_correlation(
     s, m = (np.asarray(values, np.float64).reshape(-1) for values in (speech, lips))
     if not len(s) == len(m) == len(identities):
         raise UserError(f"speech, lips and identities have {len(s)}, {len(m)} and {len(identities)} values")
-    groups: dict[Hashable, list[int]] = {}
-    for k, who in enumerate(identities):
-        if np.isfinite(s[k]) and np.isfinite(m[k]):
-            groups.setdefault(who, []).append(k)
     kept = []
-    for rows in groups.values():
+    for rows in _identities(s, m, identities):
         pair = np.stack([s[rows], m[rows]])
-        spread = pair.std(1, ddof=1) if len(rows) > 1 else np.zeros(2)
-        if (spread > 1e-12 * np.abs(pair).max(1)).all():
-            kept.append((pair - pair.mean(1, keepdims=True)) / spread[:, None])
+        kept.append((pair - pair.mean(1, keepdims=True)) / pair.std(1, ddof=1)[:, None])
     scores = np.concatenate(kept, 1) if kept else np.zeros((2, 0))
     return float(np.corrcoef(scores)[0, 1]) if scores.shape[1] > 2 else float("nan")
+
+
+def correlated_sequences(
+    speech: Sequence[float] | ArrayLike, lips: Sequence[float] | ArrayLike, identities: Sequence[Hashable]
+) -> list[int]:
+    """Which of the sequences enter :func:`speech_lip_correlation`: the others are not finite or alone."""
+    s, m = (np.asarray(values, np.float64).reshape(-1) for values in (speech, lips))
+    return sorted(k for rows in _identities(s, m, identities) for k in rows)
+
+
+def _identities(speech: np.ndarray, lips: np.ndarray, identities: Sequence[Hashable]) -> list[list[int]]:
+    """Finite pairs by identity, where both intensities vary."""
+    groups: dict[Hashable, list[int]] = {}
+    for k, who in enumerate(identities):
+        if np.isfinite(speech[k]) and np.isfinite(lips[k]):
+            groups.setdefault(who, []).append(k)
+    varied = []
+    for rows in groups.values():
+        pair = np.stack([speech[rows], lips[rows]])
+        if len(rows) > 1 and (pair.std(1, ddof=1) > 1e-12 * np.abs(pair).max(1)).all():
+            varied.append(rows)
+    return varied
 
 
 def speech_lip_correlation_within(

@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks import report
 from benchmarks import run as suite_command
+from benchmarks.harness.gather import summary_rows
 from benchmarks.harness.pool import Job, Step, is_done, read_record, run_jobs
 from benchmarks.harness.results import Measure, Results
 from benchmarks.harness.tables import differences_table, gain_table, gap_table, main_table

@@ -28,7 +28,7 @@ from s2f_rl.evaluation import (
 from s2f_rl.evaluation.animate import animate
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.score import score_folder
-from s2f_rl.evaluation.summary import told
+from s2f_rl.evaluation.summary import described, told
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
@@ -141,8 +141,19 @@ def test_what_was_left_out_is_counted():
         "utterances": 3, "utterances_not_measured": 1, "sequences": 6, "sequences_not_measured": 2,
     }  # fmt: skip
     assert told(found["mtm"]) == "2 utterances, 5 of 8 sequences not measured"
-    both = [{"utterance": "a", "speech_intensity": 1.0, "lip_intensity": x} for x in (1.0, math.nan)]
-    assert counts(both)["slcc"]["sequences"] == 1
+    lips = {"a": (1.0, 2.0, math.nan), "alone": (3.0,)}
+    both = [
+        {"utterance": f"{who}{k}", "subject": who, "speech_intensity": 1.0 + k, "lip_intensity": x}
+        for who, own in lips.items()
+        for k, x in enumerate(own)
+    ]
+    assert (counts(both)["slcc"]["sequences"], counts(both)["slcc"]["utterances_not_measured"]) == (2, 2)
+    summary = {
+        "style_dependent": {"lve": 0.5},
+        "counts": {"style_dependent": {"lve": found["mtm"], "mtm": found["mtm"]}},
+    }
+    (lve, mtm) = described(summary, "style_dependent")
+    assert lve == ("lve", 0.5, told(found["mtm"])) and mtm[0] == "mtm" and math.isnan(mtm[1])
 
 
 def test_every_value_says_over_how_many_it_is(corpus, tmp_path):
