@@ -141,13 +141,14 @@ def test_what_was_left_out_is_counted():
         "utterances": 3, "utterances_not_measured": 1, "sequences": 6, "sequences_not_measured": 2,
     }  # fmt: skip
     assert told(found["mtm"]) == "2 utterances, 5 of 8 sequences not measured"
-    lips = {"a": (1.0, 2.0, math.nan), "alone": (3.0,)}
+    lips = {"a": (1.0, 2.0, 2.5, math.nan), "alone": (3.0,)}
     both = [
         {"utterance": f"{who}{k}", "subject": who, "speech_intensity": 1.0 + k, "lip_intensity": x}
         for who, own in lips.items()
         for k, x in enumerate(own)
     ]
-    assert (counts(both)["slcc"]["sequences"], counts(both)["slcc"]["utterances_not_measured"]) == (2, 2)
+    assert (counts(both)["slcc"]["sequences"], counts(both)["slcc"]["utterances_not_measured"]) == (3, 2)
+    assert counts(both[1:])["slcc"]["sequences"] == 0  # two are no correlation
     summary = {
         "style_dependent": {"lve": 0.5},
         "counts": {"style_dependent": {"lve": found["mtm"], "mtm": found["mtm"]}},
