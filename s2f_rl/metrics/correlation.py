@@ -53,7 +53,7 @@ def speech_lip_correlation(
 def correlated_sequences(
     speech: Sequence[float] | ArrayLike, lips: Sequence[float] | ArrayLike, identities: Sequence[Hashable]
 ) -> list[int]:
-    """Which of the sequences enter :func:`speech_lip_correlation`: the others are not finite or alone, or all too few."""
+    """Which of the sequences enter :func:`speech_lip_correlation`: others are not finite, alone or too few."""
     s, m = (np.asarray(values, np.float64).reshape(-1) for values in (speech, lips))
     kept = sorted(k for rows in _identities(s, m, identities) for k in rows)
     return kept if len(kept) > 2 else []
