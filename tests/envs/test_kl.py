@@ -57,6 +57,9 @@ class TestValues:
             data[name][padding] = float("nan")
         ReferenceKLTransform(policy.actor_module, estimator=estimator)(data)
         assert data["next", "reference_kl"].abs().max() < 1e-4
+        data["latent_log_prob"][0, 1] = data["loc"][0, 1] = float("nan")  # a valid frame: not finite, it is not 0
+        ReferenceKLTransform(policy.actor_module, estimator=estimator)(data)
+        assert data["next", "reference_kl"][0, 1].isnan() and data["next", "reward"][0, 1].isnan()
 
 
 class TestUse:

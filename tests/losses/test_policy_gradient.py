@@ -10,6 +10,7 @@ from closeness import assert_close_to_largest
 from losses_rollout import T, rollout
 from torchrl.modules import set_recurrent_mode
 
+from s2f_rl.errors import NotFinite
 from s2f_rl.losses import A2CLoss, ClipPPOLoss, ReferenceKL, check_ratio_is_one, total_loss
 from s2f_rl.models.critics import DecoderCritic
 
@@ -115,6 +116,10 @@ def test_ratio_is_one_whatever_train_says(policy, batch):
     assert float(out["ESS"]) == pytest.approx(1.0, abs=1e-5)
     disturbed(policy)
     with pytest.raises(RuntimeError, match="ratio is not 1"):
+        check_ratio_is_one(policy.actor_module, batch)
+    batch = batch.clone()
+    batch["latent_log_prob"][0, 0] = torch.nan
+    with pytest.raises(NotFinite, match="log-probabilities are not finite"):
         check_ratio_is_one(policy.actor_module, batch)
 
 

@@ -174,3 +174,12 @@ def test_a_rate_that_is_far_too_large(recipe, rate, options, tmp_path, capfd, mo
     assert len(lines) == 1 and "run: the run diverged" in lines[0] and "smaller optimizer" in lines[0]
     for path in [*(tmp_path / "run").glob("*.pt"), *(tmp_path / "run").glob("*.pth")]:
         load_tensors(path)
+    assert not (tmp_path / "run" / "model_loss.pth").exists()  # a reward is written after it has been scored
+
+
+def test_noise_that_is_lost_is_in_no_checkpoint(options, tmp_path, capfd, monkeypatch):
+    """Validation makes no noise: sigma overflows in the first update, and nothing else shows it."""
+    more = ["optimizer.lr=1e-4", "optimizer.noise_lr_factor=1e7", "exploration.learn_noise=true", "evaluation.every=1"]
+    assert end("ppo", options("ppo", *more, "ema_decay=null"), monkeypatch) == 3
+    assert "the policy's noise is not finite" in capfd.readouterr().err
+    assert not (tmp_path / "run" / "last.pt").exists()

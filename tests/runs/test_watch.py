@@ -67,7 +67,8 @@ class TestLoggers:
     def test_csv_goes_on_where_the_checkpoint_was(self, tmp_path: Path) -> None:
         logger = make_logger("csv", tmp_path, "run")
         for step in (1, 2, 3):
-            logger.log_scalars({"reward": torch.tensor(step / 2), "note": "text", "none": None}, step=step)
+            values = {"reward": torch.tensor(step / 2), "note": "text", "none": None, "loss": math.nan, "kl": math.inf}
+            logger.log_scalars(values, step=step)
         logger.close()
         path = tmp_path / "logs" / "csv" / "scalars" / "reward.csv"
         with open(path, "a") as file:

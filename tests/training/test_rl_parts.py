@@ -165,6 +165,17 @@ class TestConstraint:
         batch = rollout(policy, torch.tensor([T, 9, 7])).detach()
         assert constraint.lve_ratio(batch) == pytest.approx(1.0, abs=1e-4)
 
+    def test_errors_that_are_not_finite_are_not_taken_in(self):
+        policy, corpus = make_policy(), SmallCorpus()
+        term = SupervisedLoss(policy.actor_module, corpus)
+        constraint = LipErrorConstraint(policy.core, term, torch.tensor([1]), LagrangeMultiplier(0.5))
+        batch = rollout(policy, torch.tensor([T, 9, 7])).detach()
+        before = constraint()
+        with torch.no_grad():
+            constraint.start.decoder.vertice_map_r.bias.fill_(torch.nan)
+        assert constraint.update(batch) == {"constraint_multiplier": before}
+        assert constraint.start_lve == {} and constraint() == before
+
     def test_state_and_no_truth(self):
         policy, corpus = make_policy(), SmallCorpus()
         term = SupervisedLoss(policy.actor_module, corpus)

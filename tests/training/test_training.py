@@ -8,6 +8,7 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from s2f_rl.errors import UserError
 from s2f_rl.training import (
     Validation,
     batch_statistics,
@@ -109,6 +110,10 @@ def test_best_checkpoint_is_guarded():
     fair, cheat = {"lve": 1.04, "lip_score": 0.5, "real_score": 0.5}, {"lve": 1.2, "lip_score": 0.9, "real_score": 0.9}
     assert validation.value(fair) == 1.0
     assert validation.value(cheat) == float("-inf")
+    with pytest.raises(
+        UserError, match="no validation utterance is long enough to be scored; use evaluation.select=lve"
+    ):
+        validation.value({"lve": 1.0})
     validation.select = "lve"
     assert validation.value(fair) > validation.value(cheat)
 
