@@ -74,8 +74,7 @@ class StepGuard:
             loss.backward()
             norms = clip_gradients(optimizer, max_grad_norm)
             norm = norms[0]
-            # squared, as Adam's second moment is: the square of 1e20 is infinite
-            fault = None if bool(torch.isfinite(norms.square()).all()) else "the gradient"
+            fault = None if bool(torch.isfinite(norms).all()) else "the gradient"
         if fault is not None:
             optimizer.zero_grad()
             self._skip(fault)

@@ -186,6 +186,15 @@ def test_a_score_that_is_not_finite_is_an_error(corpus, root):
         evaluate_truth(corpus, Scorer({"train": reward}, corpus))
 
 
+def test_a_truth_that_does_not_move_gives_no_ratio(corpus):
+    u = corpus[0]
+    still = SimpleNamespace(name="S0", template=u.template, vertices=u.template.expand_as(u.vertices), phones=None)
+    (row,) = motion_measures(u.vertices[None], still, corpus.regions, corpus.fps)
+    for column in ("amplitude_ratio", "jitter_ratio", "lip_intensity_ratio", "lag_ms", "mtm"):
+        assert math.isnan(row[column]), column
+    assert row["lip_intensity"] > 0 and row["lve"] > 0
+
+
 def test_a_truth_that_is_not_finite_is_an_error(corpus):
     utterance = corpus[0]
     broken = SimpleNamespace(name="S0", template=utterance.template, vertices=utterance.vertices.clone(), phones=None)

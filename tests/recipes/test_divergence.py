@@ -69,7 +69,7 @@ def options(corpus, rl_overrides, tmp_path):
     return options
 
 
-def spoil(monkeypatch, loss=(), gradient=(), reward=(), before=None):
+def spoil(monkeypatch, loss=(), gradient=(), reward=(), before=None, in_reward=True):
     """Spoil losses, gradients and rewards of the updates with these numbers, from 1."""
     step, forward = StepGuard.step, FrozenRewardTransform.forward
     updates, batches = itertools.count(1), itertools.count(1)
@@ -84,8 +84,8 @@ def spoil(monkeypatch, loss=(), gradient=(), reward=(), before=None):
     def spoilt_forward(self, batch):
         batch = forward(self, batch)
         if next(batches) in reward:
-            batch["next", "reward"][0] = math.nan
             batch["next", "lip_score"][0] = math.nan
+            batch["next", "reward"][0] = math.nan if in_reward else 0.0
         return batch
 
     monkeypatch.setattr(StepGuard, "step", spoilt_step)
@@ -94,15 +94,16 @@ def spoil(monkeypatch, loss=(), gradient=(), reward=(), before=None):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_skips_and_counts(recipe, options, tmp_path, monkeypatch):
-    """Of six updates the second has a loss, the third a gradient, and in RL the fifth a reward that is not finite."""
-    spoil(monkeypatch, loss=[2], gradient=[3], reward=[5])
+    """Of six updates the second has a loss, the third a gradient, and in RL the fifth a score that is not finite."""
+    in_reward = recipe in ("awr", "ppo_kl")  # in the others only the look at the batch notices it
+    spoil(monkeypatch, loss=[2], gradient=[3], reward=[5], in_reward=in_reward)
     load_recipe(recipe).run(options(recipe))
     rows = read_rows(tmp_path / "run" / "metrics.jsonl")[-6:]
     skipped = [0, 1, 1, 0, 0, 0] if recipe in OFFLINE else [0, 1, 1, 0, 1, 0]
     assert [row["skipped_steps"] for row in rows] == skipped
     if recipe not in OFFLINE:
         assert [row["updates"] for row in rows] == [1 - n for n in skipped]
-        assert rows[4]["reward"] is None and math.isfinite(rows[5]["reward"])
+        assert rows[4]["lip_score"] is None and math.isfinite(rows[5]["lip_score"])
     last = load_tensors(tmp_path / "run" / "last.pt")  # refuses what is not finite
     assert last["iteration"] == 6 and last["parts"]["guard"] == {"in_row": 0}
     for name, part in last["parts"].items():

@@ -32,7 +32,7 @@ def state(parts):
 
 @pytest.mark.parametrize(
     "factor",
-    [math.nan, math.inf, 1e25],  # the last loss is finite, and so is its gradient, but not in Adam's second moment
+    [math.nan, math.inf, 1e25],  # the last loss is finite, and so is its gradient, but not that squared, as Adam has it
 )
 def test_an_update_that_is_not_finite_changes_nothing(parts, factor):
     net, optimizer, _ = parts
