@@ -35,13 +35,13 @@ def differentiable_rollout(
     bias: Tensor = decoder.vertice_map_r.bias
     if not train_output_map:
         weight, bias = weight.detach(), bias.detach()
-    cache = decoder.new_cache(len(audio), capacity=max(1, audio.shape[1]))
-    cache.matrix, cache.offset = decoder.feedback_map(detach_output_map=not train_output_map)
+    cache = decoder.new_cache(len(audio), capacity=audio.shape[1])
+    cache.feedback = decoder.feedback(detach_output_map=not train_output_map)
     sigma, rho = torch.maximum(core.log_scale, core.log_scale_floor).exp(), core.correlation
     style_embedding = decoder.obj_vector(style)
     embedding, carried, frames = style_embedding, None, []
-    for t in range(audio.shape[1]):
-        mean = decoder.run_step(embedding, audio[:, t], cache)
+    for t, heard in enumerate(decoder.hear(audio).unbind(1)):
+        mean = decoder.run_step(embedding, heard, cache)
         if not latent_space:
             mean = F.linear(mean, weight, bias)
         if noise is not None:
@@ -50,7 +50,7 @@ def differentiable_rollout(
             carried = fresh if carried is None else rho * carried + (1 - rho * rho) ** 0.5 * fresh
             mean = mean + carried
         frames.append(mean)
-        fed_back = F.linear(mean, cache.matrix, cache.offset) if latent_space else decoder.vertice_map(mean)
+        fed_back = cache.feedback(mean) if latent_space else decoder.vertice_map(mean)
         embedding = fed_back + style_embedding
     motion = torch.stack(frames, dim=1)
     return F.linear(motion, weight, bias) if latent_space else motion

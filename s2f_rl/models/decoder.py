@@ -8,11 +8,12 @@ frame: for VOCASET a softmax over one key, that is, a linear map (Fan et al., CV
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from s2f_rl.models.step_cache import Affine, StepCache
 
 
 def alibi_slopes(n_head: int) -> list[float]:
@@ -44,40 +45,6 @@ def periodic_positions(width: int, period: int) -> Tensor:
     table[:, 0::2] = torch.sin(position * frequency)
     table[:, 1::2] = torch.cos(position * frequency)
     return table
-
-
-@dataclass
-class StepCache:
-    """Keys and values of the frames so far, for one batch of lanes that advance together.
-
-    ``start`` [B] is the cache row at which each lane's utterance begins, so lanes may be reset one by one.
-    ``matrix``, ``offset`` fold the feedback W, b and ``vertice_map`` into an H x H map of the latent.
-    """
-
-    key: Tensor  # [B, heads, capacity, H / heads]
-    value: Tensor
-    start: Tensor
-    matrix: Tensor
-    offset: Tensor
-    length: int = 0
-
-    def append(self, key: Tensor, value: Tensor) -> None:
-        if key.requires_grad:  # back-propagation through the recursion forbids writing in place
-            self.key = torch.cat([self.key[:, :, : self.length], key.unsqueeze(2)], dim=2)
-            self.value = torch.cat([self.value[:, :, : self.length], value.unsqueeze(2)], dim=2)
-            self.length += 1
-            return
-        if self.length == self.key.shape[2]:
-            oldest = int(self.start.min())
-            if oldest >= self.length // 2:  # rows before every lane's start are dead
-                self.key, self.value = self.key[:, :, oldest:], self.value[:, :, oldest:]
-                self.start, self.length = self.start - oldest, self.length - oldest
-            room = max(64, self.length)
-            self.key = torch.cat([self.key, self.key.new_zeros(*self.key.shape[:2], room, self.key.shape[3])], dim=2)
-            self.value = torch.cat([self.value, torch.zeros_like(self.key[:, :, -room:])], dim=2)
-        self.key[:, :, self.length] = key
-        self.value[:, :, self.length] = value
-        self.length += 1
 
 
 class MotionDecoder(nn.Module):
@@ -137,37 +104,42 @@ class MotionDecoder(nn.Module):
             weight, bias = weight.detach(), bias.detach()
         return self.vertice_map.weight @ weight, self.vertice_map(bias)
 
+    def feedback(self, detach_output_map: bool = True) -> Affine:
+        """:meth:`feedback_map`, laid out for step mode."""
+        matrix, offset = self.feedback_map(detach_output_map)
+        return Affine(matrix.t(), offset)
+
     def _split_heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.n_head, -1))
 
     def _drop(self, x: Tensor, dropout: float) -> Tensor:
         return F.dropout(x, dropout) if dropout else x
 
-    def _cross_attention(self, x: Tensor, audio: Tensor, dropout: float) -> Tensor:
-        """Query [.., H], audio of the same frame after ``audio_feature_map`` [.., A, H] -> [.., H]."""
-        attention = self.layer.multihead_attn
-        weight_q, weight_k, weight_v = attention.in_proj_weight.chunk(3)
-        bias_q, bias_k, bias_v = attention.in_proj_bias.chunk(3)
-        value = F.linear(audio, weight_v, bias_v)
-        if audio.shape[-2] == 1:
-            mixed = value.squeeze(-2)
-            if dropout:  # dropout on the one attention weight of each head
-                keep = F.dropout(torch.ones_like(mixed[..., : self.n_head]), dropout)
-                mixed = (self._split_heads(mixed) * keep.unsqueeze(-1)).flatten(-2)
-        else:
-            query = self._split_heads(F.linear(x, weight_q, bias_q))
-            key = self._split_heads(F.linear(audio, weight_k, bias_k))
-            score = torch.einsum("...hd,...ahd->...ha", query, key) / math.sqrt(query.shape[-1])
-            score = self._drop(score.softmax(-1), dropout)
-            mixed = torch.einsum("...ha,...ahd->...hd", score, self._split_heads(value)).flatten(-2)
-        return attention.out_proj(mixed)
+    def hear(self, audio: Tensor) -> Tensor:
+        """What cross-attention keeps of the audio [.., A, D], which no motion changes: do it for all frames at once.
 
-    def _after_self_attention(self, x: Tensor, attended: Tensor, audio: Tensor, dropout: float) -> Tensor:
-        layer = self.layer
-        x = layer.norm1(x + self._drop(layer.self_attn.out_proj(attended), dropout))
-        x = layer.norm2(x + self._drop(self._cross_attention(x, audio, dropout), dropout))
-        hidden = self._drop(F.relu(layer.linear1(x)), dropout)
-        return layer.norm3(x + self._drop(layer.linear2(hidden), dropout))
+        Returns:
+            values [.., H] where A is 1 (a softmax over one key weighs nothing), else keys and values [.., A, 2H].
+        """
+        attention, alone = self.layer.multihead_attn, audio.shape[-2] == 1
+        first = (2 if alone else 1) * self.feature_dim
+        mapped = self.audio_feature_map(audio.squeeze(-2) if alone else audio)
+        return F.linear(mapped, attention.in_proj_weight[first:], attention.in_proj_bias[first:])
+
+    def _mix(self, x: Tensor, heard: Tensor, dropout: float) -> Tensor:
+        """Cross-attention of x [.., H] to what :meth:`hear` made of its own frame, before the output map -> [.., H]."""
+        if heard.ndim == x.ndim:
+            if dropout:  # dropout on the one attention weight of each head
+                keep = F.dropout(torch.ones_like(heard[..., : self.n_head]), dropout)
+                heard = (self._split_heads(heard) * keep.unsqueeze(-1)).flatten(-2)
+            return heard
+        attention = self.layer.multihead_attn
+        width = self.feature_dim
+        query = self._split_heads(F.linear(x, attention.in_proj_weight[:width], attention.in_proj_bias[:width]))
+        key, value = self._split_heads(heard[..., :width]), self._split_heads(heard[..., width:])
+        score = torch.einsum("...hd,...ahd->...ha", query, key) / math.sqrt(query.shape[-1])
+        score = self._drop(score.softmax(-1), dropout)
+        return torch.einsum("...ha,...ahd->...hd", score, value).flatten(-2)
 
     # -- sequence mode -------------------------------------------------------------------------------------------
 
@@ -180,9 +152,12 @@ class MotionDecoder(nn.Module):
         query, key, value = (self._split_heads(part).transpose(1, 2) for part in projected.chunk(3, dim=-1))
         bias = temporal_bias(self.slopes, n_frames, self.period).to(query.dtype)
         attended = F.scaled_dot_product_attention(query, key, value, bias[None], dropout_p=dropout)
-        return self._after_self_attention(
-            x, attended.transpose(1, 2).flatten(-2), self.audio_feature_map(audio), dropout
-        )
+        layer, attended = self.layer, attended.transpose(1, 2).flatten(-2)
+        x = layer.norm1(x + self._drop(layer.self_attn.out_proj(attended), dropout))
+        mixed = layer.multihead_attn.out_proj(self._mix(x, self.hear(audio), dropout))
+        x = layer.norm2(x + self._drop(mixed, dropout))
+        hidden = self._drop(F.relu(layer.linear1(x)), dropout)
+        return layer.norm3(x + self._drop(layer.linear2(hidden), dropout))
 
     def sequence(self, latent: Tensor, audio: Tensor, style: Tensor, dropout: float = 0.0) -> Tensor:
         """Means h [B, T, H] given the latents of the same frames [B, T, H] (autoregressive semantics).
@@ -211,33 +186,16 @@ class MotionDecoder(nn.Module):
 
     def new_cache(self, n_lanes: int, capacity: int = 64) -> StepCache:
         """An empty cache for ``n_lanes`` lanes; folds the feedback map with the current parameters."""
-        shape = (n_lanes, self.n_head, capacity, self.feature_dim // self.n_head)
-        weight = self.vertice_map.weight
-        matrix, offset = self.feedback_map()
-        return StepCache(
-            weight.new_zeros(shape),
-            weight.new_zeros(shape),
-            torch.zeros(n_lanes, dtype=torch.int64, device=weight.device),
-            matrix,
-            offset,
-        )
+        return StepCache(self, n_lanes, capacity)
 
-    def run_step(self, embedding: Tensor, audio: Tensor, cache: StepCache, dropout: float = 0.0) -> Tensor:
-        """One frame: input embedding [B, H] without position, audio [B, A, D] -> h [B, H]; appends to the cache.
+    def run_step(self, embedding: Tensor, heard: Tensor, cache: StepCache, dropout: float = 0.0) -> Tensor:
+        """One frame: input embedding [B, H] without position, :meth:`hear` of its audio -> h [B, H].
 
-        A lane starts anew by setting its ``cache.start`` to ``cache.length`` beforehand.
+        Appends to the cache. A lane starts anew by :meth:`StepCache.restart` beforehand.
         """
-        position = self.positions[(cache.length - cache.start) % self.period]
-        x = self._drop(embedding + position, dropout)
-        projected = F.linear(x, self.layer.self_attn.in_proj_weight, self.layer.self_attn.in_proj_bias)
-        query, key, value = (self._split_heads(part) for part in projected.chunk(3, dim=-1))
-        cache.append(key, value)
-        n = cache.length
-        distance = torch.arange(n - 1, -1, -1, device=x.device)
-        bias = (-self.slopes[:, None] * (distance // self.period)).to(query.dtype)
-        score = torch.einsum("bhd,bhjd->bhj", query, cache.key[:, :, :n]) / math.sqrt(query.shape[-1]) + bias
-        dead = torch.arange(n, device=x.device) < cache.start[:, None]
-        score = score.masked_fill(dead[:, None], -math.inf)
-        weight = self._drop(score.softmax(-1), dropout)
-        attended = torch.einsum("bhj,bhjd->bhd", weight, cache.value[:, :, :n]).flatten(-2)
-        return self._after_self_attention(x, attended, self.audio_feature_map(audio), dropout)
+        x = self._drop(embedding + cache.position(), dropout)
+        attended = cache.attend(cache.attention_in(x), dropout)
+        x = cache.norm(0, x + self._drop(cache.attention_out(attended), dropout))
+        x = cache.norm(1, x + self._drop(cache.cross_out(self._mix(x, heard, dropout)), dropout))
+        hidden = self._drop(torch.relu(cache.linear1(x)), dropout)
+        return cache.norm(2, x + self._drop(cache.linear2(hidden), dropout))

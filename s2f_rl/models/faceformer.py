@@ -14,6 +14,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models import reference
 from s2f_rl.models.audio_encoders import AudioEncoder, build_audio_encoder
 from s2f_rl.models.decoder import MotionDecoder
+from s2f_rl.threads import one_thread
 
 
 def flat_mesh(mesh: Tensor, n_outputs: int, name: str) -> Tensor:
@@ -210,18 +211,20 @@ class FaceFormer(nn.Module):
         """
         decoder = self.decoder
         style_embedding = decoder.obj_vector(style)
-        cache = decoder.new_cache(len(audio), capacity=max(1, audio.shape[1]))
+        cache = decoder.new_cache(len(audio), capacity=audio.shape[1])
         if torch.is_grad_enabled():  # supervised training back-propagates through W as well
-            cache.matrix, cache.offset = decoder.feedback_map(detach_output_map=False)
+            cache.feedback = decoder.feedback(detach_output_map=False)
         embedding = style_embedding
         latents = []
+        heard = decoder.hear(audio).unbind(1)
         frames = range(audio.shape[1])
-        for t in tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False) if progress else frames:
-            latent = decoder.run_step(embedding, audio[:, t], cache, dropout)
-            if noise is not None:
-                latent = latent + noise[:, t]
-            latents.append(latent)
-            embedding = torch.nn.functional.linear(latent, cache.matrix, cache.offset) + style_embedding
+        with one_thread():
+            for t in tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False) if progress else frames:
+                latent = decoder.run_step(embedding, heard[t], cache, dropout)
+                if noise is not None:
+                    latent = latent + noise[:, t]
+                latents.append(latent)
+                embedding = cache.feedback(latent) + style_embedding
         return torch.stack(latents, dim=1) if latents else audio.new_zeros(len(audio), 0, decoder.feature_dim)
 
     def _training_dropout(self) -> float:

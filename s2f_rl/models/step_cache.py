@@ -1,0 +1,123 @@
+"""What the decoder remembers between the frames of a rollout: keys and values, and everything that is the same for all.
+
+A frame is some twenty products of a few thousand numbers, so what counts is how many operations there are: transposed
+weights, the temporal bias and the positions are laid out once per cache, and lanes cost something only after one of
+them began later than the others.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from s2f_rl.models.decoder import MotionDecoder
+
+
+class Affine(NamedTuple):
+    """``x @ matrix + offset`` in one operation; ``matrix`` is a linear layer's weight, transposed."""
+
+    matrix: Tensor
+    offset: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [rows, inputs] -> [rows, outputs]."""
+        return torch.addmm(self.offset, x, self.matrix)
+
+
+class StepCache:
+    """Keys and values of the frames so far, for one batch of lanes that advance together.
+
+    Holds the decoder's parameters as they were when it was made: a rollout has one policy. With gradient enabled these
+    stay in the graph.
+
+    Args:
+        decoder: whose step mode it serves.
+        n_lanes: B.
+        capacity: frames for which there is room at first; it grows.
+
+    Attributes:
+        start: [B], the frame at which each lane's utterance begins, so lanes may be reset one by one (:meth:`restart`).
+        length: frames so far.
+        feedback: W, b and ``vertice_map`` folded into an H x H map of the latent; replace it to feed back otherwise.
+    """
+
+    def __init__(self, decoder: MotionDecoder, n_lanes: int, capacity: int) -> None:
+        layer, weight = decoder.layer, decoder.vertice_map.weight
+        self.feedback = decoder.feedback()
+        self.attention_in = Affine(layer.self_attn.in_proj_weight.t(), layer.self_attn.in_proj_bias)
+        self.attention_out, self.cross_out, self.linear1, self.linear2 = (
+            Affine(linear.weight.t(), linear.bias)
+            for linear in (layer.self_attn.out_proj, layer.multihead_attn.out_proj, layer.linear1, layer.linear2)
+        )
+        norms = (layer.norm1, layer.norm2, layer.norm3)
+        self._norms = [(norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in norms]
+        self.positions, self._position_rows = decoder.positions, decoder.positions.unbind(0)
+        self.start = torch.zeros(n_lanes, dtype=torch.int64, device=weight.device)
+        self.length = 0
+        self._restarted = False  # some lane may have begun later than the others
+        self._slopes, self._period, self._n_head = decoder.slopes, decoder.period, decoder.n_head
+        # [keys and values, B * heads, capacity, H / heads]
+        self._store = weight.new_zeros(2, n_lanes * decoder.n_head, max(1, capacity), decoder.feature_dim // decoder.n_head)
+        self._lay_out_bias(self._store.shape[2])
+
+    def _lay_out_bias(self, n_frames: int) -> None:
+        """The temporal bias of frames by their age, the oldest first: [B * heads, 1, n_frames]."""
+        age = torch.arange(n_frames - 1, -1, -1, device=self.start.device)
+        bias = -self._slopes[:, None] * (age // self._period)
+        self._bias = bias.to(self._store.dtype).repeat(len(self.start), 1).unsqueeze(1)
+
+    def restart(self, lanes: Tensor) -> None:
+        """Let ``lanes`` [B] (bool) begin a new utterance with the next frame."""
+        self.start = torch.where(lanes, self.length, self.start)
+        self._restarted = True
+
+    def norm(self, which: int, x: Tensor) -> Tensor:
+        """The decoder layer's norm 1 to 3 (``which`` from 0)."""
+        return torch.layer_norm(x, *self._norms[which])
+
+    def position(self) -> Tensor:
+        """Positional encoding of the next frame: [H] while all lanes began together, else [B, H]."""
+        if self._restarted:
+            return self.positions[(self.length - self.start) % self._period]
+        return self._position_rows[self.length % self._period]
+
+    def attend(self, projected: Tensor, dropout: float = 0.0) -> Tensor:
+        """Append the next frame and attend from it to all of its utterance: query, key and value [B, 3H] -> [B, H]."""
+        n_lanes = len(projected)
+        parts = projected.view(n_lanes, 3, self._n_head, -1).transpose(0, 1).reshape(3, n_lanes * self._n_head, -1)
+        self._append(parts[1:])
+        n = self.length
+        keys, values = self._store[:, :, :n].unbind(0)
+        query, scale = parts[:1].transpose(0, 1), 1 / math.sqrt(parts.shape[-1])
+        score = torch.baddbmm(self._bias[:, :, self._bias.shape[2] - n :], query, keys.transpose(1, 2), alpha=scale)
+        if self._restarted:
+            dead = torch.arange(n, device=score.device) < self.start[:, None, None]
+            score = score.unflatten(0, (n_lanes, -1)).masked_fill(dead.unsqueeze(1), -math.inf).flatten(0, 1)
+        weight = score.softmax(-1)
+        if dropout:
+            weight = torch.dropout(weight, dropout, True)
+        return torch.bmm(weight, values).view(n_lanes, -1)
+
+    def _append(self, new: Tensor) -> None:
+        """Keep keys and values [2, B * heads, H / heads] of one more frame."""
+        if new.requires_grad:  # back-propagation through the recursion forbids writing in place
+            self._store = torch.cat([self._store[:, :, : self.length], new.unsqueeze(2)], dim=2)
+        else:
+            if self.length == self._store.shape[2]:
+                self._make_room()
+            self._store[:, :, self.length] = new
+        self.length += 1
+        if self.length > self._bias.shape[2]:
+            self._lay_out_bias(2 * self.length)
+
+    def _make_room(self) -> None:
+        oldest = int(self.start.min())
+        if oldest >= self.length // 2:  # rows before every lane's start are dead
+            self._store = self._store[:, :, oldest:]
+            self.start, self.length = self.start - oldest, self.length - oldest
+        room = self._store.new_zeros(*self._store.shape[:2], max(64, self.length), self._store.shape[3])
+        self._store = torch.cat([self._store, room], dim=2)
