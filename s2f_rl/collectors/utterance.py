@@ -14,6 +14,7 @@ from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
 from s2f_rl.errors import UserError
+from s2f_rl.models import FaceFormerPolicy
 
 # auto_register_policy_transforms: our policy keeps its own cache, nothing is to be appended to the environment.
 LEAN = {"reset_at_each_iter": True, "compact_obs": True, "auto_register_policy_transforms": False}
@@ -52,6 +53,7 @@ class UtteranceCollector:
         postproc: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
         env: Any = None,
         shutdown: Callable[[], None] | None = None,
+        completes: FaceFormerPolicy | None = None,
     ) -> None:
         self.collector = collector
         self.n_batches = n_batches
@@ -59,6 +61,7 @@ class UtteranceCollector:
         self._postproc = [] if postproc is None else list(postproc) if isinstance(postproc, Sequence) else [postproc]
         self._env = env
         self._shutdown = shutdown or collector.shutdown
+        self._completes = completes  # the policy, if its frames hold latents only
         self._iterator: Iterator[TensorDictBase] | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
@@ -69,11 +72,14 @@ class UtteranceCollector:
         """Collect one batch [B, T] (all workers' lanes in one B)."""
         if self._iterator is None:
             self._iterator = iter(self.collector)
-        batch = next(self._iterator)
+        with contextlib.nullcontext() if self._completes is None else self._completes.latents_only():
+            batch = next(self._iterator)
         self.n_collected += 1
         if batch.ndim > 2:  # Ray hands over [workers, B, T]
             batch = batch.flatten(0, -2)
         batch = trim_to_longest(batch)
+        if self._completes is not None:
+            self._completes.complete(batch)
         for transform in self._postproc:
             batch = transform(batch)
         return batch
@@ -146,6 +152,8 @@ def utterance_collector(
     env = env if isinstance(env, EnvBase) else env()
     base = _base_env(env)
     draws = base.draw_state()
+    # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once; our environment does not
+    lean = env is base and not collector_options and isinstance(policy, FaceFormerPolicy)
     options = {
         "frames_per_batch": env.numel() * base.horizon,
         "total_frames": -1,
@@ -155,13 +163,14 @@ def utterance_collector(
         # Else the generator would leave its caller on a side stream between batches; copies to the host still wait.
         "no_cuda_sync": True,
         "interruptor": _StopWhenIdle(base),
+        "device": base.device,  # named, else TorchRL copies every frame's TensorDict
         **LEAN,
         **collector_options,
     }
     with _random_state_kept():
         collector = Collector(env, policy, **options)
     base.load_draw_state(draws)
-    return UtteranceCollector(collector, n_batches, reward_transform, env=base)
+    return UtteranceCollector(collector, n_batches, reward_transform, env=base, completes=policy if lean else None)
 
 
 def multi_utterance_collector(

@@ -9,12 +9,14 @@ The density is exact in z with H terms; a Gaussian over V*3 vertex coordinates w
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from tensordict.nn import InteractionType, TensorDictModuleBase, TensorDictSequential
+from tensordict.nn.probabilistic import interaction_type
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchrl.modules import ProbabilisticActor
@@ -25,6 +27,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.decoder import MotionDecoder, StepCache
 from s2f_rl.models.distributions import MaskedNormal
 from s2f_rl.models.faceformer import FaceFormer
+from s2f_rl.threads import one_thread
 
 EXPLORATIONS = ("latent", "vertex")
 
@@ -83,12 +86,14 @@ class MotionCore(TensorDictModuleBase):
         self.register_buffer("log_scale_floor", torch.tensor(math.log(scale / 10.0)))
         self._cache: StepCache | None = None
         self._previous: tuple[Tensor, Tensor] | None = None  # latent and its mean h, of the frame before
+        self._style: Tensor | None = None  # embedding of every lane's style, and sigma: the same in all frames
+        self._sigma: Tensor | None = None
 
     log_scale_floor: Tensor
 
     def __getstate__(self) -> dict[str, Any]:
         # The cache belongs to a rollout, not to the policy: it is neither copied nor sent to workers.
-        return {**super().__getstate__(), "_cache": None, "_previous": None}
+        return {**super().__getstate__(), "_cache": None, "_previous": None, "_style": None, "_sigma": None}
 
     # -- sequence mode -------------------------------------------------------------------------------------------
 
@@ -103,14 +108,13 @@ class MotionCore(TensorDictModuleBase):
         return scale.expand_as(like)
 
     def _distribution(
-        self, mean: Tensor, previous: tuple[Tensor, Tensor] | None, first: Tensor
+        self, mean: Tensor, scale: Tensor, previous: tuple[Tensor, Tensor] | None, first: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """loc and scale of z_t given h_t and (z_{t-1}, h_{t-1}); ``first`` [.., 1] marks frames without a past.
+        """loc and scale of z_t given h_t, sigma and (z_{t-1}, h_{t-1}); ``first`` [.., 1] marks frames without a past.
 
         With correlation rho: z_t ~ N(h_t + rho (z_{t-1} - h_{t-1}), sigma^2 (1 - rho^2)), sigma^2 at the first
         frame, with h_{t-1} under the *current* parameters: stored noise would bias the gradient.
         """
-        scale = self._noise(mean)
         rho = self.correlation
         if rho == 0.0 or previous is None:
             return mean, scale
@@ -135,7 +139,7 @@ class MotionCore(TensorDictModuleBase):
         first = torch.zeros(mean.shape[1], 1, dtype=torch.bool, device=mean.device)
         first[:1] = True
         previous = (F.pad(latent[:, :-1], (0, 0, 1, 0)), F.pad(mean[:, :-1], (0, 0, 1, 0)))
-        return self._distribution(mean, previous, first)
+        return self._distribution(mean, self._noise(mean), previous, first)
 
     # -- step mode -----------------------------------------------------------------------------------------------
 
@@ -144,7 +148,9 @@ class MotionCore(TensorDictModuleBase):
         if self._previous is not None:
             self._previous = (latent.detach(), self._previous[1])
 
-    def _step(self, td: TensorDictBase) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def step(self, td: TensorDictBase) -> tuple[Tensor, Tensor]:
+        """loc and scale [B, H] of the next frame, of the entries [B, ..] that :meth:`forward` reads in step mode."""
         audio, style = td.get(keys.AUDIO), td.get(keys.STYLE)
         index = td.get(keys.FRAME_INDEX, None)
         if index is not None:
@@ -153,33 +159,34 @@ class MotionCore(TensorDictModuleBase):
             first = td.get("is_init", None)
             if first is None:
                 raise KeyError("the policy needs frame_index (or is_init from InitTracker) to know where lanes start")
-        n_lanes = len(audio)
-        if self._cache is None or len(self._cache.start) != n_lanes or bool(first.all()):
-            with torch.no_grad():
-                self._cache, self._previous = self.decoder.new_cache(n_lanes), None
-            first = torch.ones_like(first)
-        elif bool(first.any()):
-            self._cache.start = torch.where(first.squeeze(-1), self._cache.length, self._cache.start)
-            with torch.no_grad():
-                self._cache.matrix, self._cache.offset = self.decoder.feedback_map()
-        cache = self._cache
-        with torch.no_grad():
-            embedding = self.decoder.obj_vector(style)
-            if self._previous is not None:
-                latent = self._previous[0]
-                if self.exploration == "latent":
-                    fed_back = F.linear(latent, cache.matrix, cache.offset)
-                else:
-                    fed_back = self.decoder.vertice_map(latent)
-                embedding = embedding + torch.where(first, torch.zeros_like(fed_back), fed_back)
-            hidden = self.decoder.run_step(embedding, audio, cache)
-            mean = hidden if self.exploration == "latent" else self.decoder.decode(hidden)
-            loc, scale = self._distribution(mean, self._previous, first)
+        decoder, cache = self.decoder, self._cache
+        if cache is None or len(cache.start) != len(audio):
+            begun, all_begin = True, True
+        else:
+            begun = bool(first.any())
+            all_begin = begun and bool(first.all())
+        if all_begin:
+            cache = self._cache = decoder.new_cache(len(audio))
+            self._previous = None
+        elif begun:
+            cache.restart(first.squeeze(-1))
+        if begun:
+            self._style = decoder.obj_vector(style)
+        embedding: Tensor = self._style
+        if self._previous is not None:
+            latent = self._previous[0]
+            fed_back = cache.feedback(latent) if self.exploration == "latent" else decoder.vertice_map(latent)
+            embedding = embedding + (torch.where(first, torch.zeros_like(fed_back), fed_back) if begun else fed_back)
+        hidden = decoder.run_step(embedding, decoder.hear(audio), cache)
+        mean = hidden if self.exploration == "latent" else decoder.decode(hidden)
+        if begun:
+            self._sigma = self._noise(mean)
+        loc, scale = self._distribution(mean, self._sigma, self._previous, first)
         self._previous = (loc, mean)  # the mean counts as the latent until remember() says what was sampled
         return loc, scale
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        loc, scale = self._sequence(tensordict) if recurrent_mode() else self._step(tensordict)
+        loc, scale = self._sequence(tensordict) if recurrent_mode() else self.step(tensordict)
         return tensordict.set(keys.LOC, loc).set(keys.SCALE, scale)
 
 
@@ -252,6 +259,58 @@ class FaceFormerPolicy(TensorDictSequential):
         )
         super().__init__(actor_module, DecodeLatent(core))
         self.noise_mm = noise_mm
+        self._latents_only = False
+
+    def forward(self, tensordict: TensorDictBase | None = None, *args: Any, **kwargs: Any) -> TensorDictBase:
+        """The modules one after the other; a frame in step mode without what TensorDict modules do around each.
+
+        A frame's products are so small that a second thread is not worth waking, let alone waiting for.
+        """
+        how = interaction_type() or InteractionType.RANDOM
+        plain = how in (InteractionType.RANDOM, InteractionType.DETERMINISTIC)
+        if recurrent_mode() or tensordict is None or args or kwargs or not plain:
+            return super().forward(tensordict, *args, **kwargs)
+        core = self.core
+        with one_thread():
+            loc, scale = core.step(tensordict)
+            tensordict.set(keys.LOC, loc).set(keys.SCALE, scale)
+            distribution = self._distribution(tensordict)
+            latent = distribution.rsample() if how is InteractionType.RANDOM else distribution.deterministic_sample
+            core.remember(latent)
+            tensordict.set(keys.LATENT, latent)
+            if not self._latents_only:
+                tensordict.set(keys.LATENT_LOG_PROB, distribution.log_prob(latent))
+                tensordict.set(keys.ACTION, core.decoder.decode(latent) if core.exploration == "latent" else latent)
+        return tensordict
+
+    def _distribution(self, td: TensorDictBase) -> MaskedNormal:
+        mask = td.get(keys.FRAME_MASK, None)
+        return MaskedNormal(td.get(keys.LOC), td.get(keys.SCALE), mask, average=self.core.exploration == "vertex")
+
+    @contextmanager
+    def latents_only(self) -> Iterator[None]:
+        """Within, a frame of step mode leaves out what no later frame depends on: :meth:`complete` adds it."""
+        self._latents_only = True
+        try:
+            yield
+        finally:
+            self._latents_only = False
+
+    @torch.no_grad()
+    def complete(self, batch: TensorDictBase) -> None:
+        """Write log-probability and action of all frames of ``batch`` [B, T] into its entries of these names.
+
+        One product over all frames instead of one for each, on all threads; the numbers are the same.
+        """
+        latent, decoder = batch.get(keys.LATENT), self.core.decoder
+        batch.get(keys.LATENT_LOG_PROB).copy_(self._distribution(batch).log_prob(latent))
+        action = batch.get(keys.ACTION)
+        if self.core.exploration == "vertex":
+            action.copy_(latent)
+            return
+        output = decoder.vertice_map_r
+        for lane in range(len(batch)):
+            torch.addmm(output.bias, latent[lane], output.weight.t(), out=action[lane])
 
     @property
     def actor_module(self) -> ProbabilisticActor:

@@ -31,8 +31,8 @@ class Affine(NamedTuple):
 class StepCache:
     """Keys and values of the frames so far, for one batch of lanes that advance together.
 
-    Holds the decoder's parameters as they were when it was made: a rollout has one policy. With gradient enabled these
-    stay in the graph.
+    Folds the decoder's parameters when it is made and when a lane restarts: a rollout has one policy. With gradient
+    enabled they stay in the graph.
 
     Args:
         decoder: whose step mode it serves.
@@ -46,7 +46,19 @@ class StepCache:
     """
 
     def __init__(self, decoder: MotionDecoder, n_lanes: int, capacity: int) -> None:
-        layer, weight = decoder.layer, decoder.vertice_map.weight
+        weight = decoder.vertice_map.weight
+        self._decoder = decoder
+        self._fold()
+        self.positions, self._position_rows = decoder.positions, decoder.positions.unbind(0)
+        self.start = torch.zeros(n_lanes, dtype=torch.int64, device=weight.device)
+        self.length = 0
+        self._restarted = False  # some lane may have begun later than the others
+        n_head, width = decoder.n_head, decoder.feature_dim // decoder.n_head
+        self._store = weight.new_zeros(2, n_lanes * n_head, max(1, capacity), width)  # keys and values
+        self._lay_out_bias(self._store.shape[2])
+
+    def _fold(self) -> None:
+        decoder, layer = self._decoder, self._decoder.layer
         self.feedback = decoder.feedback()
         self.attention_in = Affine(layer.self_attn.in_proj_weight.t(), layer.self_attn.in_proj_bias)
         self.attention_out, self.cross_out, self.linear1, self.linear2 = (
@@ -55,25 +67,18 @@ class StepCache:
         )
         norms = (layer.norm1, layer.norm2, layer.norm3)
         self._norms = [(norm.normalized_shape, norm.weight, norm.bias, norm.eps) for norm in norms]
-        self.positions, self._position_rows = decoder.positions, decoder.positions.unbind(0)
-        self.start = torch.zeros(n_lanes, dtype=torch.int64, device=weight.device)
-        self.length = 0
-        self._restarted = False  # some lane may have begun later than the others
-        self._slopes, self._period, self._n_head = decoder.slopes, decoder.period, decoder.n_head
-        # [keys and values, B * heads, capacity, H / heads]
-        self._store = weight.new_zeros(2, n_lanes * decoder.n_head, max(1, capacity), decoder.feature_dim // decoder.n_head)
-        self._lay_out_bias(self._store.shape[2])
 
     def _lay_out_bias(self, n_frames: int) -> None:
         """The temporal bias of frames by their age, the oldest first: [B * heads, 1, n_frames]."""
         age = torch.arange(n_frames - 1, -1, -1, device=self.start.device)
-        bias = -self._slopes[:, None] * (age // self._period)
+        bias = -self._decoder.slopes[:, None] * (age // self._decoder.period)
         self._bias = bias.to(self._store.dtype).repeat(len(self.start), 1).unsqueeze(1)
 
     def restart(self, lanes: Tensor) -> None:
-        """Let ``lanes`` [B] (bool) begin a new utterance with the next frame."""
+        """Let ``lanes`` [B] (bool) begin a new utterance with the next frame; all go on with the present parameters."""
         self.start = torch.where(lanes, self.length, self.start)
         self._restarted = True
+        self._fold()
 
     def norm(self, which: int, x: Tensor) -> Tensor:
         """The decoder layer's norm 1 to 3 (``which`` from 0)."""
@@ -82,13 +87,13 @@ class StepCache:
     def position(self) -> Tensor:
         """Positional encoding of the next frame: [H] while all lanes began together, else [B, H]."""
         if self._restarted:
-            return self.positions[(self.length - self.start) % self._period]
-        return self._position_rows[self.length % self._period]
+            return self.positions[(self.length - self.start) % self._decoder.period]
+        return self._position_rows[self.length % self._decoder.period]
 
     def attend(self, projected: Tensor, dropout: float = 0.0) -> Tensor:
         """Append the next frame and attend from it to all of its utterance: query, key and value [B, 3H] -> [B, H]."""
         n_lanes = len(projected)
-        parts = projected.view(n_lanes, 3, self._n_head, -1).transpose(0, 1).reshape(3, n_lanes * self._n_head, -1)
+        parts = projected.view(n_lanes, 3, self._decoder.n_head, -1).transpose(0, 1).reshape(3, n_lanes * self._decoder.n_head, -1)
         self._append(parts[1:])
         n = self.length
         keys, values = self._store[:, :, :n].unbind(0)
