@@ -16,6 +16,8 @@ from s2f_rl.envs.draws import UtteranceDraws
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
 
+DONE = ("done", "terminated", "truncated")
+
 
 class SpeechToFaceEnv(EnvBase):
     """Speech in, face motion out, as a TorchRL environment with ``B`` lanes in lockstep.
@@ -85,8 +87,8 @@ class SpeechToFaceEnv(EnvBase):
         self._n_frames = _frame_counts(corpus, max_frames)
         self._time: int | None = None  # None before the first reset
         self._end = 0  # frames of the longest lane
-        for name in ("_audio", "_style", "_utterance", "_frame_mask", "_frame_index", "_done"):
-            self.register_buffer(name, None, persistent=False)
+        self._table: TensorDict | None = None  # [end + 2, B]: what is observed at every time step
+        self._rows: tuple[TensorDict, ...] | None = None  # the table's, each handed out once
         self._make_spec(n_lanes)
 
     @property
@@ -135,7 +137,7 @@ class SpeechToFaceEnv(EnvBase):
         self.action_spec = Composite({keys.ACTION: action}, shape=shape, device=device)
         reward = Unbounded((n_lanes, 1), dtype=torch.float32, device=device)
         self.reward_spec = Composite({keys.REWARD: reward}, shape=shape, device=device)
-        done = {name: flag.clone() for name in ("done", "terminated", "truncated")}
+        done = {name: flag.clone() for name in DONE}
         self.full_done_spec = Composite(done, shape=shape, device=device)
 
     def _set_seed(self, seed: int | None) -> None:
@@ -146,37 +148,41 @@ class SpeechToFaceEnv(EnvBase):
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is not None and self._time is not None:
             self._park(mask.view(-1), self._time)
+            # What the step before handed out stays as it was.
+            row = self._row(self._time).clone()
+            for name in DONE:
+                row.get(name).zero_()
         else:
             self._start(tensordict)
-        out = self._observe()
-        idle = torch.zeros(*self.batch_size, 1, dtype=torch.bool, device=self.device)
-        out.update({"done": idle, "terminated": idle.clone(), "truncated": idle.clone()})
-        return TensorDict(out, batch_size=self.batch_size, device=self.device)
+            row = self._row(0)
+        return row.exclude(keys.REWARD)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:
         if self._time is None:
             raise RuntimeError("SpeechToFaceEnv: step before the first reset")
-        # The tables have one row of idle lanes at their end: stay there.
+        # The table has one row of idle lanes at its end: stay there.
         self._time = min(self._time + 1, self._end + 1)
-        done = self._done[self._time]
-        out = self._observe()
-        out.update({"done": done.clone(), "terminated": done.clone(), "truncated": torch.zeros_like(done)})
-        out[keys.REWARD] = torch.zeros(done.shape, device=done.device)
-        return TensorDict(out, batch_size=self.batch_size, device=self.device)
+        row = self._row(self._time)
+        return row.clone() if self._time > self._end else row
 
-    def _observe(self) -> dict[str, Tensor]:
-        # Clones: whoever writes into an observation must not write into the tables.
-        t = self._time
-        return {
-            keys.AUDIO: self._audio[t].clone(),
-            keys.STYLE: self._style.clone(),
-            keys.UTTERANCE: self._utterance.clone(),
-            keys.FRAME_MASK: self._frame_mask[t].clone(),
-            keys.FRAME_INDEX: self._frame_index[t].clone(),
-        }
+    def _row(self, t: int) -> TensorDict:
+        """What is observed at time ``t``. Whoever writes into it changes no other row."""
+        if self._rows is None and self._table is not None:
+            self._rows = self._table.unbind(0)
+        return self._rows[t].copy()
+
+    def to(self, device: str | torch.device) -> SpeechToFaceEnv:
+        """Move the environment, a rollout under way included."""
+        super().to(device)
+        if self._table is not None:
+            self._table, self._rows = self._table.to(self.device), None
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_rows": None}  # views of the table, which would each be stored with all of it
 
     def _start(self, tensordict: TensorDictBase | None) -> None:
-        """Begin new utterances in all lanes and lay out tables with one row per time step, [end + 2, B, ..]."""
+        """Begin new utterances in all lanes and lay out a table with one row per time step, [end + 2, B]."""
         n_lanes = self.batch_size[0]
         ids = None if tensordict is None else tensordict.get(keys.UTTERANCE, None)
         if ids is None:
@@ -194,22 +200,33 @@ class SpeechToFaceEnv(EnvBase):
             audio[: lengths[lane], lane] = features[u]
         time = torch.arange(end + 2, device=self.device).view(-1, 1, 1)
         last = torch.tensor(lengths, device=self.device).view(1, -1, 1) - 1
-        self._audio = audio
-        self._frame_mask = time <= last
-        self._frame_index = torch.minimum(time, last)
-        self._done = time == last + 1
-        self._utterance = torch.tensor(utterances, device=self.device).view(-1, 1)
         # A style without an utterance is an observation of the past, not a choice.
         given = None if ids is None or tensordict is None else tensordict.get(keys.STYLE, None)
-        self._style = self._styles(pairs, given)
+        style = self._styles(pairs, given)
+        done = time == last + 1
+        observed = {
+            keys.AUDIO: audio,
+            keys.STYLE: style.expand(end + 2, *style.shape).clone(),
+            keys.UTTERANCE: torch.tensor(utterances, device=self.device).view(1, -1, 1).repeat(end + 2, 1, 1),
+            keys.FRAME_MASK: time <= last,
+            keys.FRAME_INDEX: torch.minimum(time, last),
+            keys.REWARD: torch.zeros(done.shape, device=self.device),
+        }
+        observed |= dict(zip(DONE, (done, done.clone(), torch.zeros_like(done)), strict=True))
+        self._table, self._rows = TensorDict(observed, [end + 2, n_lanes], device=self.device), None
         self._time, self._end = 0, end
 
     def _park(self, lanes: Tensor, t: int) -> None:
         """Let ``lanes`` [B] (bool) idle from time ``t`` on. A lane that has ended idles already."""
-        self._audio[t:, lanes] = 0.0
-        self._frame_mask[t:, lanes] = False
-        self._done[t:, lanes] = False
-        self._frame_index[t:, lanes] = self._frame_index[max(t - 1, 0), lanes]
+        lanes = lanes & self._table[keys.FRAME_MASK][t].squeeze(-1)
+        if not bool(lanes.any()):
+            return
+        table = self._table.clone()
+        table[keys.AUDIO][t:, lanes] = 0.0
+        for name in (keys.FRAME_MASK, *DONE):
+            table[name][t:, lanes] = False
+        table[keys.FRAME_INDEX][t:, lanes] = table[keys.FRAME_INDEX][max(t - 1, 0), lanes]
+        self._table, self._rows = table, None
 
     def _features(self, utterance: int) -> Tensor:
         features = self.audio_source.get(utterance)[: self._n_frames[utterance]]
