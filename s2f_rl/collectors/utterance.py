@@ -9,10 +9,12 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from torch import Tensor
 from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
+from s2f_rl import keys
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormerPolicy
 
@@ -62,6 +64,7 @@ class UtteranceCollector:
         self._env = env
         self._shutdown = shutdown or collector.shutdown
         self._completes = completes  # the policy, if its frames hold latents only
+        self._actions: Tensor | None = None
         self._iterator: Iterator[TensorDictBase] | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
@@ -79,10 +82,16 @@ class UtteranceCollector:
             batch = batch.flatten(0, -2)
         batch = trim_to_longest(batch)
         if self._completes is not None:
-            self._completes.complete(batch)
+            self._completes.complete(batch, self._room(batch))
         for transform in self._postproc:
             batch = transform(batch)
         return batch
+
+    def _room(self, batch: TensorDictBase) -> Tensor:
+        """Where the actions of ``batch`` [B, T] are written: one piece of memory for all batches."""
+        if self._actions is None or len(self._actions) < batch.numel():
+            self._actions = batch.get(keys.ACTION).new_empty(batch.numel(), batch.get(keys.ACTION).shape[-1])
+        return self._actions
 
     def update_policy_weights_(self, policy: Any = None) -> None:
         """Send the policy's weights to the workers; needed after every update where there are any."""
@@ -152,8 +161,9 @@ def utterance_collector(
     env = env if isinstance(env, EnvBase) else env()
     base = _base_env(env)
     draws = base.draw_state()
-    # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once; our environment does not
+    # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once, our environment does not
     lean = env is base and not collector_options and isinstance(policy, FaceFormerPolicy)
+    lean = lean and policy.core.exploration == "latent"
     options = {
         "frames_per_batch": env.numel() * base.horizon,
         "total_frames": -1,

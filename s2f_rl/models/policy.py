@@ -289,7 +289,7 @@ class FaceFormerPolicy(TensorDictSequential):
 
     @contextmanager
     def latents_only(self) -> Iterator[None]:
-        """Within, a frame of step mode leaves out what no later frame depends on: :meth:`complete` adds it."""
+        """Within, step mode leaves out what no later frame depends on, for :meth:`complete` to add (latent exploration)."""
         self._latents_only = True
         try:
             yield
@@ -297,20 +297,16 @@ class FaceFormerPolicy(TensorDictSequential):
             self._latents_only = False
 
     @torch.no_grad()
-    def complete(self, batch: TensorDictBase) -> None:
-        """Write log-probability and action of all frames of ``batch`` [B, T] into its entries of these names.
+    def complete(self, batch: TensorDictBase, room: Tensor) -> None:
+        """Write log-probability and action of all frames into ``batch`` [B, T], the actions being kept in ``room``.
 
-        One product over all frames instead of one for each, on all threads; the numbers are the same.
+        One product for all frames instead of one for each, on all threads; the numbers are the same. ``room``: at least
+        [B * T, V*3], contiguous.
         """
-        latent, decoder = batch.get(keys.LATENT), self.core.decoder
-        batch.get(keys.LATENT_LOG_PROB).copy_(self._distribution(batch).log_prob(latent))
-        action = batch.get(keys.ACTION)
-        if self.core.exploration == "vertex":
-            action.copy_(latent)
-            return
-        output = decoder.vertice_map_r
-        for lane in range(len(batch)):
-            torch.addmm(output.bias, latent[lane], output.weight.t(), out=action[lane])
+        batch.set(keys.LATENT_LOG_PROB, self._distribution(batch).log_prob(batch.get(keys.LATENT)))
+        latent, output = batch.get(keys.LATENT).flatten(0, 1), self.core.decoder.vertice_map_r
+        action = torch.addmm(output.bias, latent, output.weight.t(), out=room[: len(latent)])
+        batch.set(keys.ACTION, action.unflatten(0, batch.shape))
 
     @property
     def actor_module(self) -> ProbabilisticActor:
