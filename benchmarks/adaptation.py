@@ -9,6 +9,8 @@ reinforcement learning can use such utterances: a supervised term has nothing to
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import json
 import pickle

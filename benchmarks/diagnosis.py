@@ -8,6 +8,8 @@ the mixtures; then scores sampled motion at several sizes of noise. Writes ``dia
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import sys
 from collections.abc import Iterator
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import sys
 from collections.abc import Mapping, Sequence

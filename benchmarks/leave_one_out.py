@@ -10,6 +10,8 @@ a half-done one resumes. Writes rows.json (for `s2f-rl reward-report --lofo`), r
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import subprocess
 import sys

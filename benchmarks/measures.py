@@ -8,6 +8,8 @@ The ground truth, an actor, and the ground truth spoilt in known ways. Writes ``
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import sys
 from pathlib import Path

@@ -9,6 +9,8 @@ along that way; then how much a short climb finds, and what it does to the lip e
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import sys
 from typing import Any
 

@@ -8,6 +8,8 @@ the value as it is now. Every run has a compute-matched control: the same comman
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import torch
 from omegaconf import DictConfig
 from torchrl.modules import set_recurrent_mode

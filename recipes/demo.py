@@ -10,6 +10,8 @@ Every stage is an ordinary recipe with the overrides below; run again, it picks 
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import sys
 import time
 from pathlib import Path

@@ -7,6 +7,8 @@ Writes per-sequence rows, a summary (style-dependent and style-independent) and 
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 from pathlib import Path
 from typing import Any
 

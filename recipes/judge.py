@@ -9,6 +9,8 @@ auc.json).
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import shlex
 import sys
 import time

@@ -8,6 +8,8 @@ adds the KL to the start. Every run has a compute-matched control: the same comm
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import torch
 from omegaconf import DictConfig
 

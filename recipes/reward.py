@@ -9,6 +9,8 @@ they tell true from spoiled motion on validation speakers (auc.csv, auc.json; re
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import time
 from typing import Any
 

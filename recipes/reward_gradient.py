@@ -8,6 +8,8 @@ reward's own flaws more closely. Every run has a compute-matched control: the sa
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 from omegaconf import DictConfig
 
 from s2f_rl.collectors import utterance_collector

@@ -7,6 +7,8 @@ Loss: squared error of positions and of frame-to-frame differences, in mm^2, on 
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import contextlib
 import time
 

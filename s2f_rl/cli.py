@@ -8,6 +8,8 @@ mistake, told in one line on stderr; 130 stopped by Ctrl-C; 141 the reader of a 
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import os
 import sys
@@ -16,6 +18,7 @@ from collections.abc import Sequence
 
 from s2f_rl import __version__, cli_commands, cli_reward
 from s2f_rl.runs.mistakes import mistake_line
+from s2f_rl.threads import use_available_cores
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -24,6 +27,7 @@ BROKEN_PIPE = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (also on mistakes); ``arguments`` default to ``sys.argv[1:]``."""
     options = _parser().parse_args(arguments)
+    use_available_cores()
     try:
         from s2f_rl.runs.progress import show_log
 

@@ -26,6 +26,8 @@ SOURCES = sorted(
 LAYERS = [
     "errors",
     "keys",
+    "patient",
+    "threads",
     "data",
     "models",
     "metrics",

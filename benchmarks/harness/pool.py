@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (in the environment of what is started)
+
 import os
 import subprocess
 import time
@@ -12,6 +14,7 @@ from typing import Any
 
 from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.errors import UserError
+from s2f_rl.threads import available_cores
 
 POLL_S = 0.05
 
@@ -109,11 +112,6 @@ def run_jobs(
         for item in running:
             item.stop()
     return failed
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Running:

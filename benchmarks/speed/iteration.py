@@ -9,6 +9,8 @@ JSON line per batch size: all phases of one run are measured side by side, so co
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import json
 import sys

@@ -8,6 +8,8 @@ Prints one JSON line with both times, their ratio and the largest difference.
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import json
 import time

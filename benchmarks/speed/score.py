@@ -10,6 +10,8 @@ motions, as in an evaluation: its audio is encoded once. Prints one JSON line.
 
 from __future__ import annotations
 
+import s2f_rl.patient  # noqa: F401 (before torch)
+
 import argparse
 import json
 import sys

@@ -161,7 +161,7 @@ def utterance_collector(
     env = env if isinstance(env, EnvBase) else env()
     base = _base_env(env)
     draws = base.draw_state()
-    # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once, our environment does not
+    # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once, our environment not
     lean = env is base and not collector_options and isinstance(policy, FaceFormerPolicy)
     lean = lean and policy.core.exploration == "latent"
     options = {

@@ -119,12 +119,14 @@ class MotionDecoder(nn.Module):
         """What cross-attention keeps of the audio [.., A, D], which no motion changes: do it for all frames at once.
 
         Returns:
-            values [.., H] where A is 1 (a softmax over one key weighs nothing), else keys and values [.., A, 2H].
+            values [.., H] where A is 1 (a softmax over one key weighs nothing), else keys and values
+            [.., 2, heads, A, H / heads].
         """
         attention, alone = self.layer.multihead_attn, audio.shape[-2] == 1
         first = (2 if alone else 1) * self.feature_dim
         mapped = self.audio_feature_map(audio.squeeze(-2) if alone else audio)
-        return F.linear(mapped, attention.in_proj_weight[first:], attention.in_proj_bias[first:])
+        heard = F.linear(mapped, attention.in_proj_weight[first:], attention.in_proj_bias[first:])
+        return heard if alone else heard.unflatten(-1, (2, self.n_head, -1)).movedim(-4, -2)
 
     def _mix(self, x: Tensor, heard: Tensor, dropout: float) -> Tensor:
         """Cross-attention of x [.., H] to what :meth:`hear` made of its own frame, before the output map -> [.., H]."""
@@ -133,13 +135,12 @@ class MotionDecoder(nn.Module):
                 keep = F.dropout(torch.ones_like(heard[..., : self.n_head]), dropout)
                 heard = (self._split_heads(heard) * keep.unsqueeze(-1)).flatten(-2)
             return heard
-        attention = self.layer.multihead_attn
-        width = self.feature_dim
+        attention, width = self.layer.multihead_attn, self.feature_dim
         query = self._split_heads(F.linear(x, attention.in_proj_weight[:width], attention.in_proj_bias[:width]))
-        key, value = self._split_heads(heard[..., :width]), self._split_heads(heard[..., width:])
-        score = torch.einsum("...hd,...ahd->...ha", query, key) / math.sqrt(query.shape[-1])
+        key, value = heard.unbind(-4)
+        score = (query.unsqueeze(-2) * key).sum(-1) / math.sqrt(query.shape[-1])
         score = self._drop(score.softmax(-1), dropout)
-        return torch.einsum("...ha,...ahd->...hd", score, value).flatten(-2)
+        return (score.unsqueeze(-1) * value).sum(-2).flatten(-2)
 
     # -- sequence mode -------------------------------------------------------------------------------------------
 

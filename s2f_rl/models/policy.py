@@ -289,7 +289,10 @@ class FaceFormerPolicy(TensorDictSequential):
 
     @contextmanager
     def latents_only(self) -> Iterator[None]:
-        """Within, step mode leaves out what no later frame depends on, for :meth:`complete` to add (latent exploration)."""
+        """Within, step mode leaves out what no later frame depends on, and :meth:`complete` adds it afterwards.
+
+        With latent exploration; with vertex exploration the latents are the actions.
+        """
         self._latents_only = True
         try:
             yield

@@ -92,8 +92,8 @@ class StepCache:
 
     def attend(self, projected: Tensor, dropout: float = 0.0) -> Tensor:
         """Append the next frame and attend from it to all of its utterance: query, key and value [B, 3H] -> [B, H]."""
-        n_lanes = len(projected)
-        parts = projected.view(n_lanes, 3, self._decoder.n_head, -1).transpose(0, 1).reshape(3, n_lanes * self._decoder.n_head, -1)
+        n_lanes, n_head = len(projected), self._decoder.n_head
+        parts = projected.view(n_lanes, 3, n_head, -1).transpose(0, 1).reshape(3, n_lanes * n_head, -1)
         self._append(parts[1:])
         n = self.length
         keys, values = self._store[:, :, :n].unbind(0)

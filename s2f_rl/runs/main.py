@@ -27,6 +27,7 @@ from s2f_rl.errors import Diverged, UserError
 from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
+from s2f_rl.threads import use_available_cores
 
 # Hydra would make a dated folder per run and configure logging itself; a run's outputs are in its run folder.
 _QUIET = {
@@ -124,6 +125,7 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
     @functools.wraps(function)
     def job(cfg: DictConfig) -> Any:
         show_log()
+        use_available_cores()
         context = HydraConfig.get()
         sweep = context.mode == RunMode.MULTIRUN
         overrides: Any = OmegaConf.to_container(context.overrides.task, resolve=False)

@@ -24,6 +24,7 @@ from s2f_rl.data.synthetic.speakers import SPEAKERS_FILE, Complexion, Speaker, m
 from s2f_rl.data.synthetic.speech import Speech, require_espeak, speak
 from s2f_rl.data.synthetic.topology import MIN_VERTICES
 from s2f_rl.errors import UserError
+from s2f_rl.threads import available_cores
 
 STORED_FPS = 60
 FRAME_STEP = 2
@@ -106,7 +107,7 @@ def synthesize(
     if hidden_seed is None:
         hidden_seed = seed
     request = _checked_request(subjects, sentences, vertices, seed, audio_only_subjects, hidden_seed, hidden_scale)
-    n_workers = workers if workers is not None else (os.cpu_count() or 1)
+    n_workers = workers if workers is not None else available_cores()
     if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
         raise UserError(f"workers={workers!r}: must be a whole number from 1")
     require_espeak()
