@@ -55,7 +55,7 @@ class UtteranceCollector:
         postproc: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
         env: Any = None,
         shutdown: Callable[[], None] | None = None,
-        completes: FaceFormerPolicy | None = None,
+        latents: FaceFormerPolicy | None = None,
     ) -> None:
         self.collector = collector
         self.n_batches = n_batches
@@ -63,8 +63,8 @@ class UtteranceCollector:
         self._postproc = [] if postproc is None else list(postproc) if isinstance(postproc, Sequence) else [postproc]
         self._env = env
         self._shutdown = shutdown or collector.shutdown
-        self._completes = completes  # the policy, if its frames hold latents only
-        self._actions: Tensor | None = None
+        self._latents = latents  # the policy, where single frames need not hold their actions
+        self._actions: Tensor | None = None  # where those of all batches are written
         self._iterator: Iterator[TensorDictBase] | None = None
 
     def __iter__(self) -> Iterator[TensorDictBase]:
@@ -75,23 +75,20 @@ class UtteranceCollector:
         """Collect one batch [B, T] (all workers' lanes in one B)."""
         if self._iterator is None:
             self._iterator = iter(self.collector)
-        with contextlib.nullcontext() if self._completes is None else self._completes.latents_only():
+        with contextlib.nullcontext() if self._latents is None else self._latents.latents_only():
             batch = next(self._iterator)
         self.n_collected += 1
         if batch.ndim > 2:  # Ray hands over [workers, B, T]
             batch = batch.flatten(0, -2)
         batch = trim_to_longest(batch)
-        if self._completes is not None:
-            self._completes.complete(batch, self._room(batch))
+        if self._latents is not None:
+            if self._actions is None:
+                n_frames = self._env.numel() * self._env.horizon
+                self._actions = batch.get(keys.ACTION).new_empty(n_frames, batch.get(keys.ACTION).shape[-1])
+            self._latents.complete(batch, self._actions)
         for transform in self._postproc:
             batch = transform(batch)
         return batch
-
-    def _room(self, batch: TensorDictBase) -> Tensor:
-        """Where the actions of ``batch`` [B, T] are written: one piece of memory for all batches."""
-        if self._actions is None or len(self._actions) < batch.numel():
-            self._actions = batch.get(keys.ACTION).new_empty(batch.numel(), batch.get(keys.ACTION).shape[-1])
-        return self._actions
 
     def update_policy_weights_(self, policy: Any = None) -> None:
         """Send the policy's weights to the workers; needed after every update where there are any."""
@@ -180,7 +177,7 @@ def utterance_collector(
     with _random_state_kept():
         collector = Collector(env, policy, **options)
     base.load_draw_state(draws)
-    return UtteranceCollector(collector, n_batches, reward_transform, env=base, completes=policy if lean else None)
+    return UtteranceCollector(collector, n_batches, reward_transform, env=base, latents=policy if lean else None)
 
 
 def multi_utterance_collector(

@@ -17,6 +17,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.errors import UserError
 from tests.envs.support import audio_encoder, env_for, policy_for, reward_model_for
+from tests.operations import CountOperations
 
 
 def equal(a: TensorDict, b: TensorDict) -> bool:
@@ -57,6 +58,62 @@ class TestBatches:
                 torch.testing.assert_close(batch[key], data[key], atol=1e-6, rtol=0)
             assert ("next", "audio") not in batch.keys(True)
         assert len({batch.shape[1] for batch in batches}) > 1
+
+    def test_reward_in_the_environment(self, corpus):
+        """Where a transform sees every frame, it sees its action: the reward is that of the deferred transform."""
+        policy, model = policy_for(corpus), reward_model_for(corpus)
+        found = []
+        for inside in (True, False):
+            env, reward = env_for(corpus, 2), FrozenRewardTransform(model, corpus)
+            options = {} if inside else {"reward_transform": reward}
+            torch.manual_seed(11)
+            with utterance_collector(TransformedEnv(env, reward) if inside else env, policy, **options) as collector:
+                found.append(collector.next().clone())
+        assert (found[0]["next", "reward"] != 0).any()
+        for key in ("action", "latent_log_prob", ("next", "reward")):
+            torch.testing.assert_close(found[0][key], found[1][key], atol=1e-5, rtol=0)
+
+    def test_operations_per_frame(self, corpus):
+        """Environment, policy and TorchRL's own; there were 135."""
+        counts = []
+        for max_frames in (4, 16):
+            env = env_for(corpus, 4, max_frames=max_frames)
+            with utterance_collector(env, policy_for(corpus)) as collector:
+                collector.next()
+                with CountOperations() as count:
+                    collector.next()
+            counts.append(count.n)
+        assert (counts[1] - counts[0]) / 12 <= 75
+
+    def test_threads(self, corpus):
+        """One while frames follow each other, all for what is computed of whole batches; restored in any case."""
+        env, policy, before, seen = env_for(corpus, 2), policy_for(corpus), torch.get_num_threads(), {}
+        complete, step = policy.complete, policy.core.step
+
+        def note(name, function):
+            def noted(*args):
+                seen.setdefault(name, set()).add(torch.get_num_threads())
+                return function(*args)
+
+            return noted
+
+        object.__setattr__(policy, "complete", note("complete", complete))
+        object.__setattr__(policy.core, "step", note("step", step))
+        torch.set_num_threads(3)
+        try:
+            with utterance_collector(env, policy) as collector:
+                collector.next()
+                assert seen == {"complete": {3}, "step": {1}} and torch.get_num_threads() == 3
+
+                def fail(td):
+                    raise RuntimeError("no frame")
+
+                object.__setattr__(policy.core, "step", fail)
+                with pytest.raises(RuntimeError, match="no frame"):
+                    collector.next()
+                assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
 
     def test_stops_stepping_when_all_lanes_idle(self, corpus):
         env, calls = env_for(corpus, 1), []

@@ -53,6 +53,19 @@ class TestTorchRL:
         assert (rollout(env)["utterance"] == rollout(copy)["utterance"]).all()
         assert env.to("cpu") is env
 
+    def test_pickles_and_moves_on_the_way(self, corpus):
+        """A rollout under way goes on in a copy, and the copy's file is not the table once for every row."""
+        env = env_for(corpus, 2)
+        td = env.reset(chosen([0, 1]))
+        action = torch.zeros(2, 3 * corpus.n_vertices)
+        td = env.step_mdp(env.step(td.set("action", action)))
+        fresh = len(pickle.dumps(env_for(corpus, 2)))
+        table = 4 * 2 * WIDTH * max(corpus.n_frames(0), corpus.n_frames(1))
+        written = pickle.dumps(env)
+        assert len(written) < fresh + 20 * table
+        copy = pickle.loads(written).to("cpu")
+        assert all((env.step(td.clone())["next"] == copy.step(td.clone())["next"]).all() for _ in range(5))
+
     def test_step_before_reset(self, corpus):
         env = env_for(corpus, 1)
         with pytest.raises(RuntimeError, match="before the first reset"):
@@ -116,6 +129,26 @@ class TestWholeUtterances:
             td.zero_()
             td = env.step(td.set("action", action))["next"]
             assert torch.equal(td["style"], expected["style"]) and torch.equal(td["utterance"], expected["utterance"])
+
+    def test_what_was_handed_out_stays(self, corpus):
+        """Neither a partial reset nor the idle time at the end changes or shares what was observed before."""
+        env = env_for(corpus, 2, max_frames=8)
+        td = env.reset(chosen([0, 1]))
+        action = torch.zeros(2, 3 * corpus.n_vertices)
+        for _ in range(5):
+            td = env.step(td.set("action", action))["next"]
+        kept = td.clone()
+        parked = env.reset(td.clone().set("_reset", torch.tensor([[True], [False]])))
+        assert parked["frame_mask"].tolist() == [[False], [True]]
+        assert (td == kept).all()
+        for _ in range(5):
+            td = env.step(td.set("action", action))["next"]
+        assert env.all_idle
+        kept = td.clone()
+        for _ in range(3):
+            td = env.step(td.zero_().set("action", action))["next"]
+            for key in ("audio", "style", "utterance", "frame_mask", "frame_index"):
+                assert torch.equal(td[key], kept[key])
 
 
 class TestIdleLanes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import pickle
 
 import pytest
 import torch
 from tensordict import TensorDict
+from tensordict.nn import TensorDictSequential
 from torch.distributions import Independent, Normal
 from torchrl.envs.utils import ExplorationType, set_exploration_type
 from torchrl.modules import set_recurrent_mode
@@ -15,6 +17,7 @@ from torchrl.modules import set_recurrent_mode
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, FaceFormerPolicy, MelAudioEncoder
 from s2f_rl.models.policy import noise_scale
+from tests.operations import CountOperations
 
 B, T, V, S = 3, 70, 9, 4  # more than two periods, so that the temporal bias matters
 
@@ -143,6 +146,69 @@ def test_a_lane_that_starts_over_feeds_back_with_the_weights_of_now(actor):
             rows.append(policy(TensorDict({"audio": audio[:, t], "style": style, "frame_index": index}, [B]))["loc"])
     fresh = actor.generate(audio[1:2, restart:n], style[1:2])
     torch.testing.assert_close(torch.stack(rows, 1)[1, restart:], fresh[0].detach(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("how", [ExplorationType.RANDOM, ExplorationType.DETERMINISTIC])
+@pytest.mark.parametrize(("exploration", "correlation"), [("latent", 0.0), ("latent", 0.7), ("vertex", 0.0)])
+class TestFrames:
+    """A frame is written in one go: the same numbers as from the modules one after the other."""
+
+    def test_against_the_modules(self, actor, exploration, correlation, how):
+        policy = policy_of(actor, exploration, correlation)
+        found = []
+        for forward in (policy, lambda td: TensorDictSequential.forward(policy, td)):
+            torch.manual_seed(5)
+            with set_exploration_type(how):
+                found.append(step_through(forward, *inputs(actor)))
+        assert set(found[0].keys()) == set(found[1].keys()) >= set(policy.out_keys)
+        assert all(torch.equal(found[0][key], found[1][key]) for key in found[0].keys())
+
+    def test_completed_afterwards(self, actor, exploration, correlation, how):
+        if exploration == "vertex":
+            return
+        policy = policy_of(actor, exploration, correlation)
+        found = []
+        for only in (contextlib.nullcontext(), policy.latents_only()):
+            torch.manual_seed(5)
+            with only, set_exploration_type(how):
+                found.append(step_through(policy, *inputs(actor)))
+        whole, bare = found
+        assert not {"action", "latent_log_prob"} & set(bare.keys())
+        room = torch.empty(B * T + 7, 3 * V)
+        policy.complete(bare, room)
+        assert bare["action"].data_ptr() == room.data_ptr()
+        for key in whole.keys():
+            torch.testing.assert_close(bare[key], whole[key], atol=1e-6, rtol=1e-6)
+        assert (bare["latent_log_prob"][~bare["frame_mask"].squeeze(-1)] == 0).all()
+
+    def test_its_threads(self, actor, exploration, correlation, how, monkeypatch):
+        policy, before, seen = policy_of(actor, exploration, correlation), torch.get_num_threads(), []
+        run_step = actor.decoder.run_step
+        monkeypatch.setattr(
+            actor.decoder, "run_step", lambda *args: seen.append(torch.get_num_threads()) or run_step(*args)
+        )
+        torch.set_num_threads(3)
+        try:
+            audio, style, lengths = inputs(actor)
+            step_through(policy, audio[:, :4], style, lengths)
+            assert seen == [1] * 4 and torch.get_num_threads() == 3
+            with pytest.raises(KeyError):
+                policy(TensorDict({"audio": audio[:, 0], "style": style}, [B]))
+            assert torch.get_num_threads() == 3
+        finally:
+            torch.set_num_threads(before)
+
+
+def test_operations_per_frame(actor):
+    """Step, sample, density and action; there were 122 and 160."""
+    policy = policy_of(actor)
+    audio, style, lengths = inputs(actor)
+    counts = []
+    for n in (10, 60):
+        with CountOperations() as count:
+            step_through(policy, audio[:, :n], style, lengths)
+        counts.append(count.n)
+    assert (counts[1] - counts[0]) / 50 <= (75 if actor.topology == "vocaset" else 90)
 
 
 def test_policy_gradient_leaves_the_output_map_alone(actor):
