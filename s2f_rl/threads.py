@@ -97,10 +97,10 @@ def cpu_quota(root: str | Path = "/") -> float | None:
         second = kind_parts[0] == "cgroup2"
         if not second and "cpu" not in kind_parts[-1].split(","):
             continue
-        path = own.get("" if second else "cpu")
-        if path is not None:
+        group = own.get("" if second else "cpu")
+        if group is not None:
             mount = root / _unescaped(parts[4]).lstrip("/")
-            limits += [_limit(folder, second) for folder in _upwards(mount, _unescaped(parts[3]), path)]
+            limits += [_limit(folder, second) for folder in _upwards(mount, _unescaped(parts[3]), group)]
     return min((limit for limit in limits if limit is not None), default=None)
 
 

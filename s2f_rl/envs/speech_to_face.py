@@ -87,7 +87,7 @@ class SpeechToFaceEnv(EnvBase):
         self._n_frames = _frame_counts(corpus, max_frames)
         self._time: int | None = None  # None before the first reset
         self._end = 0  # frames of the longest lane
-        self._table: TensorDict | None = None  # [end + 2, B]: what is observed at every time step
+        self._table: Any = None  # TensorDict [end + 2, B]: what is observed at every time step
         self._rows: tuple[TensorDict, ...] | None = None  # the table's, each handed out once
         self._make_spec(n_lanes)
 
@@ -167,7 +167,7 @@ class SpeechToFaceEnv(EnvBase):
 
     def _row(self, t: int) -> TensorDict:
         """What is observed at time ``t``. Whoever writes into it changes no other row."""
-        if self._rows is None and self._table is not None:
+        if self._rows is None:
             self._rows = self._table.unbind(0)
         return self._rows[t].copy()
 

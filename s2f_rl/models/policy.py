@@ -86,14 +86,14 @@ class MotionCore(TensorDictModuleBase):
         self.register_buffer("log_scale_floor", torch.tensor(math.log(scale / 10.0)))
         self._cache: StepCache | None = None
         self._previous: tuple[Tensor, Tensor] | None = None  # latent and its mean h, of the frame before
-        self._style: Tensor | None = None  # embedding of every lane's style, and sigma: the same in all frames
-        self._sigma: Tensor | None = None
+        self._style = self._sigma = torch.empty(0)  # style embedding and sigma of every lane: the same in all frames
 
     log_scale_floor: Tensor
 
     def __getstate__(self) -> dict[str, Any]:
         # The cache belongs to a rollout, not to the policy: it is neither copied nor sent to workers.
-        return {**super().__getstate__(), "_cache": None, "_previous": None, "_style": None, "_sigma": None}
+        empty = torch.empty(0)
+        return {**super().__getstate__(), "_cache": None, "_previous": None, "_style": empty, "_sigma": empty}
 
     # -- sequence mode -------------------------------------------------------------------------------------------
 
@@ -160,19 +160,16 @@ class MotionCore(TensorDictModuleBase):
             if first is None:
                 raise KeyError("the policy needs frame_index (or is_init from InitTracker) to know where lanes start")
         decoder, cache = self.decoder, self._cache
-        if cache is None or len(cache.start) != len(audio):
-            begun, all_begin = True, True
-        else:
-            begun = bool(first.any())
-            all_begin = begun and bool(first.all())
-        if all_begin:
+        known = cache is not None and len(cache.start) == len(audio)
+        begun = not known or bool(first.any())
+        if cache is None or not known or (begun and bool(first.all())):
             cache = self._cache = decoder.new_cache(len(audio))
             self._previous = None
         elif begun:
             cache.restart(first.squeeze(-1))
         if begun:
             self._style = decoder.obj_vector(style)
-        embedding: Tensor = self._style
+        embedding = self._style
         if self._previous is not None:
             latent = self._previous[0]
             fed_back = cache.feedback(latent) if self.exploration == "latent" else decoder.vertice_map(latent)
