@@ -265,7 +265,9 @@ class FaceFormerPolicy(TensorDictSequential):
         """
         how = interaction_type() or InteractionType.RANDOM
         plain = how in (InteractionType.RANDOM, InteractionType.DETERMINISTIC)
-        if recurrent_mode() or tensordict is None or args or kwargs or not plain:
+        if tensordict is None:  # entries by name
+            return super().forward(*args, **kwargs)
+        if recurrent_mode() or args or kwargs or not plain:
             return super().forward(tensordict, *args, **kwargs)
         core = self.core
         with one_thread():

@@ -83,7 +83,7 @@ class TestBatches:
                 with CountOperations() as count:
                     collector.next()
             counts.append(count.n)
-        assert (counts[1] - counts[0]) / 12 <= 75
+        assert (counts[1] - counts[0]) / 12 <= 60
 
     def test_threads(self, corpus):
         """One while frames follow each other, all for what is computed of whole batches; restored in any case."""
