@@ -216,10 +216,12 @@ class FaceFormer(nn.Module):
             cache.feedback = decoder.feedback(detach_output_map=False)
         embedding = style_embedding
         latents = []
-        heard = decoder.hear(audio).unbind(1)
         frames = range(audio.shape[1])
-        with one_thread():
-            for t in tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False) if progress else frames:
+        with one_thread():  # not what the cache folds, which is a product over all vertices
+            heard = decoder.hear(audio).unbind(1)
+            for t in (
+                tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False) if progress else frames
+            ):
                 latent = decoder.run_step(embedding, heard[t], cache, dropout)
                 if noise is not None:
                     latent = latent + noise[:, t]

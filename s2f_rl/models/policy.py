@@ -169,16 +169,19 @@ class MotionCore(TensorDictModuleBase):
             cache.restart(first.squeeze(-1))
         if begun:
             self._style = decoder.obj_vector(style)
-        embedding = self._style
-        if self._previous is not None:
-            latent = self._previous[0]
-            fed_back = cache.feedback(latent) if self.exploration == "latent" else decoder.vertice_map(latent)
-            embedding = embedding + (torch.where(first, torch.zeros_like(fed_back), fed_back) if begun else fed_back)
-        hidden = decoder.run_step(embedding, decoder.hear(audio), cache)
-        mean = hidden if self.exploration == "latent" else decoder.decode(hidden)
-        if begun:
-            self._sigma = self._noise(mean)
-        loc, scale = self._distribution(mean, self._sigma, self._previous, first)
+        with one_thread():  # not what a start folds, which is a product over all vertices
+            embedding = self._style
+            if self._previous is not None:
+                latent = self._previous[0]
+                fed_back = cache.feedback(latent) if self.exploration == "latent" else decoder.vertice_map(latent)
+                embedding = embedding + (
+                    torch.where(first, torch.zeros_like(fed_back), fed_back) if begun else fed_back
+                )
+            hidden = decoder.run_step(embedding, decoder.hear(audio), cache)
+            mean = hidden if self.exploration == "latent" else decoder.decode(hidden)
+            if begun:
+                self._sigma = self._noise(mean)
+            loc, scale = self._distribution(mean, self._sigma, self._previous, first)
         self._previous = (loc, mean)  # the mean counts as the latent until remember() says what was sampled
         return loc, scale
 
@@ -270,8 +273,8 @@ class FaceFormerPolicy(TensorDictSequential):
         if recurrent_mode() or args or kwargs or not plain:
             return super().forward(tensordict, *args, **kwargs)
         core = self.core
+        loc, scale = core.step(tensordict)
         with one_thread():
-            loc, scale = core.step(tensordict)
             tensordict.set(keys.LOC, loc).set(keys.SCALE, scale)
             distribution = self._distribution(tensordict)
             latent = distribution.rsample() if how is InteractionType.RANDOM else distribution.deterministic_sample

@@ -88,7 +88,8 @@ class TestBatches:
     def test_threads(self, corpus):
         """One while frames follow each other, all for what is computed of whole batches; restored in any case."""
         env, policy, before, seen = env_for(corpus, 2), policy_for(corpus), torch.get_num_threads(), {}
-        complete, step = policy.complete, policy.core.step
+        decoder = policy.core.decoder
+        complete, run_step = policy.complete, decoder.run_step
 
         def note(name, function):
             def noted(*args):
@@ -98,17 +99,17 @@ class TestBatches:
             return noted
 
         object.__setattr__(policy, "complete", note("complete", complete))
-        object.__setattr__(policy.core, "step", note("step", step))
+        object.__setattr__(decoder, "run_step", note("run_step", run_step))
         torch.set_num_threads(3)
         try:
             with utterance_collector(env, policy) as collector:
                 collector.next()
-                assert seen == {"complete": {3}, "step": {1}} and torch.get_num_threads() == 3
+                assert seen == {"complete": {3}, "run_step": {1}} and torch.get_num_threads() == 3
 
-                def fail(td):
+                def fail(*args):
                     raise RuntimeError("no frame")
 
-                object.__setattr__(policy.core, "step", fail)
+                object.__setattr__(decoder, "run_step", fail)
                 with pytest.raises(RuntimeError, match="no frame"):
                     collector.next()
                 assert torch.get_num_threads() == 3
