@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -216,13 +216,12 @@ class FaceFormer(nn.Module):
             cache.feedback = decoder.feedback(detach_output_map=False)
         embedding = style_embedding
         latents = []
-        frames = range(audio.shape[1])
         with one_thread():  # not what the cache folds, which is a product over all vertices
-            heard = decoder.hear(audio).unbind(1)
-            for t in (
-                tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False) if progress else frames
-            ):
-                latent = decoder.run_step(embedding, heard[t], cache, dropout)
+            frames: Iterable[Tensor] = decoder.hear(audio).unbind(1)
+            if progress:
+                frames = tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False)
+            for t, heard in enumerate(frames):
+                latent = decoder.run_step(embedding, heard, cache, dropout)
                 if noise is not None:
                     latent = latent + noise[:, t]
                 latents.append(latent)

@@ -174,9 +174,9 @@ class MotionCore(TensorDictModuleBase):
             if self._previous is not None:
                 latent = self._previous[0]
                 fed_back = cache.feedback(latent) if self.exploration == "latent" else decoder.vertice_map(latent)
-                embedding = embedding + (
-                    torch.where(first, torch.zeros_like(fed_back), fed_back) if begun else fed_back
-                )
+                if begun:
+                    fed_back = torch.where(first, torch.zeros_like(fed_back), fed_back)
+                embedding = embedding + fed_back
             hidden = decoder.run_step(embedding, decoder.hear(audio), cache)
             mean = hidden if self.exploration == "latent" else decoder.decode(hidden)
             if begun:
