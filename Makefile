@@ -1,22 +1,25 @@
-# make setup | demo | test | test-cpus | lint | bench      all but the first run setup themselves, once
+# make setup | demo | test | test-cpus | lint | bench | fuzz      all but the first run setup themselves, once
 #   make test PYTHON=python3.12     another interpreter (3.10 or newer)
 #   make setup VENV=/tmp/venv       another place for the virtual environment
+#   make fuzz CASES=5000 SEED=7     more hostile inputs, and others (tests/hostile)
 #   make setup TORCH_INDEX=ADDRESS  a package index for torch, e.g. the one for CPU-only builds (see pytorch.org)
 
 PYTHON ?= python3
 VENV ?= .venv
 TORCH_INDEX ?=
 JOBS ?= 2
+CASES ?= 1000
+SEED ?= 0
 
 BIN := $(VENV)/bin
 DONE := $(VENV)/.s2f-rl-installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpus lint format bench
+.PHONY: help setup demo test test-cpus lint format bench fuzz
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -4
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
 
 setup: $(DONE)
 
@@ -56,3 +59,6 @@ format: setup
 
 bench: setup
 	@for script in benchmarks/speed/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+fuzz: setup
+	$(BIN)/python tests/hostile/harness.py --cases $(CASES) --seed $(SEED)

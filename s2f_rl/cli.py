@@ -11,12 +11,14 @@ from __future__ import annotations
 import s2f_rl.patient  # noqa: F401 (before torch)
 
 import argparse
+import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
 from s2f_rl import __version__, cli_commands, cli_reward
+from s2f_rl.errors import one_line
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.threads import use_available_cores
 
@@ -28,6 +30,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code (also on mistakes); ``arguments`` default to ``sys.argv[1:]``."""
     options = _parser().parse_args(arguments)
     use_available_cores()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr: a file's name need not be valid text
     try:
         from s2f_rl.runs.progress import show_log
 
@@ -49,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.debug:
             traceback.print_exc()
         else:
-            print(f"error: {line}", file=sys.stderr)
+            print(f"error: {one_line(line)}", file=sys.stderr)
         return 2
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from s2f_rl.errors import UserError
+from s2f_rl.errors import UserError, one_line
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -254,7 +254,7 @@ def add_align(commands: Any) -> None:
             **_given(options, "topology"),
         )
         for name, reason in report.failed.items():
-            print(f"{name}: {reason}")
+            print(one_line(f"{name}: {reason}"))
         print(
             f"{options.corpus}: {len(report.written)} aligned, {len(report.kept)} had timings, "
             f"{len(report.failed)} failed" + (f" (also in {REPORT})" if report.failed else "")

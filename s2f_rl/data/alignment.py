@@ -22,7 +22,7 @@ from tqdm import tqdm
 from s2f_rl.data.annotations import read_phones
 from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample
 from s2f_rl.data.corpus import FaceCorpus
-from s2f_rl.data.files import atomic_write_json, atomic_write_text, require_file
+from s2f_rl.data.files import atomic_write_json, atomic_write_text, read_text, require_target
 from s2f_rl.data.transcripts import find_transcripts
 from s2f_rl.errors import UserError
 
@@ -189,11 +189,7 @@ def read_pronunciations(path: str | os.PathLike[str]) -> dict[str, Sequence[str]
     Raises:
         UserError: missing, no text, or a line with a phone that is not ARPAbet.
     """
-    path = require_file(path, "name a file of pronunciations")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not text in UTF-8; write it again as UTF-8") from error
+    lines = read_text(path, "name a file of pronunciations").splitlines()
     words: dict[str, Sequence[str]] = {}
     for line in lines:
         parts = line.split()
@@ -221,6 +217,7 @@ def align_file(
     pronunciations: str | os.PathLike[str] | None = None,
 ) -> list[Phone]:
     """Align one recording and write its timings to ``out``; see :meth:`Aligner.align`."""
+    require_target(out)
     waveform, rate = read_wav(wav)
     try:
         phones = Aligner(pronunciations).align(waveform, rate, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s2f_rl.data.files import load_json
+from s2f_rl.data.files import is_there, load_json
 from s2f_rl.errors import UserError
 
 
@@ -14,7 +14,7 @@ def read_phones(path: Path) -> list[tuple[str, float, float]] | None:
 
     Raises UserError when the file holds anything else.
     """
-    if not path.exists():
+    if not is_there(path):
         return None
     content = load_json(path)
     if not isinstance(content, list) or not all(_is_phone(entry) for entry in content):
@@ -24,7 +24,7 @@ def read_phones(path: Path) -> list[tuple[str, float, float]] | None:
 
 def read_transcripts(path: Path) -> dict[str, str]:
     """Read {utterance: words}; empty when there is no file. Raises UserError when the file holds anything else."""
-    if not path.exists():
+    if not is_there(path):
         return {}
     content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(text, str) for text in content.values()):

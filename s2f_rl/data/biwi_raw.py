@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2f_rl.data.files import open_file, read_bytes
 from s2f_rl.data.mesh_files import read_obj
 from s2f_rl.errors import UserError
 
@@ -20,7 +21,8 @@ _VL_HEADER, _VL_VERTEX = 4, 12  # bytes
 _SUBJECT = re.compile(r"[FM][0-9]+")
 _SEQUENCE = re.compile(r"e?[0-9]+")
 _SOUND = re.compile(r"([FM][0-9]+_e?[0-9]+)(_cut)?")
-_FRAME_NUMBER = re.compile(r"([0-9]+)\.vl$")
+_FRAME_NUMBER = re.compile(r"(?<![0-9])([0-9]{1,9})\.vl$")
+_LARGEST_TABLE = 10**5  # members of an archive; a sentence has some hundred frames
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ def find_sequences(raw: Path, problems: list[str]) -> list[Sequence]:
             continue
         for path in _entries(subject):
             sentence = path.name.removesuffix(".tar")
-            if not _SEQUENCE.fullmatch(sentence) or not (path.is_dir() or path.suffix == ".tar"):
+            if not _SEQUENCE.fullmatch(sentence):
+                continue
+            if not path.is_dir() and path.suffix != ".tar":
+                problems.append(f"{path}: is neither a folder of frames nor an archive; unpack B3D(AC)2 again")
                 continue
             frames = _frame_names(path)
             if not frames:
@@ -113,16 +118,17 @@ def read_frames(sequence: Sequence, n_vertices: int) -> Iterator[np.ndarray]:
     """The frames of a sequence in order, [V, 3] float64 in mm. Raises UserError naming a damaged one."""
     if sequence.path.is_dir():
         for name in sequence.frames:
-            yield parse_vl((sequence.path / name).read_bytes(), n_vertices, str(sequence.path / name))
+            path = sequence.path / name
+            yield parse_vl(read_bytes(path, largest=_VL_HEADER + _VL_VERTEX * n_vertices), n_vertices, str(path))
         return
     try:
         # Members are read in place and never unpacked, so an archive cannot write anywhere.
-        with tarfile.open(sequence.path, "r:") as archive:
+        with open_file(sequence.path) as tar, tarfile.open(fileobj=tar, mode="r:") as archive:
             for name in sequence.frames:
                 file = archive.extractfile(name)
                 content = b"" if file is None else file.read(_VL_HEADER + _VL_VERTEX * n_vertices + 1)
                 yield parse_vl(content, n_vertices, f"{sequence.path}: {name}")
-    except (tarfile.TarError, OSError, KeyError, EOFError) as error:
+    except (tarfile.TarError, OSError, KeyError, EOFError, ValueError, OverflowError) as error:
         raise UserError(f"{sequence.path}: damaged archive ({str(error)[:80]}); copy it again") from error
 
 
@@ -155,11 +161,23 @@ def _frame_names(path: Path) -> list[str]:
         names = [entry.name for entry in _entries(path)]
     else:
         try:
-            with tarfile.open(path, "r:") as archive:
-                names = [member.name for member in archive if member.isfile()]
-        except (tarfile.TarError, OSError, EOFError):
+            names = _member_names(path)
+        except (UserError, tarfile.TarError, OSError, EOFError, ValueError, OverflowError):
             return []
     return sorted((name for name in names if _FRAME_NUMBER.search(name)), key=_number)
+
+
+def _member_names(path: Path) -> list[str]:
+    names: list[str] = []
+    end = -1
+    with open_file(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+        for member in archive:
+            if not end < member.offset_data or len(names) > _LARGEST_TABLE:  # a negative size leads back, for ever
+                raise ValueError("a damaged table of contents")
+            end = member.offset_data
+            if member.isfile():
+                names.append(member.name)
+    return names
 
 
 def _number(name: str) -> int:

@@ -18,8 +18,8 @@ from s2f_rl.data.files import npy_header
 from s2f_rl.data.mesh_files import find_faces
 from s2f_rl.data.regions import MASKS_FILE, TEXT_LISTS, Regions, load_regions
 from s2f_rl.data.splits import parse_name, select, subjects_of
+from s2f_rl.data.templates import COEFFICIENTS, load_templates, looks_like_coefficients
 from s2f_rl.data.templates import FILE as TEMPLATES_FILE
-from s2f_rl.data.templates import load_templates
 from s2f_rl.data.units import PLAUSIBLE_EXTENT_M, guess_unit, published_unit
 from s2f_rl.errors import UserError
 
@@ -46,7 +46,9 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
     if not root.is_dir():
         faults.add(ERROR, root, "no such corpus folder", "check the path, or make one with s2f-rl synthesize")
         return faults
-    description = _description(root, topology, faults)
+    described = _description(root, topology, faults)
+    # without it, nothing is known of rates, units and splits, and nothing is said of them
+    description = described or default_description(topology if topology in N_VERTICES else "vocaset")
     sounds = _listed(root, "wav", ".wav", faults)
     spoken, recorded = set(sounds), set(_listed(root, "vertices_npy", ".npy", faults))
     if not spoken:
@@ -57,10 +59,11 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
         for name in sorted(_listed(root, folder, suffix, faults, others=False).keys() - spoken):
             faults.add(WARNING, f"{folder}/{name}{suffix}", "belongs to no utterance", "remove it")
 
-    templates = _templates(root, description, faults)
+    templates = _templates(root, description if described else None, faults)
+    recorded -= _coefficients(root, recorded, templates, faults)
     n_vertices = next(iter(templates.values())).size // 3 if templates else _usual_vertices(root, recorded)
-    setting = _setting(root, description, templates, n_vertices, sounds, faults)
-    _check_names(sounds, description, templates, faults)
+    setting = _setting(root, description, described is not None, templates, n_vertices, sounds, faults)
+    _check_names(sounds, described, templates, faults)
 
     motion: dict[str, MotionStatistics] = {}
     names = sorted(spoken)
@@ -76,7 +79,7 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
                 )
         except Exception as error:  # a check reports what it cannot read; it never ends in a traceback
             faults.add(ERROR, sounds[name], f"cannot be checked ({type(error).__name__}: {error})", "replace it")
-    for subject, statistics in sorted(motion.items()):
+    for subject, statistics in sorted(motion.items()) if described else ():
         _check_motion(subject, statistics, setting, faults)
     counts = faults.counts
     counts.utterances, counts.recorded, counts.vertices = len(spoken), len(spoken & recorded), n_vertices or 0
@@ -84,12 +87,31 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
     return faults
 
 
-def _description(root: Path, topology: str | None, faults: Faults) -> CorpusDescription:
+def _description(root: Path, topology: str | None, faults: Faults) -> CorpusDescription | None:
     try:
         return read_description(root, topology)
     except UserError as error:
         faults.add_error(root / FILE, error)
-        return default_description(topology if topology in N_VERTICES else "vocaset")
+        return None
+
+
+def _coefficients(root: Path, recorded: set[str], templates: dict[str, np.ndarray], faults: Faults) -> set[str]:
+    """The names of files that hold coefficients where vertices are expected, told in one fault."""
+    size = next(iter(templates.values())).size if templates else None
+    found: dict[str, int] = {}
+    for name in sorted(recorded):
+        try:
+            shape = npy_header(root / "vertices_npy" / f"{name}.npy")[0][1:]
+        except UserError:
+            continue
+        if shape != (size,) and looks_like_coefficients(shape):
+            found[name] = shape[0]
+    if found and not any("blendshape" in fault.message for fault in faults):
+        first = next(iter(found))
+        message, _, remedy = f"each frame is {found[first]} numbers, {COEFFICIENTS}".rpartition("; ")
+        others = f" (and {len(found) - 1} other files)" if len(found) > 1 else ""
+        faults.add(ERROR, f"vertices_npy/{first}.npy", message + others, remedy)
+    return set(found)
 
 
 def _listed(root: Path, folder: str, suffix: str, faults: Faults, others: bool = True) -> dict[str, Path]:
@@ -120,12 +142,14 @@ def _listed(root: Path, folder: str, suffix: str, faults: Faults, others: bool =
     return {entry[: -len(suffix)]: path / entry for entry in kept}
 
 
-def _templates(root: Path, description: CorpusDescription, faults: Faults) -> dict[str, np.ndarray]:
+def _templates(root: Path, description: CorpusDescription | None, faults: Faults) -> dict[str, np.ndarray]:
     try:
         templates = load_templates(root)
     except UserError as error:
         faults.add_error(root / TEMPLATES_FILE, error)
         return {}
+    if description is None:
+        return templates
     n_vertices = next(iter(templates.values())).size // 3
     expected = N_VERTICES[description.topology]
     if n_vertices != expected and not (root / FILE).exists():
@@ -157,6 +181,7 @@ def _usual_vertices(root: Path, recorded: set[str]) -> int | None:
 def _setting(
     root: Path,
     description: CorpusDescription,
+    is_described: bool,
     templates: dict[str, np.ndarray],
     n_vertices: int | None,
     sounds: dict[str, Path],
@@ -170,7 +195,7 @@ def _setting(
     wrong = {
         s: extent
         for s, extent in extents.items()
-        if not PLAUSIBLE_EXTENT_M[0] <= extent * metres <= PLAUSIBLE_EXTENT_M[1]
+        if is_described and not PLAUSIBLE_EXTENT_M[0] <= extent * metres <= PLAUSIBLE_EXTENT_M[1]
     }
     for subject, extent in wrong.items():
         unit = guess_unit(extent)
@@ -180,7 +205,7 @@ def _setting(
             f"the face of {subject} is {extent * metres:.3g} m long, a head is 0.1 to 0.6 m; it looks like {unit}",
             "name the unit of the files in corpus.json (units), or convert templates and vertices to metres",
         )
-    if len(wrong) == len(extents) and extents:  # amplitudes are then judged in the guessed unit
+    if extents and (len(wrong) == len(extents) or not is_described):  # what follows is judged in the guessed unit
         metres = guess_unit(float(np.median(list(extents.values())))).metres_per_unit or metres
     regions: Regions | None = None
     triangles = None
@@ -200,7 +225,7 @@ def _setting(
     except UserError as error:
         faults.add_error(root / "transcripts.json", error, WARNING)
     lips = regions.get("lips") if regions is not None else None
-    return Setting(description, metres, n_vertices, None if lips is None else lips.numpy(), sounds)
+    return Setting(description, metres, n_vertices, None if lips is None else lips.numpy(), sounds, is_described)
 
 
 def _regions(root: Path, n_vertices: int, faults: Faults) -> Regions:
@@ -217,22 +242,24 @@ def _regions(root: Path, n_vertices: int, faults: Faults) -> Regions:
 
 
 def _check_names(
-    sounds: dict[str, Path], description: CorpusDescription, templates: dict[str, np.ndarray], faults: Faults
+    sounds: dict[str, Path], description: CorpusDescription | None, templates: dict[str, np.ndarray], faults: Faults
 ) -> None:
-    known = subjects_of(description.splits, description.training_subjects)
+    known = subjects_of(description.splits, description.training_subjects) if description else None
     by_subject: dict[str, list[str]] = {}
     for name in sorted(sounds):
         subject, sentence = parse_name(name)
         by_subject.setdefault(subject, []).append(name)
-        if not subject or sentence is None:
+        if description and (not subject or sentence is None):
             faults.add(WARNING, sounds[name], "its name is not SUBJECT_sentenceNN, no split holds it", "rename it")
     for subject, names in by_subject.items():
         if subject and templates and subject not in templates:
             message = f"no template of {subject}, who has {len(names)} utterances"
             faults.add(ERROR, TEMPLATES_FILE, message, "add the subject's neutral face or remove the utterances")
-        if subject and subject not in known:
+        if subject and known is not None and subject not in known:
             message = f"{subject} is in no split ({len(names)} utterances)"
             faults.add(WARNING, sounds[names[0]], message, f"check the name, or name the splits in {FILE}")
+    if description is None:
+        return
     for split in description.splits:
         chosen = select(set(sounds), split, description.splits, description.topology, "")
         faults.counts.splits[split] = len(chosen)

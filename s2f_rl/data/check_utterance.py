@@ -37,6 +37,7 @@ class Setting:
     n_vertices: int | None
     lips: np.ndarray | None
     sounds: Mapping[str, Path]
+    is_described: bool = True  # else rates and units are defaults that nobody stated
 
 
 class MotionStatistics:
@@ -124,7 +125,7 @@ def check_vertices(
             ERROR, relative, "holds no frames", "export it again, or remove it (the utterance is then audio-only)"
         )
         return 0
-    if seconds is not None:
+    if seconds is not None and setting.is_described:
         _check_length(root, name, shape[0], seconds, setting, faults)
     bad, variance, mean = _scan(stored.reshape(shape[0], -1))
     if bad:
@@ -187,6 +188,8 @@ def _check_position(relative: str, mean: np.ndarray, template: np.ndarray, setti
         message = f"its faces are {ratio:.3g} times the size of the template: they are in other units"
         faults.add(ERROR, relative, message, "bring vertices and templates to the same unit (metres)")
         return False
+    if not setting.is_described:
+        return True
     metres = setting.metres_per_unit
     other = frame_difference(face * metres, neutral * metres, parse_name(Path(relative).stem)[0])
     if other is not None:
@@ -202,7 +205,7 @@ def _check_position(relative: str, mean: np.ndarray, template: np.ndarray, setti
 def _check_mel_clips(root: Path, name: str, waveform: np.ndarray, rate: int, setting: Setting, faults: Faults) -> None:
     relative = f"wav_npy/{name}.npy"
     path = root / relative
-    if not path.exists():
+    if not path.exists() or not setting.is_described:
         return
     try:
         shape, _ = npy_header(path)

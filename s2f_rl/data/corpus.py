@@ -25,7 +25,7 @@ from s2f_rl.data.mesh_files import find_faces
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.regions import Regions, load_regions
 from s2f_rl.data.splits import parse_name, select
-from s2f_rl.data.templates import load_templates
+from s2f_rl.data.templates import COEFFICIENTS, load_templates, looks_like_coefficients
 from s2f_rl.data.units import published_unit
 from s2f_rl.data.utterance import Utterance
 from s2f_rl.errors import UserError
@@ -302,6 +302,8 @@ class FaceCorpus:
 
     def _check_vertex_shape(self, shape: tuple[int, ...], path: Path) -> None:
         if shape[1:] not in ((self.n_vertices * 3,), (self.n_vertices, 3)):
+            if looks_like_coefficients(shape[1:]):
+                raise UserError(f"{path}: each frame is {shape[1]} numbers, {COEFFICIENTS}")
             raise UserError(
                 f"{path}: has the shape {list(shape)}, but the templates have {self.n_vertices} vertices; "
                 f"[frames, {self.n_vertices * 3}] is expected"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from s2f_rl.data.clock import HIGHEST_FPS, LOWEST_FPS, PRESETS, Clock
-from s2f_rl.data.files import load_json
+from s2f_rl.data.files import is_there, load_json
 from s2f_rl.data.splits import ALL, DEFAULT_SPLITS, Split
 from s2f_rl.errors import UserError
 
@@ -103,7 +103,7 @@ def read_description(root: Path, topology: str | None = None) -> CorpusDescripti
     if topology is not None and topology not in TOPOLOGIES:
         raise UserError(f"topology={topology!r}: unknown; known are {', '.join(TOPOLOGIES)}")
     path = root / FILE
-    if path.exists():
+    if is_there(path):
         return parse_description(load_json(path), path, topology)
     return default_description(topology or "vocaset")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from s2f_rl.errors import UserError
+from s2f_rl.errors import UserError, one_line
 
 ERROR, WARNING = "error", "warning"
 
@@ -28,8 +28,7 @@ class Fault:
     remedy: str
 
     def __str__(self) -> str:
-        line = f"{self.severity}: {self.file}: {self.message}; {self.remedy}"
-        return line.encode("utf-8", "replace").decode("utf-8")  # file names need not be valid text
+        return one_line(f"{self.severity}: {self.file}: {self.message}; {self.remedy}")
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Counts:
     splits: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        splits = ", ".join(f"{name} {count}" for name, count in self.splits.items())
+        splits = ", ".join(f"{one_line(name)} {count}" for name, count in self.splits.items())
         return (
             f"{self.utterances} utterances of {self.subjects} subjects, {self.seconds / 60:.1f} min of speech; "
             f"{self.recorded} with vertices ({self.vertices} per face, {self.frames} frames); {splits or 'no splits'}"
@@ -69,8 +68,9 @@ class Faults(list[Fault]):
     def add_error(self, file: str | Path, error: UserError, severity: str = ERROR) -> None:
         """Add what the reader of ``file`` (its whole path) said: its line is "file: what; remedy"."""
         text = str(error)
-        start = text.find(f"{file}: ")
-        text = text[start + len(f"{file}: ") :] if start >= 0 else text
+        shown = one_line(f"{file}:") + " "
+        start = text.find(shown)
+        text = text[start + len(shown) :] if start >= 0 else text
         message, separator, remedy = text.rpartition("; ")
         self.add(severity, file, message if separator else text, remedy if separator else "mend or remove it")
 

@@ -7,9 +7,11 @@ behind, and whatever is wrong with a file comes back as one :class:`~s2f_rl.erro
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import secrets
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,10 +20,17 @@ from typing import IO, Any
 import numpy as np
 
 from s2f_rl.data.plain_pickle import PlainUnpickler
+from s2f_rl.data.regular_files import decoded, is_there, kind_of, open_file, read_bytes, read_text, require_file
 from s2f_rl.errors import UserError
 
+__all__ = ["is_there", "open_file", "read_bytes", "read_text", "require_file"]
+
 _NUMERIC_KINDS = "biuf"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+_PROBE_BYTES = 2**20
+_MOST_AXES = 32
+_INTEGER_DIGITS = 19
+_INFLATED_BYTES, _INFLATED_TIMES = 16 * 2**20, 50
 
 
 @contextmanager
@@ -29,31 +38,82 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it onto ``path`` when the block ends well.
 
     The file is flushed to disk before the rename, so that after a crash ``path`` is either the old file or the
-    complete new one. On any exception the temporary file is removed and ``path`` is untouched.
+    complete new one. On any exception the temporary file is removed and ``path`` is untouched. A link is written
+    through: it stays, and the file it leads to is replaced.
+
+    Raises:
+        UserError: ``path`` is a folder, a device, a pipe or a link in a circle, its folder cannot be written, or the
+            disk is full, in whatever way the block's writer tells that.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        target = _target(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
         # Hidden, so that a crash leaves nothing that a listing takes for data; the suffix is kept for audio writers.
-        temporary = path.with_name(f".{path.stem[:100]}.{secrets.token_hex(6)}.tmp{path.suffix}")
+        temporary = target.with_name(f".{path.stem[:100]}.{secrets.token_hex(6)}.tmp{path.suffix}")
         temporary.touch(exist_ok=False)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be written ({_reason(error)}); choose a writable folder") from error
     try:
         try:
             yield temporary
-        except OSError as error:
-            if error.errno in _FULL:
-                raise UserError(f"{path}: cannot be written ({_reason(error)}); free some space") from error
+            _flush_to_disk(temporary)
+        except UserError:
             raise
-        _flush_to_disk(temporary)
+        except Exception as error:
+            full = _no_space(error, temporary)
+            if full is not None:
+                raise UserError(f"{path}: cannot be written ({os.strerror(full)}); free some space") from error
+            raise
         try:
-            os.replace(temporary, path)
+            os.replace(temporary, target)
         except OSError as error:
             raise UserError(f"{path}: cannot be replaced ({_reason(error)}); move away what is there") from error
     finally:
         temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    _flush_folder(target.parent)
+
+
+def require_target(path: str | os.PathLike[str]) -> Path:
+    """Return ``path`` if a file may be written there, as far as what is there tells, before the work for it begins.
+
+    Raises UserError for a folder, a device, a pipe and the like, and for a link in a circle.
+    """
+    path = Path(path)
+    try:
+        _target(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be written ({_reason(error)}); choose a writable folder") from error
+    return path
+
+
+def _target(path: Path) -> Path:
+    """The file to replace: ``path``, or what it leads to. Raises UserError where there is something else, OSError."""
+    try:
+        kind = kind_of(os.stat(path).st_mode)
+    except FileNotFoundError:  # nothing there, or a link to a file that is not there yet
+        kind = None
+    if kind is not None:  # a rename would replace a device as readily as a file
+        raise UserError(f"{path}: cannot be replaced (it is {kind}); move it away or name another file")
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _no_space(error: Exception, temporary: Path) -> int | None:
+    """The number of the system's error where a writer failed for want of space, else None.
+
+    When a disk is full, torch raises a RuntimeError, numpy an OSError without a number, safetensors and soundfile
+    errors of their own; so the disk itself is asked.
+    """
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno if error.errno in _FULL else None
+    try:
+        with open(temporary, "ab") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refused:
+        return refused.errno if refused.errno in _FULL else None
+    return None
 
 
 def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -63,8 +123,8 @@ def atomic_write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write ``text`` to ``path`` atomically, as UTF-8."""
-    atomic_write_bytes(path, text.encode("utf-8"))
+    """Write ``text`` to ``path`` atomically, as UTF-8; half characters (of names that are no UTF-8) as escapes."""
+    atomic_write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def atomic_write_json(path: str | os.PathLike[str], content: Any) -> None:
@@ -78,16 +138,6 @@ def atomic_save_npy(path: str | os.PathLike[str], array: Any) -> None:
         np.save(file, np.asarray(array), allow_pickle=False)
 
 
-def require_file(path: str | os.PathLike[str], remedy: str = "check the path") -> Path:
-    """Return ``path`` if it is a readable file, else raise a UserError that names it."""
-    path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder where a file is expected; {remedy}")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; {remedy}")
-    return path
-
-
 def load_npy(path: str | os.PathLike[str], mmap: bool = True) -> np.ndarray:
     """Read a numeric ``.npy`` array, memory-mapped by default.
 
@@ -98,10 +148,12 @@ def load_npy(path: str | os.PathLike[str], mmap: bool = True) -> np.ndarray:
     path = require_file(path)
     header = npy_header(path)
     try:
-        array = np.load(path, mmap_mode="r" if mmap and 0 not in header[0] else None, allow_pickle=False)
+        if mmap and 0 not in header[0]:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with open_file(path) as file:
+            return np.load(file, allow_pickle=False)
     except Exception as error:  # numpy raises many types on broken files
         raise UserError(f"{path}: cannot be read as a numpy array ({_reason(error)}); write it again") from error
-    return array
 
 
 def npy_header(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], np.dtype]:
@@ -110,13 +162,41 @@ def npy_header(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], np.dtype]
     The header is believed only as far as the file's size bears it out, so that a small file cannot ask for a large
     allocation. Raises UserError as :func:`load_npy`.
     """
-    path = require_file(path)
+    with open_file(path) as file:
+        return _checked_header(file, os.fstat(file.fileno()).st_size, path)
+
+
+def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the numeric arrays of an ``.npz`` file by name.
+
+    Raises:
+        UserError: as :func:`load_npy`; also when it would unpack to far more than its size explains.
+    """
+    with open_file(path) as file:
+        largest = _INFLATED_BYTES + _INFLATED_TIMES * os.fstat(file.fileno()).st_size
+        arrays = {}
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if sum(entry.file_size for entry in archive.infolist()) > largest:
+                    raise UserError(f"{path}: would unpack to more than {largest} bytes; write it again")
+                for entry in archive.infolist():
+                    content = io.BytesIO(archive.read(entry))
+                    name = entry.filename.removesuffix(".npy")
+                    _checked_header(content, len(content.getbuffer()), f"{path}: {name}")
+                    content.seek(0)
+                    arrays[name] = np.load(content, allow_pickle=False)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a hostile or truncated zip makes zipfile raise
+            raise UserError(f"{path}: not a readable npz file ({_reason(error)}); write it again") from error
+    return arrays
+
+
+def _checked_header(file: IO[bytes], size: int, path: Any) -> tuple[tuple[int, ...], np.dtype]:
     try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            shape, _, dtype = _read_header(file, version)
-            offset = file.tell()
-            size = os.fstat(file.fileno()).st_size
+        version = np.lib.format.read_magic(file)
+        shape, _, dtype = _read_header(file, version)
+        offset = file.tell()
     except Exception as error:  # numpy raises many types on broken headers
         raise UserError(
             f"{path}: not a readable npy file ({_reason(error)}); write it again with numpy.save"
@@ -127,8 +207,10 @@ def npy_header(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], np.dtype]
         raise UserError(f"{path}: holds {dtype}, not numbers; save a plain numeric array")
     needed = dtype.itemsize
     for length in shape:
-        if not isinstance(length, int) or length < 0:
-            raise UserError(f"{path}: its header states the impossible shape {shape}; write it again")
+        # a number of thousands of digits cannot even be shown
+        if type(length) is not int or not 0 <= length < 2**63 or len(shape) > _MOST_AXES:
+            shown = str(shape) if all(abs(length) < 2**99 for length in shape[:9]) else "of huge numbers"
+            raise UserError(f"{path}: its header states the impossible shape {shown[:80]}; write it again")
         needed *= length
     if size - offset < needed:
         raise UserError(
@@ -138,12 +220,18 @@ def npy_header(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], np.dtype]
 
 
 def load_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file (UTF-8). Raises UserError when it is missing or no JSON."""
-    path = require_file(path)
+    """Read a JSON file (UTF-8). Raises UserError when it is missing or no JSON, or holds numbers beyond 64 bits."""
+    content = read_bytes(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return json.loads(decoded(content), parse_int=_integer)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({_reason(error)}); mend or delete it") from error
+
+
+def _integer(text: str) -> int:
+    if len(text) > _INTEGER_DIGITS:
+        raise ValueError(f"a whole number of {len(text)} digits")
+    return int(text)
 
 
 def load_plain_pickle(path: str | os.PathLike[str]) -> Any:
@@ -156,10 +244,13 @@ def load_plain_pickle(path: str | os.PathLike[str]) -> Any:
     Raises:
         UserError: the file is missing, truncated, or asks for anything else.
     """
-    path = require_file(path)
+    with open_file(path) as file:
+        return _unpickled(file, path)
+
+
+def _unpickled(file: IO[bytes], path: Any) -> Any:
     try:
-        with open(path, "rb") as file:
-            return PlainUnpickler(file).load()
+        return PlainUnpickler(file).load()
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except MemoryError as error:
@@ -180,7 +271,10 @@ def _reason(error: BaseException) -> str:
     """A short, one-line account of an exception for a message to the user."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = " ".join(str(error).split())
+    try:
+        text = " ".join(str(error).split())
+    except ValueError:  # it names a number of thousands of digits
+        text = ""
     return text[:200] if " " in text else f"{type(error).__name__} {text[:200]}".rstrip()
 
 

@@ -23,7 +23,7 @@ from s2f_rl.data.biwi_raw import (
     read_frames,
 )
 from s2f_rl.data.description import FORMAT, STORED
-from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_bytes, atomic_write_json
+from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_bytes, atomic_write_json, open_file, read_bytes
 from s2f_rl.data.preparation import PreparationReport
 from s2f_rl.data.splits import DEFAULT_SPLITS
 from s2f_rl.errors import UserError
@@ -159,8 +159,8 @@ def _write_sound(source: Path, out: Path, name: str, report: PreparationReport) 
             return True
         if source.suffix.lower() == ".wav":
             preparation.wav_header(source)
-            with atomic_path(target) as temporary:
-                shutil.copyfile(source, temporary)
+            with atomic_path(target) as temporary, open_file(source) as file, open(temporary, "wb") as copy:
+                shutil.copyfileobj(file, copy)
         else:
             write_wav(target, *read_wav(source))
     except UserError as error:
@@ -179,7 +179,7 @@ def _write_small_files(
     for name in ("lve.txt", "fdd.txt"):
         source = raw / "regions" / name
         if source.is_file() and not (out / "regions" / name).exists():
-            atomic_write_bytes(out / "regions" / name, source.read_bytes())
+            atomic_write_bytes(out / "regions" / name, read_bytes(source))
     splits = DEFAULT_SPLITS["biwi"]
     stored_fps, frame_step = STORED["biwi"]
     published = units == "published"

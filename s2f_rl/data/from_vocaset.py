@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from s2f_rl.data import preparation
-from s2f_rl.data.files import atomic_save_npy, atomic_write_bytes, load_npy, load_plain_pickle, require_file
+from s2f_rl.data.files import atomic_save_npy, atomic_write_bytes, load_npy, load_plain_pickle, read_bytes, require_file
 from s2f_rl.data.preparation import PreparationReport
 from s2f_rl.data.regions import MASKS_FILE
 from s2f_rl.data.sound_decoding import RATES_HZ
@@ -21,6 +21,7 @@ from s2f_rl.errors import UserError
 
 _DOWNLOAD = "it is part of VOCASET's training data (https://voca.is.tue.mpg.de)"
 _BYTES = 4
+_SMALL_FILE = 2**30
 
 
 def prepare_vocaset(
@@ -120,12 +121,14 @@ def _check_frames(
     for name, rows in sorted(sequences.items()):
         try:
             pairs = sorted((int(frame), int(row)) for frame, row in rows.items())
-        except (TypeError, ValueError):
+            index = np.asarray([row for _, row in pairs], dtype=np.int64)
+        except (TypeError, ValueError, OverflowError):
             report.problems.append(f"{name}: its frames are not numbered; vertices left out")
             continue
-        index = np.asarray([row for _, row in pairs], dtype=np.int64)
         if not pairs:
             report.problems.append(f"{name}: has no frames; vertices left out")
+        elif len(pairs) > n_rows:  # each row once: else a small file would write a large one
+            report.problems.append(f"{name}: has {len(pairs)} frames, data_verts.npy {n_rows} rows; left out")
         elif index.min() < 0 or index.max() >= n_rows:
             report.problems.append(f"{name}: names row {index.max()} of data_verts.npy, which has {n_rows}; left out")
         else:
@@ -141,7 +144,8 @@ def _write_sound(path: Path, name: str, sound: Mapping[Any, Any], report: Prepar
     if isinstance(rate, np.ndarray) and rate.size == 1:
         rate = rate.item()
     low, high = RATES_HZ
-    if not isinstance(audio, np.ndarray) or not isinstance(rate, (int, float, np.number)) or not low <= rate <= high:
+    is_real = isinstance(rate, (int, float, np.integer, np.floating))
+    if not isinstance(audio, np.ndarray) or not is_real or not low <= rate <= high:
         what = f"has no audio or no sample rate from {low} to {high} Hz in raw_audio_fixed.pkl"
         report.problems.append(f"{name}: {what}; left out")
         return False
@@ -162,6 +166,6 @@ def _copy_small_files(raw: Path, out: Path) -> None:
         source, target = raw / name, out / name
         if not source.is_file() or (target.exists() and source.samefile(target)):
             continue
-        content = source.read_bytes()
+        content = read_bytes(source, largest=_SMALL_FILE)
         if not target.is_file() or target.read_bytes() != content:
             atomic_write_bytes(target, content)

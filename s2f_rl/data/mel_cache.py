@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s2f_rl.data.files import atomic_save_npy, atomic_write_text, load_npy
+from s2f_rl.data.files import atomic_save_npy, atomic_write_text, load_npy, open_file, read_text
 from s2f_rl.data.mel import CLIP_SAMPLES, CLIP_SHAPE, SAMPLES_PER_FRAME, mel_clips, n_mel_clips
 from s2f_rl.errors import UserError
 
 logger = logging.getLogger(__name__)
+_LARGEST_KEY = 1000  # bytes
 _SETTINGS = "mel 2"  # raise when the clips change
 _TOLERANCE = 1e-2
 """Largest difference at which a foreign file still agrees: other front ends and resamplers of the same definition stay
@@ -44,8 +45,8 @@ def cached_mel_clips(
     path, key_path = folder / f"{name}.npy", folder / f"{name}.key"
     key = _key(wav, rate)
     try:
-        written_key = key_path.read_text(encoding="utf-8") if key_path.is_file() else None
-    except (OSError, UnicodeDecodeError):
+        written_key = read_text(key_path, largest=_LARGEST_KEY) if key_path.is_file() else None
+    except UserError:
         written_key = ""
     shape = (n_mel_clips(n_samples), *CLIP_SHAPE)
     exists = path.exists()
@@ -73,7 +74,7 @@ def clips_agree(path: Path, waveform: np.ndarray) -> bool:
 
 def _key(wav: Path, rate: int) -> str:
     digest = hashlib.sha256()
-    with open(wav, "rb") as file:
+    with open_file(wav) as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return f"{_SETTINGS} {rate} {digest.hexdigest()}\n"

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from s2f_rl.data.files import load_npy, require_file
+from s2f_rl.data.files import is_there, load_npy, open_file, read_bytes
 from s2f_rl.errors import UserError
 
-_PLY_TYPES = {
+_LARGEST = 256 * 2**20
+_LONGEST_LINE = 2**20
+_INTEGERS = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4",
 }  # fmt: skip
-_PLY_ORDERS = {"ascii": None, "binary_little_endian": "<", "binary_big_endian": ">"}
+_PLY_TYPES = {**_INTEGERS, "float": "f4", "float32": "f4", "double": "f8", "float64": "f8"}
+_PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_COUNT = re.compile("[0-9]{1,10}")
+_CORNERS = ("vertex_indices", "vertex_index")
+_BOM = b"\xef\xbb\xbf"
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -22,45 +32,52 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises UserError when the file is missing, has no vertices, or a line cannot be read.
     """
-    path = require_file(path)
-    vertices: list[list[float]] = []
-    triangles: list[tuple[int, int, int]] = []
+    vertices, triangles = array("d"), array("q")
     number = 0
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file:
+    with open_file(path, largest=_LARGEST) as file:
+        try:
+            while line := file.readline(_LONGEST_LINE):
                 number += 1
-                kind, *rest = line.split(maxsplit=1) or [""]
-                if kind == "v":
-                    vertices.append([float(word) for word in rest[0].split()[:3]])
-                    if len(vertices[-1]) != 3:
-                        raise ValueError("a vertex needs three coordinates")
-                elif kind == "f":
-                    corners = [int(word.split("/", 1)[0]) for word in rest[0].split()]
-                    corners = [corner - 1 if corner > 0 else len(vertices) + corner for corner in corners]
-                    triangles.extend((corners[0], corners[k], corners[k + 1]) for k in range(1, len(corners) - 1))
-    except (ValueError, IndexError) as error:
-        raise UserError(f"{path}: line {number} is not readable as OBJ ({error}); copy the file again") from error
+                if len(line) == _LONGEST_LINE:
+                    raise ValueError("it is longer than any line of an OBJ")
+                words = line.removeprefix(_BOM if number == 1 else b"").split()
+                if words[:1] == [b"v"]:
+                    vertices.extend(_point(words[1:]))
+                elif words[:1] == [b"f"]:
+                    corners = [_corner(word, len(vertices) // 3) for word in words[1:]]
+                    if len(corners) < 3:
+                        raise ValueError("a face needs three corners")
+                    for k in range(1, len(corners) - 1):
+                        triangles.extend((corners[0], corners[k], corners[k + 1]))
+        except (ValueError, OverflowError) as error:
+            reason = " ".join(str(error).split())[:80]
+            raise UserError(f"{path}: line {number} is not readable as OBJ ({reason}); copy the file again") from error
     if not vertices:
         raise UserError(f"{path}: holds no vertices; copy the file again")
-    faces = np.asarray(triangles, dtype=np.int64).reshape(-1, 3)
-    return np.asarray(vertices), checked_faces(faces, len(vertices), path)
+    points = np.array(vertices, dtype=np.float64).reshape(-1, 3)
+    return points, checked_faces(np.array(triangles, dtype=np.int64).reshape(-1, 3), len(points), path)
 
 
 def read_ply_faces(path: Path) -> np.ndarray:
     """Read the triangles [F, 3] int32 of a PLY file (ASCII or binary); polygons are cut into fans.
 
-    Raises UserError when the file is missing or no readable PLY.
+    What its header states is believed only as far as the file's size bears it out. Raises UserError when the file is
+    missing or no readable PLY.
     """
-    path = require_file(path)
+    content = read_bytes(path, largest=_LARGEST)
     try:
-        n_vertices, polygons = _ply_polygons(path.read_bytes())
-    except (ValueError, IndexError, KeyError, TypeError, StopIteration) as error:
+        order, elements, body = _header(content.removeprefix(_BOM))
+        n_vertices = next(element.count for element in elements if element.name == "vertex")
+        polygons = _ascii_polygons(body, elements) if order == "" else _binary_polygons(body, elements, order)
+        triangles = array("q")
+        for polygon in polygons:
+            if len(polygon) < 3:
+                raise ValueError("a face of less than three corners")
+            for k in range(1, len(polygon) - 1):
+                triangles.extend((polygon[0], polygon[k], polygon[k + 1]))
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, StopIteration) as error:
         raise UserError(f"{path}: not readable as PLY ({' '.join(str(error).split())[:120]}); copy it again") from error
-    if any(len(polygon) < 3 for polygon in polygons):
-        raise UserError(f"{path}: not readable as PLY (a face of less than three corners); copy it again")
-    fans = [(p[0], p[k], p[k + 1]) for p in polygons for k in range(1, len(p) - 1)]
-    return checked_faces(np.asarray(fans, dtype=np.int64).reshape(-1, 3), n_vertices, path)
+    return checked_faces(np.array(triangles, dtype=np.int64).reshape(-1, 3), n_vertices, path)
 
 
 def find_faces(root: Path, n_vertices: int) -> np.ndarray | None:
@@ -69,14 +86,14 @@ def find_faces(root: Path, n_vertices: int) -> np.ndarray | None:
     Returns int32 [F, 3], or None where there is no such file. Raises UserError when there is one that does not fit.
     """
     path = root / "faces.npy"
-    if path.exists():
+    if is_there(path):
         faces = load_npy(path, mmap=False)
         if faces.ndim != 2 or faces.shape[1] != 3 or faces.dtype.kind not in "iu":
             raise UserError(f"{path}: holds {faces.dtype} {faces.shape}; triangles are whole numbers [F, 3]")
         return checked_faces(faces.astype(np.int64), n_vertices, path)
     for name in ("FLAME_sample.ply", "BIWI.ply"):
         for path in (root / name, root / "templates" / name):
-            if path.is_file():
+            if is_there(path):
                 return checked_faces(read_ply_faces(path).astype(np.int64), n_vertices, path)
     return None
 
@@ -91,61 +108,124 @@ def checked_faces(faces: np.ndarray, n_vertices: int, path: Path) -> np.ndarray:
     return faces.astype(np.int32)
 
 
-def _ply_polygons(content: bytes) -> tuple[int, list[list[int]]]:
+def _point(words: list[bytes]) -> list[float]:
+    point = [float(word) for word in words[:3]]
+    if len(point) != 3 or not np.isfinite(point).all():
+        raise ValueError("a vertex needs three coordinates, and finite ones")
+    return point
+
+
+def _corner(word: bytes, n_vertices: int) -> int:
+    """The vertex, from 0, that a corner such as ``7/1/3`` or ``-1`` (the last so far) names."""
+    corner = int(word.split(b"/", 1)[0])
+    if corner == 0:
+        raise ValueError("a corner 0; OBJ counts from 1")
+    return corner - 1 if corner > 0 else n_vertices + corner
+
+
+@dataclass
+class _Property:
+    """A column of a PLY element; ``length_type`` is empty but for lists."""
+
+    name: str
+    item_type: str
+    length_type: str = ""
+
+
+@dataclass
+class _Element:
+    """A table of a PLY file."""
+
+    name: str
+    count: int
+    properties: list[_Property] = field(default_factory=list)
+
+
+def _header(content: bytes) -> tuple[str, list[_Element], bytes]:
+    """Byte order ("" for ASCII), tables and body of a PLY file."""
     head, end, body = content.partition(b"end_header")
-    if not head.startswith(b"ply") or not end:
+    if not head.startswith(b"ply") or not end or len(head) > _LONGEST_LINE:
         raise ValueError("no PLY header")
     body = body.split(b"\n", 1)[1]
-    order: str | None = ""
-    elements: list[tuple[str, int, list[list[str]]]] = []
+    order: str | None = None
+    elements: list[_Element] = []
     for line in head.decode("ascii", "replace").splitlines():
         words = line.split()
         if words[:1] == ["format"]:
             order = _PLY_ORDERS[words[1]]
         elif words[:1] == ["element"]:
-            elements.append((words[1], int(words[2]), []))
+            if not _COUNT.fullmatch(words[2]):
+                raise ValueError(f"{words[2][:40]} of {words[1][:40]}")
+            elements.append(_Element(words[1], int(words[2])))
+        elif words[:2] == ["property", "list"]:
+            elements[-1].properties.append(_Property(words[4], _PLY_TYPES[words[3]], _INTEGERS[words[2]]))
         elif words[:1] == ["property"]:
-            elements[-1][2].append(words[1:])
-    n_vertices = next(count for name, count, _ in elements if name == "vertex")
+            elements[-1].properties.append(_Property(words[2], _PLY_TYPES[words[1]]))
     if order is None:
-        return n_vertices, _ascii_polygons(body, elements)
-    return n_vertices, _binary_polygons(body, elements, order)
+        raise ValueError("its format is not stated")
+    for element in elements:
+        corners = [column for column in element.properties if column.length_type and column.name in _CORNERS]
+        if element.count and element.name == "face" and (len(corners) != 1 or corners[0].item_type[0] == "f"):
+            raise ValueError("faces without a list of vertex indices")
+        if element.count and not element.properties:
+            raise ValueError(f"{element.count} of {element.name[:40]} without a property")
+    return order, elements, body
 
 
-def _ascii_polygons(body: bytes, elements: list[tuple[str, int, list[list[str]]]]) -> list[list[int]]:
-    lines = [line for line in body.decode("ascii", "replace").splitlines() if line.strip()]
-    at = 0
-    for name, count, _ in elements:
-        if name == "face":
-            rows = [[int(word) for word in line.split()] for line in lines[at : at + count]]
-            if len(rows) != count:
-                raise ValueError("fewer faces than its header states")
-            return [row[1 : 1 + row[0]] for row in rows]
-        at += count
-    return []
+def _ascii_polygons(body: bytes, elements: list[_Element]) -> Iterator[list[int]]:
+    lines = (line for line in body.splitlines() if line.strip())
+    for element in elements:
+        rows = islice(lines, element.count)
+        n_rows = 0
+        for row in rows:
+            n_rows += 1
+            if element.name == "face":
+                yield _ascii_corners(row.split(), element.properties)
+        if n_rows < element.count:
+            raise ValueError(f"{n_rows} of {element.name[:40]}, its header states {element.count}")
+        if element.name == "face":
+            return
 
 
-def _binary_polygons(body: bytes, elements: list[tuple[str, int, list[list[str]]]], order: str) -> list[list[int]]:
-    at = 0
-    for name, count, properties in elements:
-        is_list = [words[0] == "list" for words in properties]
-        if name != "face":
-            if any(is_list):
-                raise ValueError(f"a list among the properties of {name}")
-            at += count * sum(np.dtype(_PLY_TYPES[words[0]]).itemsize for words in properties)
+def _ascii_corners(words: list[bytes], properties: list[_Property]) -> list[int]:
+    at, corners = 0, []
+    for column in properties:
+        if not column.length_type:
+            at += 1
             continue
-        polygons = []
-        for _ in range(count):
-            for words in properties:
-                if words[0] != "list":
-                    at += np.dtype(_PLY_TYPES[words[0]]).itemsize
+        length = int(words[at])
+        items = words[at + 1 : at + 1 + length] if length >= 0 else []
+        if len(items) != length:
+            raise ValueError(f"a list of {length} entries on a line of {len(words)}")
+        at += 1 + length
+        if column.name in _CORNERS:
+            corners = [int(item) for item in items]
+    return corners
+
+
+def _binary_polygons(body: bytes, elements: list[_Element], order: str) -> Iterator[list[int]]:
+    at = 0
+    for element in elements:
+        types = [np.dtype(order + (column.length_type or column.item_type)) for column in element.properties]
+        if at + element.count * sum(one.itemsize for one in types) > len(body):
+            raise ValueError(f"less than the {element.count} of {element.name[:40]} that its header states")
+        if element.name != "face":
+            if any(column.length_type for column in element.properties):
+                raise ValueError(f"a list among the properties of {element.name[:40]}")
+            at += element.count * sum(one.itemsize for one in types)
+            continue
+        for _ in range(element.count):
+            corners: list[int] = []
+            for column, one in zip(element.properties, types, strict=True):
+                length = int(np.frombuffer(body, one, 1, at)[0]) if column.length_type else 1
+                at += one.itemsize
+                if not column.length_type:
                     continue
-                length_type, item_type = (np.dtype(order + _PLY_TYPES[word]) for word in words[1:3])
-                length = int(np.frombuffer(body, length_type, 1, at)[0])
-                at += length_type.itemsize
-                items = np.frombuffer(body, item_type, length, at)
+                item_type = np.dtype(order + column.item_type)
+                if not 0 <= length <= (len(body) - at) // item_type.itemsize:
+                    raise ValueError(f"a list of {length} entries, for which the file is too short")
+                if column.name in _CORNERS:
+                    corners = np.frombuffer(body, item_type, length, at).tolist()
                 at += length * item_type.itemsize
-                if words[3] in ("vertex_indices", "vertex_index"):
-                    polygons.append(items.tolist())
-        return polygons
-    return []
+            yield corners
+        return

@@ -8,69 +8,43 @@ real object. No class, function or array lies on the machine's stack, so that no
 
 from __future__ import annotations
 
-import io
 import pickle
-import struct
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import IO, Any
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
 
 import numpy as np
 
+from s2f_rl.data.bounded_pickle import BoundedUnpickler, check_key
 from s2f_rl.errors import UserError
 
 _ALLOWED_KINDS = "biufcSU"
 _MAX_DEPTH = 200
+_UNFINISHED = 0
+_SHARED_BYTES, _SHARED_TIMES = 64 * 2**20, 16  # some corpora give all subjects one template
 
 
-class PlainUnpickler(pickle._Unpickler):
-    """Restricted unpickler; :meth:`load` returns the content with real numpy arrays in it.
-
-    It derives from Python's own implementation in Python: the one in C allocates as much memory as a file's memo
-    indices ask for, so that ten bytes can exhaust the machine. The bulk of a corpus pickle is a few hundred large
-    byte strings, for which the difference in speed is small.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(_BoundedFile(file), encoding="latin1")
+class PlainUnpickler(BoundedUnpickler):
+    """Restricted unpickler; :meth:`load` returns the content with real numpy arrays in it."""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
-            return _CONSTRUCTORS[module, name]
+            return CONSTRUCTORS[module, name]
         except KeyError:
             raise UserError(
                 f"asks for {str(module)[:80]}.{str(name)[:80]}, which is not plain data, and was not loaded; "
                 "only numpy arrays and plain containers are accepted"
             ) from None
 
-    def _load_bytearray(self) -> None:
-        # The original makes the whole array before it looks whether the file has so much.
-        (length,) = struct.unpack("<Q", self.read(8))  # type: ignore[attr-defined]
-        self.append(bytearray(self.read(length)))  # type: ignore[attr-defined]
+    def _load_build(self) -> None:
+        if not isinstance(self.stack[-2], (_Array, _Dtype, _Constructor)):
+            raise UserError("sets attributes of something that is plain data, and was not loaded")
+        BoundedUnpickler.dispatch[pickle.BUILD[0]](self)
 
-    dispatch = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _load_bytearray}  # type: ignore[dict-item]
-
-    def get_extension(self, code: int) -> None:
-        raise UserError(f"asks for the registered class number {code}, which is not plain data, and was not loaded")
+    dispatch: ClassVar[dict[int, Any]] = {**BoundedUnpickler.dispatch, pickle.BUILD[0]: _load_build}
 
     def load(self) -> Any:
-        return _finished(super().load(), {}, 0)
-
-
-class _BoundedFile:
-    """Reads a file, but no more than it holds: a forged length then asks for no memory."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        at = file.tell()
-        self._size = file.seek(0, io.SEEK_END)
-        file.seek(at)
-        self.readline = file.readline
-
-    def read(self, n: int) -> bytes:
-        if n > self._size - self._file.tell():
-            raise UserError("ends too early; the file is truncated or damaged, copy it again")
-        return self._file.read(n)
+        return Finish(_SHARED_BYTES + _SHARED_TIMES * self.size).of(super().load(), 0)[0]
 
 
 class _Constructor:
@@ -140,8 +114,8 @@ def _array_of(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
         count *= length
     if min(shape, default=0) < 0 or count * dtype.dtype.itemsize != len(content):
         raise UserError(f"holds an array whose shape {str(shape)[:80]} does not fit its {len(content)} bytes")
-    if dtype.dtype.itemsize == 0:
-        return np.empty(shape, dtype.dtype)
+    if dtype.dtype.itemsize == 0:  # any number of them fits into no bytes
+        raise UserError("holds an array whose elements take no bytes; the file is damaged")
     return np.ndarray(shape, dtype.dtype, buffer=content, order="F" if order == "F" else "C")
 
 
@@ -174,51 +148,87 @@ def _empty_bytes(*arguments: Any) -> bytes:
     return b""
 
 
+def _ordered(pairs: Any = ()) -> OrderedDict[Any, Any]:
+    return OrderedDict((check_key(key), value) for key, value in (pairs.items() if isinstance(pairs, dict) else pairs))
+
+
+def _set(members: Iterable[Any] = ()) -> set[Any]:
+    return {check_key(member) for member in members}
+
+
+def _frozenset(members: Iterable[Any] = ()) -> frozenset[Any]:
+    return frozenset(_set(members))
+
+
 def _not_called(*_: Any) -> None:
     raise UserError("holds an array written in an unknown way; save it again with a plain pickle.dump")
 
 
 _NDARRAY = _Constructor(_not_called)  # only ever an argument of _reconstruct
-_CONSTRUCTORS: dict[tuple[str, str], _Constructor] = {
+CONSTRUCTORS: dict[tuple[str, str], _Constructor] = {
     ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Constructor(_Dtype),
     ("_codecs", "encode"): _Constructor(_encode),
-    ("collections", "OrderedDict"): _Constructor(OrderedDict),
+    ("collections", "OrderedDict"): _Constructor(_ordered),
     **{(core + ".multiarray", "_reconstruct"): _Constructor(_reconstruct) for core in ("numpy.core", "numpy._core")},
     **{(core + ".multiarray", "scalar"): _Constructor(_scalar) for core in ("numpy.core", "numpy._core")},
     **{(core + ".numeric", "_frombuffer"): _Constructor(_from_buffer) for core in ("numpy.core", "numpy._core")},
     **{
-        (module, function.__name__): _Constructor(function)
+        (module, name): _Constructor(function)
         for module in ("builtins", "__builtin__")
-        for function in (set, frozenset, complex)
+        for name, function in (("set", _set), ("frozenset", _frozenset), ("complex", complex))
     },
     **{(module, "bytes"): _Constructor(_empty_bytes) for module in ("builtins", "__builtin__")},
 }
 
 
-def _finished(value: Any, done: dict[int, tuple[Any, Any]], depth: int) -> Any:
-    """Replace the stand-ins in ``value`` by arrays; ``done`` {id: (object, result)} keeps shared parts shared."""
-    if isinstance(value, (_Dtype, _Constructor)):
-        raise UserError("holds something that is not plain data; only numpy arrays and plain containers are accepted")
-    if isinstance(value, _Array):
-        if value.array is None:
-            raise UserError("holds an array without content; the file is damaged")
-        return value.array
-    if not isinstance(value, (dict, list, tuple, set, frozenset)):
-        return value
-    if id(value) in done:
-        return done[id(value)][1]
-    if depth > _MAX_DEPTH:
-        raise UserError(f"nests containers more than {_MAX_DEPTH} deep, which no corpus does")
-    if isinstance(value, (tuple, set, frozenset)):
-        result = type(value)(_finished(item, done, depth + 1) for item in value)
-        done[id(value)] = (value, result)
-        return result
-    done[id(value)] = (value, value)
-    if isinstance(value, list):
-        value[:] = [_finished(item, done, depth + 1) for item in value]
-    else:
-        items = [(_finished(key, done, depth + 1), _finished(item, done, depth + 1)) for key, item in value.items()]
-        value.clear()
-        value.update(items)
-    return value
+class Finish:
+    """Replaces the stand-ins in what was loaded by arrays; what is shared stays shared.
+
+    Args:
+        limit: bytes that the content may take once everything shared is copied, as readers of arrays do.
+        circular: whether a list or dictionary may hold itself.
+    """
+
+    def __init__(self, limit: int, circular: bool = True) -> None:
+        self._limit, self._circular = limit, circular
+        self._done: dict[int, tuple[Any, Any, int]] = {}  # {id: (object, result, bytes)}
+
+    def of(self, value: Any, depth: int) -> tuple[Any, int]:
+        """``value`` with arrays in it, and its size in bytes with shared parts counted as often as they occur."""
+        if isinstance(value, (_Dtype, _Constructor)):
+            raise UserError(
+                "holds something that is not plain data; only numpy arrays and plain containers are accepted"
+            )
+        if isinstance(value, _Array):
+            if value.array is None:
+                raise UserError("holds an array without content; the file is damaged")
+            return value.array, value.array.nbytes
+        if not isinstance(value, (dict, list, tuple, set, frozenset)):
+            return value, len(value) if isinstance(value, (str, bytes, bytearray)) else 1
+        if id(value) in self._done:
+            _, result, size = self._done[id(value)]
+            if size == _UNFINISHED and not self._circular:
+                raise UserError("holds a container that holds itself, and was not loaded")
+            return result, max(1, size)
+        if depth > _MAX_DEPTH:
+            raise UserError(f"nests containers more than {_MAX_DEPTH} deep, which no corpus does")
+        result, size = self._container(value, depth + 1)
+        if size > self._limit:
+            raise UserError("repeats shared parts without end, which no honest file does, and was not loaded")
+        self._done[id(value)] = (value, result, size)
+        return result, size
+
+    def _container(self, value: Any, depth: int) -> tuple[Any, int]:
+        if isinstance(value, (tuple, set, frozenset)):
+            parts = [self.of(item, depth) for item in value]
+            return type(value)(part for part, _ in parts), 1 + sum(size for _, size in parts)
+        self._done[id(value)] = (value, value, _UNFINISHED)
+        if isinstance(value, list):
+            parts = [self.of(item, depth) for item in value]
+            value[:] = [part for part, _ in parts]
+        else:
+            parts = [self.of(item, depth) for pair in value.items() for item in pair]
+            value.clear()
+            value.update(zip((key for key, _ in parts[::2]), (item for item, _ in parts[1::2]), strict=True))
+        return value, 1 + sum(size for _, size in parts)

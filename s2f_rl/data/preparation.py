@@ -12,7 +12,7 @@ import numpy as np
 
 from s2f_rl.data.audio import wav_header, write_wav
 from s2f_rl.data.files import npy_header
-from s2f_rl.errors import UserError
+from s2f_rl.errors import UserError, one_line
 
 logger = logging.getLogger(__name__)
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*")
@@ -39,12 +39,12 @@ class PreparationReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.root}: {self.n_utterances} utterances, {self.n_recorded} of them with vertices "
+            f"{one_line(self.root)}: {self.n_utterances} utterances, {self.n_recorded} of them with vertices "
             f"({self.n_written} files written, {self.n_kept} kept)"
         ]
         if self.problems:
             lines.append(f"{len(self.problems)} problems:")
-            lines.extend(f"  {problem}" for problem in self.problems)
+            lines.extend(f"  {one_line(problem)}" for problem in self.problems)
         return "\n".join(lines)
 
     def log(self) -> PreparationReport:

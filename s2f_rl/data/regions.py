@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from s2f_rl.data.files import load_json, load_plain_pickle, require_file
+from s2f_rl.data.files import is_there, load_json, load_plain_pickle, read_text
 from s2f_rl.errors import UserError
 
 MASKS_FILE = "FLAME_masks.pkl"
 LANDMARKS_FILE = "landmarks.json"
 TEXT_LISTS = {"lips": "regions/lve.txt", "upper_face": "regions/fdd.txt"}
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}")
 UPPER_FACE_PARTS = ("forehead", "eye_region", "left_eye_region", "right_eye_region")
 """FLAME's regions that make up the upper face: all that blinks, frowns and raises brows, and nothing that speaks."""
 _REMEDY = {
@@ -77,7 +78,7 @@ def load_regions(
     def read_named(file: str, reader: Callable[[Path], Any]) -> None:
         """Add every {region: indices} of a file that are right; tell of the others."""
         path = root / file
-        if not path.exists():
+        if not is_there(path):
             return
         try:
             content = reader(path)
@@ -110,23 +111,21 @@ def load_regions(
 
 def read_index_list(path: Path) -> list[int]:
     """Read vertex numbers (from 0) separated by commas, spaces or line ends. Raises UserError."""
-    try:
-        text = require_file(path).read_text(encoding="utf-8")
-        return [int(word) for word in re.split(r"[\s,;]+", text.strip("[]\n\r\t ,;")) if word]
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a list of vertex numbers ({str(error)[:80]}); write numbers and commas"
-        ) from error
+    words = re.split(r"[\s,;]+", read_text(path).strip("[]\n\t ,;"))
+    wrong = next((word for word in words if word and not _NUMBER.fullmatch(word)), None)
+    if wrong is not None:
+        raise UserError(f"{path}: not a list of vertex numbers ({wrong[:40]!r}); write numbers and commas")
+    return [int(word) for word in words if word]
 
 
 def checked_indices(value: Any, n_vertices: int, what: str) -> torch.Tensor:
     """Return vertex indices as int64 [n]; UserError when they are no whole numbers in 0..V-1, or none at all."""
     try:
-        array = np.asarray(value)
-    except ValueError:
+        array = value if isinstance(value, np.ndarray) else np.asarray(_flat(value))
+    except (ValueError, OverflowError):
         array = np.asarray([""])
     array = array.reshape(-1)
-    if array.dtype.kind == "f" and len(array) and np.isfinite(array).all() and (array == np.round(array)).all():
+    if array.dtype.kind == "f" and len(array) and (np.abs(array) < 2**53).all() and (array == np.round(array)).all():
         array = array.astype(np.int64)  # some published masks hold whole numbers as floats
     if len(array) == 0 or array.dtype.kind not in "iu":
         raise UserError(f"{what}: not a list of vertex numbers; write whole numbers from 0 to {n_vertices - 1}")
@@ -136,6 +135,17 @@ def checked_indices(value: Any, n_vertices: int, what: str) -> torch.Tensor:
             f"{what}: names vertex {outside}, but the mesh has {n_vertices}; use the masks of this topology"
         )
     return torch.from_numpy(array.astype(np.int64))
+
+
+def _flat(value: Any) -> list[Any]:
+    """A list of numbers, or of lists of the same length; numpy would follow a list that holds itself for ever."""
+    rows = value if isinstance(value, (list, tuple)) else [value]
+    if len({len(row) if isinstance(row, (list, tuple)) else -1 for row in rows}) > 1:
+        raise ValueError("rows of unequal lengths")
+    items = [item for row in rows for item in (row if isinstance(row, (list, tuple)) else [row])]
+    if not all(isinstance(item, (int, float, np.integer, np.floating)) for item in items):
+        raise ValueError("no numbers")
+    return items
 
 
 def lip_centres(template: np.ndarray, lips: np.ndarray, upper_face: np.ndarray | None = None) -> tuple[int, int] | None:

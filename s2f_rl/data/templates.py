@@ -10,6 +10,8 @@ from s2f_rl.data.files import load_plain_pickle, require_file
 from s2f_rl.errors import UserError
 
 FILE = "templates.pkl"
+COEFFICIENTS = "which look like blendshape coefficients: only vertices are animated; export the mesh, [V, 3] per frame"
+_FEWEST, _ARKIT, _MOST_ODD = 10, 61, 400
 
 
 def load_templates(root: Path) -> dict[str, np.ndarray]:
@@ -22,6 +24,15 @@ def load_templates(root: Path) -> dict[str, np.ndarray]:
     return checked_templates(load_plain_pickle(path), path)
 
 
+def looks_like_coefficients(shape: tuple[int, ...]) -> bool:
+    """Whether so many numbers of one face, ``shape`` [N], are rather blendshape weights than coordinates.
+
+    ARKit has 51 or 52, with head and eyes up to 61; other rigs have numbers that are no multiple of 3. Meshes of 20
+    vertices exist in tests alone, and are stored as [V, 3].
+    """
+    return len(shape) == 1 and _FEWEST <= shape[0] <= _MOST_ODD and (shape[0] <= _ARKIT or shape[0] % 3 != 0)
+
+
 def checked_templates(content: object, path: Path) -> dict[str, np.ndarray]:
     """Check {subject: vertices} as read from ``path`` and flatten it; raises UserError as :func:`load_templates`."""
     if not isinstance(content, dict) or not content:
@@ -31,6 +42,8 @@ def checked_templates(content: object, path: Path) -> dict[str, np.ndarray]:
         if not isinstance(subject, str) or not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
             raise UserError(f"{path}: the template of {str(subject)[:60]!r} is no array of numbers; write [V, 3]")
         flat = np.array(value, dtype=np.float32).reshape(-1)
+        if looks_like_coefficients(value.shape):
+            raise UserError(f"{path}: the template of {subject} is {value.size} numbers, {COEFFICIENTS}")
         if value.ndim > 1 and value.shape[-1] != 3 or value.ndim > 3 or flat.size % 3 or not flat.size:
             raise UserError(f"{path}: the template of {subject} has the shape {value.shape}; [V, 3] is expected")
         if not np.isfinite(flat).all():

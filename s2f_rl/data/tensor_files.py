@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from s2f_rl.data.files import atomic_path, require_file
+from s2f_rl.data.files import atomic_path, open_file, require_file
 from s2f_rl.data.soundness import not_finite, require_checksums
+from s2f_rl.data.tensor_pickle import DryRun, vet_legacy
 from s2f_rl.errors import NotFinite, UserError
 
 _HARMLESS_BYTES = 2**20  # small expanded tensors occur in honest files
+_SHARED_BYTES, _SHARED_TIMES = 64 * 2**20, 16  # tied weights and the like
+_ZIP, _PICKLE, _ZIP_END = b"PK\x03\x04", b"\x80", b"PK\x05\x06"
+_ZIP_END_BYTES = 22
 _PLAIN = (torch.Tensor, str, int, float, bool, bytes, type(None))
 
 
@@ -28,53 +35,110 @@ def load_tensors(
 
     Raises:
         UserError: the file is missing, a folder, damaged, or holds anything but tensors and plain containers, or
-            numbers that are not finite; also when a tensor states more numbers than the file has, and would take that
-            much memory once it is copied.
+            numbers that are not finite; also when it would unpack to more than it holds, or its tensors state more
+            numbers than the file has, and would take that much memory once they are copied.
     """
     path = require_file(path, remedy)
+    if path.suffix != ".safetensors":
+        vet_checkpoint(path)
     content = _load(path, device)
-    inflated = _inflated(content)
-    if inflated is not None:
-        raise UserError(f"{path}: {inflated} states more numbers than the file holds; use a sound checkpoint")
+    room = _SHARED_BYTES + _SHARED_TIMES * path.stat().st_size
+    for name, tensor in _tensors(content):
+        stated = tensor.numel() * tensor.element_size()
+        room -= stated
+        if room < 0 or _is_inflated(tensor, stated):
+            raise UserError(f"{path}: {name} states more numbers than the file holds; use a sound checkpoint")
     broken = not_finite(content)
     if broken is not None:
         raise UserError(f"{path}: {broken} holds NaN or infinite values; use a sound checkpoint")
     return content
 
 
-def _load(path: Path, device: str | torch.device) -> Any:
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
+def vet_checkpoint(path: Path) -> None:
+    """Look through a ``.pt`` file before torch reads it. Raises UserError for what :func:`load_tensors` refuses."""
+    with open_file(path) as file:
+        start = file.read(4)
+        file.seek(0)
+        if start == _ZIP:
+            with _telling(path):
+                vet_zip(path)
+            require_checksums(path)
+        with _telling(path):
+            if start == _ZIP:
+                _run_dry(path)
+            elif start[:1] == _PICKLE:
+                vet_legacy(file)
+            else:
+                raise UserError("it begins as no checkpoint does")
 
-            return load_file(path, device=str(device))
-        require_checksums(path)
-        with warnings.catch_warnings():  # torch also warns about the file that the error below names
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location=device, weights_only=True)
-    except UserError:
-        raise
-    except Exception as error:  # a hostile file can raise nearly anything in here
+
+def vet_zip(path: Path) -> None:
+    """Check the table of contents that ``torch.save`` writes: nothing is packed, listed twice or hidden.
+
+    Raises UserError (and, for a damaged file, what :mod:`zipfile` raises).
+    """
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _ZIP_END_BYTES))
+        if file.read(4) != _ZIP_END:  # else torch might find another table of contents than we
+            raise UserError("it goes on after its end")
+        entries = archive.infolist()
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+            raise UserError("it is compressed, which torch.save never does")
+        if sum(entry.file_size for entry in entries) > size:
+            raise UserError("it would unpack to more than it holds")
+        if len({entry.filename.casefold() for entry in entries}) < len(entries):
+            raise UserError("it holds two files of one name")
+
+
+def _run_dry(path: Path) -> None:
+    with open_file(path) as file, zipfile.ZipFile(file) as archive:
+        entries = archive.infolist()
+        records = {entry.filename.rpartition("data/")[2]: entry.file_size for entry in entries}
+        for entry in entries:
+            if entry.filename.casefold().endswith(".pkl"):
+                DryRun(io.BytesIO(archive.read(entry)), records).load()
+
+
+@contextmanager
+def _telling(path: Path) -> Iterator[None]:
+    """Whatever a hostile file makes our readers and torch raise, and that can be nearly anything, as one line."""
+    try:
+        yield
+    except Exception as error:
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(
             f"{path}: cannot be read as a checkpoint of plain tensors ({reason}); it is damaged, or not a checkpoint"
         ) from error
 
 
-def _inflated(value: Any, where: str = "a tensor") -> str | None:
-    """The name of the first tensor that is larger than its storage (strides of 0), None when there is none."""
+def _load(path: Path, device: str | torch.device) -> Any:
+    with _telling(path), warnings.catch_warnings():  # torch also warns about the file that the error names
+        warnings.simplefilter("ignore")
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path, device=str(device))
+        return torch.load(path, map_location=device, weights_only=True)
+
+
+def _tensors(value: Any, where: str = "a tensor") -> Iterator[tuple[str, torch.Tensor]]:
+    """Every dense tensor inside, with the name under which it lies; what wants dense tensors refuses the others."""
     if isinstance(value, torch.Tensor):
-        if value.layout != torch.strided or value.is_nested:
-            return None  # what wants dense tensors refuses these
-        stated = value.numel() * value.element_size()
-        held = 0 if value.is_meta else value.untyped_storage().nbytes()
-        return where if stated > max(held, 0 if value.is_meta else _HARMLESS_BYTES) else None
-    inner: Iterable[tuple[str, Any]] = ()
-    if isinstance(value, Mapping):
-        inner = ((repr(name)[:60], each) for name, each in value.items())
+        if value.layout == torch.strided and not value.is_nested:
+            yield where, value
+    elif isinstance(value, Mapping):
+        for name, each in value.items():
+            yield from _tensors(each, repr(name)[:60])
     elif isinstance(value, (list, tuple, set, frozenset)):
-        inner = ((where, each) for each in value)
-    return next((found for name, each in inner if (found := _inflated(each, name)) is not None), None)
+        for each in value:
+            yield from _tensors(each, where)
+
+
+def _is_inflated(tensor: torch.Tensor, stated: int) -> bool:
+    """Whether it is larger than its storage (strides of 0)."""
+    held = 0 if tensor.is_meta else tensor.untyped_storage().nbytes()
+    return stated > max(held, 0 if tensor.is_meta else _HARMLESS_BYTES)
 
 
 def safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

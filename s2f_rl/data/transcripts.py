@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from s2f_rl.data.annotations import read_transcripts
-from s2f_rl.data.files import require_file
+from s2f_rl.data.files import read_text, require_file
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 
@@ -45,7 +45,7 @@ def find_transcripts(source: str | os.PathLike[str], names: list[str]) -> dict[s
 
 
 def _from_table(path: Path, comma: bool) -> dict[str, str]:
-    text = _read(require_file(path, "name a file of transcripts"))
+    text = read_text(path, "name a file of transcripts")
     if comma:
         try:
             rows = [row for row in csv.reader(io.StringIO(text, newline="")) if any(cell.strip() for cell in row)]
@@ -74,22 +74,13 @@ def _from_folder(folder: Path, names: list[str]) -> dict[str, str]:
     for name in names:
         own = folder / f"{name}.txt"
         if own.is_file():
-            found[name] = " ".join(_read(own).split())
+            found[name] = " ".join(read_text(own).split())
             continue
         subject, number = parse_name(name)
         if subject not in sentences:
             path = folder / f"{subject}.txt"
             # blank lines at the end are none; those between sentences would shift the count, so they stay
-            sentences[subject] = _read(path).rstrip().splitlines() if subject and path.is_file() else []
+            sentences[subject] = read_text(path).rstrip().splitlines() if subject and path.is_file() else []
         if number is not None and 1 <= number <= len(sentences[subject]):
             found[name] = sentences[subject][number - 1]
     return found
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not text in UTF-8; write it again as UTF-8") from error
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error

@@ -8,7 +8,7 @@ import torch
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
-from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.data.files import atomic_save_npy, require_target
 from s2f_rl.data.mesh_identity import difference
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.models.checkpoint import load_actor
@@ -49,6 +49,7 @@ def animate(
     out = Path(out)
     if out.suffix not in (".mp4", ".npy"):
         raise UserError(f"--out {out}: give a name that ends in .mp4 (film) or .npy (vertices)")
+    require_target(out)
     actor, about = load_actor(checkpoint, topology or "vocaset")
     actor.to(device)
     templates, faces, subjects = about.get("templates") or {}, about.get("faces"), list(about.get("subjects") or [])

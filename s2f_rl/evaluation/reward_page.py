@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape
+from html import escape as escape_html
 from typing import Any
 
+from s2f_rl.errors import printable
 from s2f_rl.evaluation.reward_figures import LABEL
 from s2f_rl.rewards.calibration import TRUTH
 from s2f_rl.rewards.report import SUM
@@ -23,6 +24,11 @@ th { border-bottom: 2px solid #888; } td:first-child, th:first-child { text-alig
 td.text, th.text { text-align: left; } .about { color: #555; font-size: 13px; overflow-wrap: anywhere; }
 .bad { color: #b00020; font-weight: 600; } li { margin: .2rem 0; }
 """
+
+
+def escape(text: str) -> str:
+    """Text of any origin (names of files, speakers, rewards) as it can stand in the page."""
+    return escape_html(printable(text))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], text_columns: int = 1) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.files import load_npy, npy_header
+from s2f_rl.data.files import load_npy, npy_header, require_target
 from s2f_rl.data.mesh_identity import MeshIdentity, difference
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
@@ -85,6 +85,7 @@ def score_folder(
         raise UserError("the speech comes from a corpus or from a folder of .wav files: give one of --corpus, --wavs")
     if fps is not None and wavs is None:
         raise UserError(f"fps={fps}: a corpus knows its frame rate; leave fps out or give --wavs")
+    require_target(out)
     named = _files(meshes)
     model = reward if isinstance(reward, (RewardModel, Judge)) else load_scorer(reward, device)
     where = "the reward model" if reward is model else str(reward)

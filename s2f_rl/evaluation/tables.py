@@ -32,7 +32,10 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         with atomic_path(path) as temporary:
             pyarrow.parquet.write_table(table, temporary)
         return
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_path(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)

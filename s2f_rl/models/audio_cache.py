@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.data.files import atomic_save_npy, load_npy
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder
 
@@ -107,23 +107,30 @@ class CachedAudio:
             content = hashlib.sha256(utterance.waveform.numpy().tobytes()).hexdigest()[:24]
             rate = f"{self.audio_encoder.clock.fps:.9g}"
             path = self.folder / f"audio-{self._weights}-{content}-{rate}-{n_frames}.npy"
-            try:
-                stored = np.load(path, allow_pickle=False)
-                if stored.shape == shape and stored.dtype == np.float32 and np.isfinite(stored).all():
-                    return torch.from_numpy(stored)
-                log.warning("%s does not hold %s finite float32 features: computed anew", path, shape)
-            except FileNotFoundError:
-                pass
-            except (OSError, ValueError, EOFError) as error:
-                log.warning("%s is unreadable (%s): computed anew", path, error)
+            stored = self._stored(path, shape)
+            if stored is not None:
+                return stored
         features = self._compute(utterance.waveform, n_frames)
         if path is not None:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 atomic_save_npy(path, features.numpy())
-            except OSError as error:
+            except (OSError, UserError) as error:
                 log.warning("cannot write %s (%s): features stay in memory", path, error)
         return features
+
+    def _stored(self, path: Path, shape: tuple[int, ...]) -> Tensor | None:
+        if not path.exists():
+            return None
+        try:
+            stored = load_npy(path, mmap=False)
+        except UserError as error:
+            log.warning("%s: computed anew", error)
+            return None
+        if stored.shape == shape and stored.dtype == np.float32 and np.isfinite(stored).all():
+            return torch.from_numpy(stored)
+        log.warning("%s does not hold %s finite float32 features: computed anew", path, shape)
+        return None
 
     @torch.no_grad()
     def _compute(self, waveform: Tensor, n_frames: int) -> Tensor:

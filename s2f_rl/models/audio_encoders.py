@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from s2f_rl.data.audio import SPEECH_RATE_HZ, conv_frames
 from s2f_rl.data.clock import Clock, clock_of
 from s2f_rl.errors import UserError
-
-_NOT_SETTINGS = ("transformers_version", "architectures", "dtype", "_name_or_path")
+from s2f_rl.models.wav2vec2_settings import checked_wav2vec2, grid_of, known_settings
 
 
 def frames_from_conv(n_conv: int, topology: str) -> int:
@@ -92,6 +91,14 @@ class AudioEncoder(nn.Module):
         """Plain keyword arguments that rebuild this encoder (:func:`build_audio_encoder`)."""
         raise TypeError(f"{type(self).__name__} has no config()")
 
+    @classmethod
+    def settings_from_file(cls, config: dict[str, Any], n_tensors: int) -> dict[str, Any]:
+        """What of a file's ``config`` (of known names and ranges) may be used; ``n_tensors`` are in the file.
+
+        Raises UserError for the rest.
+        """
+        return config
+
     def conv_features(self, waveform: Tensor) -> Tensor:
         """Features at 50 Hz: [B, N] -> [B, C, D0]."""
         raise TypeError(f"{type(self).__name__} has no conv_features()")
@@ -137,7 +144,10 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
 
         if pretrained is not None:
             try:
-                model = Wav2Vec2Model.from_pretrained(pretrained, local_files_only=local_files_only)
+                own = Wav2Vec2Config.from_pretrained(pretrained, local_files_only=local_files_only)
+                model = Wav2Vec2Model.from_pretrained(
+                    pretrained, config=Wav2Vec2Config(**known_settings(own)), local_files_only=local_files_only
+                )
             except (OSError, ValueError, KeyError) as error:
                 raise UserError(
                     f"actor.audio.pretrained={pretrained}: no wav2vec2 weights there; give a folder with config.json "
@@ -149,6 +159,8 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         super().__init__(model.config.hidden_size, topology, fps, features_per_frame)
         if model.config.num_feat_extract_layers != len(model.config.conv_dim):
             raise UserError("audio_config: num_feat_extract_layers and conv_dim disagree")
+        if grid_of(model.config.conv_kernel, model.config.conv_stride) != (400, 320):
+            raise UserError("audio_config: conv_kernel and conv_stride must make 50 features a second, as published")
         self.model = model
         self.spec_augment = spec_augment
         self.set_trainable(True)
@@ -159,10 +171,13 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         self.model.feature_extractor.requires_grad_(False)
 
     def config(self) -> dict[str, Any]:
-        # to_diff_dict keeps only what differs from wav2vec2-base.
-        diff = self.model.config.to_diff_dict()
-        plain = {k: v for k, v in diff.items() if k not in _NOT_SETTINGS}
-        return {"kind": self.kind, **self._clock_config(), "config": plain, "spec_augment": self.spec_augment}
+        settings = known_settings(self.model.config)
+        return {"kind": self.kind, **self._clock_config(), "config": settings, "spec_augment": self.spec_augment}
+
+    @classmethod
+    def settings_from_file(cls, config: dict[str, Any], n_tensors: int) -> dict[str, Any]:
+        """As in the base class; what transformers would take for more than a size or a rate is left out."""
+        return {**config, "config": checked_wav2vec2(config.get("config"), n_tensors)}
 
     def conv_features(self, waveform: Tensor) -> Tensor:
         return self.model.feature_extractor(waveform).transpose(1, 2)
@@ -243,14 +258,14 @@ class MelAudioEncoder(AudioEncoder):
         return self.norms[-1](x)
 
 
-_KINDS: dict[str, type[AudioEncoder]] = {c.kind: c for c in (Wav2Vec2AudioEncoder, MelAudioEncoder)}
+KINDS: dict[str, type[AudioEncoder]] = {c.kind: c for c in (Wav2Vec2AudioEncoder, MelAudioEncoder)}
 
 
 def build_audio_encoder(kind: str, **kwargs: Any) -> AudioEncoder:
     """Build an encoder by name (``"wav2vec2"`` or ``"mel"``); unknown names and arguments raise :class:`UserError`."""
-    if kind not in _KINDS:
-        raise UserError(f"actor.audio.kind={kind!r} is unknown: use one of {', '.join(_KINDS)}")
+    if kind not in KINDS:
+        raise UserError(f"actor.audio.kind={kind!r} is unknown: use one of {', '.join(KINDS)}")
     try:
-        return _KINDS[kind](**kwargs)
+        return KINDS[kind](**kwargs)
     except TypeError as error:
-        raise UserError(f"actor.audio: {error}; see {_KINDS[kind].__name__}") from error
+        raise UserError(f"actor.audio: {error}; see {KINDS[kind].__name__}") from error

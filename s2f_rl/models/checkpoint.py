@@ -9,10 +9,10 @@ import torch
 
 from s2f_rl.data.description import METRES_PER_UNIT
 from s2f_rl.data.mesh_identity import MeshIdentity
-from s2f_rl.data.soundness import float_weights
 from s2f_rl.data.tensor_files import load_tensors
 from s2f_rl.data.units import BIWI_METRES_PER_UNIT, published_unit
 from s2f_rl.errors import UserError
+from s2f_rl.models.actor_files import build_actor
 from s2f_rl.models.faceformer import FaceFormer
 
 __all__ = ["actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
@@ -51,19 +51,27 @@ def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFo
 
     Raises UserError, also for weights that are not finite or no floats.
     """
+    written = payload.get("format") if isinstance(payload, dict) else None
+    if isinstance(written, int) and written > FORMAT:
+        raise UserError(f"{where}: written by a newer version (format {written}); update s2f_rl")
     try:
-        if payload["format"] > FORMAT:
-            raise UserError(f"{where}: written by a newer version (format {payload['format']}); update s2f_rl")
-        actor = FaceFormer.from_config(payload["config"])
-        actor.load_state_dict(float_weights(payload["state_dict"], actor.state_dict(), str(where)))
-    except (KeyError, TypeError, RuntimeError, AttributeError, ValueError) as error:
+        if type(written) is not int or written < 1:
+            raise UserError(f"its format is {str(written)[:40]}")
+        actor = build_actor(payload["config"], payload["state_dict"], where)
+        _check_surroundings(payload, actor)
+    except UserError as error:
+        if str(error).startswith(f"{where}: "):
+            raise
+        raise UserError(
+            f"{where}: no actor of this project inside ({error}); give best.pt or last.pt of a run"
+        ) from error
+    except Exception as error:  # whatever torch and transformers raise for settings that cannot be
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"{where}: no actor of this project inside ({reason}); give best.pt or last.pt of a run"
         ) from error
-    subjects, mesh = payload.get("subjects"), payload.get("mesh")
-    if isinstance(subjects, list) and len(subjects) == actor.decoder.n_subjects:
-        actor.styles = tuple(str(subject) for subject in subjects)
+    actor.styles = tuple(payload["subjects"])
+    mesh = payload.get("mesh")
     if mesh is not None:
         actor.mesh_identity = MeshIdentity.from_plain(mesh, str(where))
     return actor.to_metres(_metres_per_unit(payload, where))
@@ -80,6 +88,36 @@ def _metres_per_unit(payload: dict[str, Any], where: str | Path) -> float:
     if payload.get("dataset") == "biwi" and isinstance(templates, dict):
         return published_unit({str(k): torch.as_tensor(v).numpy() for k, v in templates.items()})
     return METRES_PER_UNIT.get(str(payload.get("units")), 1.0)
+
+
+def _check_surroundings(payload: dict[str, Any], actor: FaceFormer) -> None:
+    """Subjects, templates, triangles and lips of a file are those of its actor, where it has them."""
+    subjects, templates = payload.get("subjects"), payload.get("templates")
+    if (
+        not isinstance(subjects, (list, tuple))
+        or not all(isinstance(name, str) for name in subjects)
+        or len(subjects) != actor.decoder.n_subjects
+    ):
+        raise UserError(f"its subjects are not {actor.decoder.n_subjects} names")
+    if templates is not None and not isinstance(templates, dict):
+        raise UserError("its templates are no dictionary of faces")
+    for name, face in (templates or {}).items():
+        whole = isinstance(name, str) and _is_dense(face) and face.is_floating_point()
+        if not whole or face.numel() != 3 * actor.n_vertices:
+            raise UserError(f"its template of {str(name)[:40]!r} is no face of {actor.n_vertices} vertices")
+    for name in ("faces", "lips"):
+        corners = payload.get(name)
+        if corners is None:
+            continue
+        fits = _is_dense(corners) and corners.dtype in (torch.int32, torch.int64)
+        if not fits or corners.numel() and not 0 <= int(corners.min()) <= int(corners.max()) < actor.n_vertices:
+            raise UserError(f"its {name} name other vertices than its {actor.n_vertices}")
+        if name == "faces" and (corners.ndim != 2 or corners.shape[1] != 3):
+            raise UserError(f"its faces have the shape {list(corners.shape)}, not [F, 3]")
+
+
+def _is_dense(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def load_actor(

@@ -12,6 +12,7 @@ from s2f_rl.data.soundness import float_weights
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import Wav2Vec2AudioEncoder
 from s2f_rl.models.decoder import periodic_positions
+from s2f_rl.models.state_dicts import require_dense
 
 if TYPE_CHECKING:
     from s2f_rl.models.faceformer import FaceFormer
@@ -73,23 +74,31 @@ def build_from_reference(
     published = clean_state_dict(state_dict)
     sizes = {"vertice_map.weight": 2, "obj_vector.weight": 2}
     for name, ndim in sizes.items():
-        if name not in published or published[name].ndim != ndim:
+        if name not in published or published[name].ndim != ndim or not published[name].numel():
             raise UserError(f"the checkpoint lacks {name}: is it a FaceFormer checkpoint?")
+    require_dense(published)
     feature_dim, n_outputs = published["vertice_map.weight"].shape
+    if feature_dim % _N_HEAD:
+        raise UserError(f"vertice_map.weight is {feature_dim} wide: not a multiple of the {_N_HEAD} attention heads")
     if n_outputs % 3:
         raise UserError(f"vertice_map.weight has {n_outputs} inputs: not a multiple of 3, so these are no vertices")
-    model = cls(
-        Wav2Vec2AudioEncoder(audio_config, topology),
-        n_vertices=n_outputs // 3,
-        feature_dim=feature_dim,
-        n_subjects=published["obj_vector.weight"].shape[1],
-        period=period,
-        n_head=_N_HEAD,
-    )
+
+    def build() -> FaceFormer:
+        return cls(
+            Wav2Vec2AudioEncoder(audio_config, topology),
+            n_vertices=n_outputs // 3,
+            feature_dim=feature_dim,
+            n_subjects=published["obj_vector.weight"].shape[1],
+            period=period,
+            n_head=_N_HEAD,
+        )
+
     own = {_own_name(k): v for k, v in published.items() if k != "PPE.pe"}
-    expected = model.state_dict()
+    with torch.device("meta"):  # nothing is allocated before the shapes are compared
+        expected = build().state_dict()
     mask = "audio_encoder.model.masked_spec_embed"  # used in training only; absent where masking was off
-    if mask in expected and mask not in own:
+    lacks_mask = mask in expected and mask not in own
+    if lacks_mask:
         own[mask] = expected[mask]
     if mask in own and mask not in expected:
         del own[mask]
@@ -100,6 +109,9 @@ def build_from_reference(
         parts = [f"{what}: {_listed(names)}" for what, names in
                  (("missing", missing), ("unknown", extra), ("wrong shape", shape)) if names]  # fmt: skip
         raise UserError(f"the checkpoint does not fit FaceFormer ({'; '.join(parts)}): check topology and audio_config")
+    model = build()
+    if lacks_mask:
+        own[mask] = model.state_dict()[mask]
     model.load_state_dict(float_weights(own, expected, "the checkpoint"))
     return model
 

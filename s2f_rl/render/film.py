@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from s2f_rl.data.files import require_target
 from s2f_rl.errors import UserError
 from s2f_rl.render.camera import Camera
 from s2f_rl.render.extras import import_extra
@@ -70,6 +71,7 @@ def render_film(
     out = Path(out)
     if out.suffix.lower() != ".mp4":
         raise UserError(f"{out}: films are written as mp4; choose a name that ends in .mp4")
+    require_target(out)
     try:
         rate = Fraction(fps).limit_denominator(1001)
     except (TypeError, ValueError, OverflowError):

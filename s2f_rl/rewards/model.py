@@ -321,4 +321,4 @@ def hash_tensors(parts: Iterable[tuple[str, Tensor]], settings: str = "") -> str
 def _setting(content: Mapping[str, Any], key: str, kind: type) -> Any:
     config = content.get("config")
     value = config.get(key) if isinstance(config, Mapping) else None
-    return value if isinstance(value, kind) else None
+    return value if type(value) is kind else None

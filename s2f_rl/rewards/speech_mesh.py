@@ -23,6 +23,7 @@ MEL_SHAPE = (20, 128)
 MEL_PATCH = 16
 N_PATCHES = MEL_SHAPE[0] * MEL_SHAPE[1] // MEL_PATCH
 LAYER_NORM_EPS = 1e-6
+_MOST_BLOCKS = 1000
 
 
 def sinusoid_table(n_positions: int, width: int) -> Tensor:
@@ -183,6 +184,8 @@ class SpeechMeshTransformer(nn.Module):
         width, n_coordinates = first.shape
         if n_coordinates % 3:
             raise UserError(f"{what}: takes {n_coordinates} mesh coordinates, no multiple of 3")
+        if not 1 <= _depth(state) <= _MOST_BLOCKS:
+            raise UserError(f"{what}: has {_depth(state)} blocks; 1 to {_MOST_BLOCKS} are possible")
         # sizes come from a file: build on "meta", so that nothing is allocated or drawn before the shapes are checked
         with torch.device("meta"):
             model = cls(n_coordinates, width, _depth(state), n_heads, mlp.shape[0])

@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from s2f_rl.errors import Diverged, UserError
+from s2f_rl.errors import Diverged, UserError, one_line
 from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
@@ -206,4 +206,4 @@ def _report(error: BaseException, debug: bool, prefix: str = "") -> None:
 
 
 def _say(line: str) -> None:
-    print(f"error: {line}", file=sys.stderr, flush=True)
+    print(f"error: {one_line(line)}", file=sys.stderr, flush=True)

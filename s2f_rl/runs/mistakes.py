@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from s2f_rl.errors import UserError
+from s2f_rl.errors import UserError, one_line
 
 _REMEDIES = {
     errno.ENOSPC: "free some space or choose another disk",
@@ -17,6 +17,10 @@ _REMEDIES = {
     errno.EISDIR: "name a file, not a folder",
     errno.EEXIST: "choose another name",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ELOOP: "name a file, not a link in a circle",
+    errno.EFBIG: "free some space or choose another disk",
+    errno.EIO: "check the disk",
+    errno.ENXIO: "name a file, not a pipe, a socket or a device",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
@@ -34,5 +38,5 @@ def mistake_line(error: BaseException) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         place = f"{error.filename}: " if error.filename is not None else ""
-        return " ".join(f"{place}{error.strerror}; {_REMEDIES[error.errno]}".split())
+        return one_line(f"{place}{error.strerror}; {_REMEDIES[error.errno]}")
     return None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
+
+from s2f_rl.errors import one_line, printable
 
 
 class Progress:
@@ -59,6 +63,16 @@ class Progress:
         self.close()
 
 
+class _PlainFormatter(logging.Formatter):
+    """One line per record unless the message itself has several; names from files cannot add any, or control signs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if isinstance(record.args, tuple):
+            record = copy.copy(record)
+            record.args = tuple(one_line(a) if isinstance(a, (str, Path, Exception)) else a for a in record.args or ())
+        return "\n".join(printable(line) for line in super().format(record).split("\n"))
+
+
 class _BarHandler(logging.Handler):
     """Writes log lines above a running bar."""
 
@@ -75,6 +89,6 @@ def show_log(level: int = logging.INFO) -> None:
     if log.handlers or logging.getLogger().handlers:
         return
     handler = _BarHandler()
-    handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+    handler.setFormatter(_PlainFormatter("%(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(level)

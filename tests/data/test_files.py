@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import resource
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from s2f_rl.data.audio import write_wav
 from s2f_rl.data.files import (
     atomic_path,
     atomic_save_npy,
@@ -18,8 +24,11 @@ from s2f_rl.data.files import (
     load_json,
     load_npy,
     npy_header,
+    require_target,
 )
+from s2f_rl.data.tensor_files import save_safetensors, save_tensors
 from s2f_rl.errors import UserError
+from s2f_rl.evaluation.tables import write_rows
 
 
 class TestAtomicWrites:
@@ -75,6 +84,11 @@ class TestAtomicWrites:
         assert os.listdir(tmp_path) == []
 
 
+def _header(shape: str) -> bytes:
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(64)
+
+
 class TestLoadNpy:
     def test_is_memory_mapped_on_demand(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", np.arange(6, dtype=np.float32).reshape(2, 3))
@@ -100,6 +114,9 @@ class TestLoadNpy:
             "text.npy": (b"hello" * 100, "not a readable npy"),
             "huge.npy": (huge, "truncated"),
             "negative.npy": (huge.replace(b"1000000000000", b"-100000000000"), "impossible shape"),
+            "hexadecimal.npy": (_header("(0x" + "f" * 9000 + ",)"), "impossible shape of huge numbers"),
+            "many axes.npy": (_header("(" + "9000000000000000000," * 400 + ")"), "impossible shape"),
+            "true.npy": (_header("(True, 2)"), "impossible shape|not a readable npy"),
             "code.npy": (huge.replace(b"1000000000000", b"__import__(1)"), "not a readable npy"),
             "version.npy": (b"\x93NUMPY\x09\x00" + good.read_bytes()[8:], "not a readable npy"),
         }
@@ -135,3 +152,114 @@ def test_broken_json_is_a_user_error(tmp_path: Path) -> None:
         (tmp_path / "a.json").write_bytes(content)
         with pytest.raises(UserError, match="not readable as JSON"):
             load_json(tmp_path / "a.json")
+
+
+def _device(path: Path) -> None:
+    """A device of its own: where the code is broken, root's tests would replace the system's."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    except PermissionError:  # then /dev/null cannot be replaced either
+        path.symlink_to("/dev/null")
+
+
+SPECIAL_TARGETS: dict[str, Callable[[Path], object]] = {
+    "a device": _device,
+    "a named pipe": os.mkfifo,
+    "a folder": Path.mkdir,
+}
+
+
+class TestTargets:
+    @pytest.mark.parametrize("kind", SPECIAL_TARGETS)
+    def test_what_is_no_file_is_not_replaced(self, kind: str, tmp_path: Path) -> None:
+        SPECIAL_TARGETS[kind](tmp_path / "out.npy")
+        before = os.lstat(tmp_path / "out.npy")
+        with pytest.raises(UserError, match=rf"out\.npy: cannot be replaced \(it is {kind}\)"):
+            require_target(tmp_path / "out.npy")
+        with pytest.raises(UserError, match=rf"out\.npy: cannot be replaced \(it is {kind}\)"):
+            atomic_save_npy(tmp_path / "out.npy", np.zeros(3))
+        after = os.lstat(tmp_path / "out.npy")
+        assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode)
+        assert os.listdir(tmp_path) == ["out.npy"]
+
+    def test_the_system_s_devices_are_refused(self) -> None:
+        for name in ("/dev/null", "/dev/zero"):
+            with pytest.raises(UserError, match=rf"{name}: cannot be replaced \(it is a device\)"):
+                require_target(name)
+
+    def test_links_are_written_through(self, tmp_path: Path) -> None:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere" / "real.txt").write_text("old")
+        for link, real in (("a.txt", "elsewhere/real.txt"), ("b.txt", "elsewhere/new.txt")):
+            (tmp_path / link).symlink_to(real)
+            atomic_write_text(tmp_path / link, "new")
+            assert (tmp_path / link).is_symlink() and (tmp_path / real).read_text() == "new"
+        assert sorted(os.listdir(tmp_path / "elsewhere")) == ["new.txt", "real.txt"]
+        assert sorted(os.listdir(tmp_path)) == ["a.txt", "b.txt", "elsewhere"]
+
+    def test_circles_and_impossible_names(self, tmp_path: Path) -> None:
+        (tmp_path / "loop").symlink_to("loop")
+        for name in ("loop", "a\0b"):
+            with pytest.raises(UserError, match="cannot be written"):
+                require_target(tmp_path / name)
+        for name in ("loop", "x" * 300, "a\0b"):
+            with pytest.raises(UserError, match="cannot be written"):
+                atomic_write_text(tmp_path / name, "x")
+        assert os.listdir(tmp_path) == ["loop"] and os.readlink(tmp_path / "loop") == "loop"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A place where files end at 20 kB; the system refuses as a full disk does, only with another number."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        yield tmp_path
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+class TestFullDisk:
+    """torch.save raises a RuntimeError then, numpy an OSError without a number, soundfile its own."""
+
+    NUMBERS = np.arange(10_000.0)
+    WRITERS: dict[str, Callable[[Path], object]] = {
+        "numpy": lambda path: atomic_save_npy(path, TestFullDisk.NUMBERS),
+        "torch": lambda path: save_tensors(path, {"a": torch.from_numpy(TestFullDisk.NUMBERS)}),
+        "safetensors": lambda path: save_safetensors(path, {"a": torch.from_numpy(TestFullDisk.NUMBERS)}),
+        "json": lambda path: atomic_write_json(path, TestFullDisk.NUMBERS.tolist()),
+        "soundfile": lambda path: write_wav(path, TestFullDisk.NUMBERS / 10_000, 16000, "FLOAT"),
+        "table": lambda path: write_rows(path, [{"number": number} for number in TestFullDisk.NUMBERS]),
+    }
+
+    @pytest.mark.parametrize("writer", WRITERS)
+    def test_one_line_and_the_old_file_stays(self, writer: str, small_disk: Path) -> None:
+        path = small_disk / "out.bin"
+        path.write_bytes(b"old")
+        with pytest.raises(UserError, match=r"/out\.bin: cannot be written \(File too large\); free some space"):
+            self.WRITERS[writer](path)
+        assert path.read_bytes() == b"old" and os.listdir(small_disk) == ["out.bin"]
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+    def test_other_numbers(self, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a full disk answers to the question whether there is room, after an error that does not tell."""
+
+        def full(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with pytest.raises(UserError, match=rf"a: cannot be written \({os.strerror(number)}\)"):
+            with atomic_path(tmp_path / "a"):
+                monkeypatch.setattr(os, "fsync", full)
+                raise RuntimeError("unexpected pos 64 vs 0")
+        assert os.listdir(tmp_path) == []
+
+    def test_other_errors_stay_what_they_are(self, tmp_path: Path) -> None:
+        for error in (RuntimeError("x"), OSError("x"), OSError(errno.EACCES, "x"), ValueError("x"), KeyError("x")):
+            with pytest.raises(type(error)) as caught, atomic_path(tmp_path / "a"):
+                raise error
+            assert caught.value is error and os.listdir(tmp_path) == []
+
+
+def test_names_that_are_no_text_are_written_as_escapes(tmp_path: Path) -> None:
+    atomic_write_json(tmp_path / "a.json", {"\udcff": "ä"})
+    assert load_json(tmp_path / "a.json") == {"\udcff": "ä"}

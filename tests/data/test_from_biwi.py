@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import struct
 import tarfile
 from pathlib import Path
@@ -214,3 +216,58 @@ def test_other_units_are_refused(raw: Raw, tmp_path: Path) -> None:
         )
     with pytest.raises(UserError, match=r"size is 0\.\d+ where about 185 mm"):
         prepare_biwi(raw.folder, tmp_path / "out", n_vertices=V, progress=False)
+
+
+def _headed(size: int, frames: int = 3) -> bytes:
+    """An archive whose second member states ``size`` in base 256, as archives beyond 8 GB do."""
+    blocks = b""
+    for number in range(1, frames + 1):
+        member = tarfile.TarInfo(f"e01/frame_{number:03}.vl")
+        block = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+        if number == 2:
+            sign = b"\x80" if size >= 0 else b"\xff"
+            block[124:136] = sign + size.to_bytes(11, "big", signed=True)
+            block[148:156] = b"        "
+            block[148:156] = b"%06o\0 " % sum(block)
+        blocks += bytes(block)
+    return blocks + bytes(1024)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "circle", "nowhere", "socket folder", "huge"])
+def test_frames_that_are_no_files(raw: Raw, kind: str, tmp_path: Path) -> None:
+    """One line each; the other sentences are converted."""
+    path = raw.folder / "faces" / "F2" / "e01" / "frame_001.vl"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket folder":
+        path.mkdir()
+    elif kind == "huge":
+        path.touch()
+        os.truncate(path, 2**40)
+    else:
+        path.symlink_to({"endless": "/dev/zero", "circle": path.name, "nowhere": "absent"}[kind])
+    report = prepare_biwi(raw.folder, tmp_path / "out", n_vertices=V, progress=False)
+    (line,) = [problem for problem in report.problems if "F2_e01" in problem]
+    assert "frame_001.vl: " in line and line.endswith("audio-only")
+    assert not (tmp_path / "out" / "vertices_npy" / "F2_e01.npy").exists()
+    assert (tmp_path / "out" / "vertices_npy" / "M1_e01.npy").exists()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless", "circle", "negative size", "large size", "long number"])
+def test_archives_that_are_none(raw: Raw, kind: str, tmp_path: Path) -> None:
+    path = raw.folder / "faces" / "F2" / "e01.tar"
+    shutil.rmtree(raw.folder / "faces" / "F2" / "e01")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind in ("endless", "circle"):
+        path.symlink_to({"endless": "/dev/zero", "circle": path.name}[kind])
+    elif kind == "long number":
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+            archive.addfile(tarfile.TarInfo(f"e01/frame_{'7' * 5000}.vl"))
+    else:
+        path.write_bytes(_headed(-1024 if kind == "negative size" else 2**60))
+    report = prepare_biwi(raw.folder, tmp_path / "out", n_vertices=V, progress=False)
+    lines = [problem for problem in report.problems if "e01.tar" in problem and "F2" in problem]
+    assert len(lines) == 1 and len(lines[0]) < 1000
+    assert (tmp_path / "out" / "vertices_npy" / "M1_e01.npy").exists()

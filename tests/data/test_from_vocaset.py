@@ -149,6 +149,26 @@ def test_faulty_utterances_are_listed_and_the_others_converted(raw: Raw, tmp_pat
     assert not list(tmp_path.rglob("*evil*")) and (report.n_utterances, report.n_recorded) == (5, 3)
 
 
+def test_numbers_that_cannot_be(raw: Raw, tmp_path: Path) -> None:
+    """Beyond 64 bits, not finite, complex, and a row used over and over, which would write more than there is."""
+    first, second = PEOPLE[:2]
+    raw.rows[first]["sentence21"] = {0: 2**80}
+    raw.rows[first]["sentence22"] = {0: float("inf")}
+    raw.rows[second]["sentence21"] = dict.fromkeys(range(10**5), 0)
+    raw.audio[first]["sentence23"]["sample_rate"] = np.complex64(22050)
+    raw.audio[second]["sentence23"]["sample_rate"] = float("nan")
+    raw.write()
+    text = "\n".join(prepare_vocaset(raw.folder, tmp_path / "out", progress=False).problems)
+    for expected in (
+        f"{first}_sentence21: its frames are not numbered",
+        f"{first}_sentence22: its frames are not numbered",
+        f"{second}_sentence21: has 100000 frames, data_verts.npy",
+        f"{first}_sentence23: has no audio or no sample rate",
+        f"{second}_sentence23: has no audio or no sample rate",
+    ):
+        assert expected in text, text
+
+
 @pytest.mark.parametrize(
     ("audio", "expected"),
     [

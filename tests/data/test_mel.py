@@ -144,6 +144,13 @@ class TestCache:
             path.mkdir(parents=True)
         assert torch.equal(self._clips(root), expected)
 
+    def test_a_key_of_a_terabyte_is_not_read(self, tmp_path: Path) -> None:
+        root = make_tiny_corpus(tmp_path)
+        self._clips(root)
+        os.truncate(root / "wav_npy" / f"{self.NAME}.key", 2**40)
+        assert torch.equal(self._clips(root), self._expected(root))
+        assert (root / "wav_npy" / f"{self.NAME}.key").stat().st_size < 1000
+
     def test_another_programs_clips_are_used_if_they_agree_and_never_overwritten(self, tmp_path: Path) -> None:
         root = make_tiny_corpus(tmp_path)
         (root / "wav_npy").mkdir()

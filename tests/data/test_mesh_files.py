@@ -78,6 +78,73 @@ def test_broken_ply(tmp_path: Path) -> None:
             read_ply_faces(tmp_path / "a.ply")
 
 
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 0 1 2\nv 1 1 1", "line 4 .*a corner 0"),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 -9", "name the vertices -6 to 1"),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 " + "9" * 30, "line 4"),
+        ("v 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 " + "9" * 5000, "line 4"),
+        ("v 0 0 0\nv 1 0 0\nf 1 2", "line 3 .*three corners"),
+        ("v 0 0 nan", "line 1 .*finite"),
+        ("v 0 1e999 0", "line 1 .*finite"),
+        ("v 0 0 0\n# " + "x" * 2**20, "line 2 .*longer than any line"),
+    ],
+)
+def test_obj_that_lies(content: str, match: str, tmp_path: Path) -> None:
+    (tmp_path / "a.obj").write_text(content)
+    with pytest.raises(UserError, match=rf"a\.obj: .*{match}") as caught:
+        read_obj(tmp_path / "a.obj")
+    assert len(str(caught.value)) < 400
+
+
+_LIST = b"property list uchar int vertex_indices"
+
+
+@pytest.mark.parametrize("kind", ["ascii", "binary_little_endian", "binary_big_endian"])
+@pytest.mark.parametrize(
+    ("old", "new", "match"),
+    [
+        (b"element face 2", b"element face 1000000000000", "1000000000000 of face"),
+        (b"element face 2", b"element face 9999999999", "of face|its header states"),
+        (b"element face 2", b"element face -1", "-1 of face"),
+        (b"element face 2", b"element face " + b"9" * 5000, "of face"),
+        (b"element vertex 5", b"element vertex 9999999999", "of vertex"),
+        (b"element face 2\n" + _LIST + b"\nproperty uchar flag", b"element face 9999999999", "without a list"),
+        (_LIST + b"\n", b"", "without a list"),
+        (_LIST, b"property list float int vertex_indices", "float"),
+        (_LIST, b"property list uchar float vertex_indices", "without a list"),
+        (_LIST, _LIST + b"\n" + _LIST, "without a list"),
+        (b"format", b"comment", "its format is not stated"),
+        (b"element vertex 5", b"element thing 9999999999\nelement vertex 5", "without a property"),
+    ],
+)
+def test_ply_headers_that_lie(kind: str, old: bytes, new: bytes, match: str, tmp_path: Path) -> None:
+    assert old in _ply(kind)
+    (tmp_path / "a.ply").write_bytes(_ply(kind).replace(old, new))
+    with pytest.raises(UserError, match=rf"a\.ply: not readable as PLY .*({match})") as caught:
+        read_ply_faces(tmp_path / "a.ply")
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(("length_type", "code"), [("int", "i"), ("uint", "I"), ("char", "b")])
+@pytest.mark.parametrize("length", [-1, 10**9, 100])
+def test_ply_lists_that_lie(length_type: str, code: str, length: int, tmp_path: Path) -> None:
+    header = (
+        "ply\nformat binary_little_endian 1.0\nelement vertex 3\nproperty float x\nelement face 1\n"
+        f"property list {length_type} int vertex_index\nend_header\n"
+    )
+    packed = struct.pack("<q", length)[: struct.calcsize(code)]
+    (tmp_path / "a.ply").write_bytes(header.encode() + bytes(12) + packed + bytes(12))
+    with pytest.raises(UserError, match=r"a list of -?\d+ entries|less than three corners"):
+        read_ply_faces(tmp_path / "a.ply")
+    (tmp_path / "a.ply").write_bytes(
+        header.replace("binary_little_endian", "ascii").encode() + b"0\n0\n0\n" + b"%d 0 1 2\n" % length
+    )
+    with pytest.raises(UserError, match="a list of"):
+        read_ply_faces(tmp_path / "a.ply")
+
+
 def test_where_a_corpus_keeps_its_faces(tmp_path: Path) -> None:
     assert find_faces(tmp_path, 5) is None
     (tmp_path / "templates").mkdir()

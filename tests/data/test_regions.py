@@ -71,6 +71,13 @@ class TestFiles:
             (np.array(["a"]), "not a list of vertex numbers"),
             ([[1], [2, 3]], "not a list of vertex numbers"),
             (2**70, "not a list of vertex numbers"),
+            ([1, 2**63], "names vertex 9223372036854775808|not a list of vertex numbers"),
+            ([1.0, 1e300], "not a list of vertex numbers"),
+            ([1.0, float("inf")], "not a list of vertex numbers"),
+            ([1, float("nan")], "not a list of vertex numbers"),
+            ([1, True, None], "not a list of vertex numbers"),
+            ([[[1]], [[2]]], "not a list of vertex numbers"),
+            ({1: 2}, "not a list of vertex numbers"),
             (None, "not a list of vertex numbers"),
         ],
     )
@@ -78,6 +85,13 @@ class TestFiles:
         with pytest.raises(UserError, match=match) as caught:
             load_regions(_masks(tmp_path, lips=value), 10)
         assert "FLAME_masks.pkl: lips" in str(caught.value)
+
+    def test_a_list_that_holds_itself_twice(self, tmp_path: Path) -> None:
+        """Numpy would look for 2^64 numbers in it."""
+        circular: list[object] = []
+        circular += [circular, circular]
+        with pytest.raises(UserError, match="not a list of vertex numbers"):
+            load_regions(_masks(tmp_path, lips=circular), 10)
 
     def test_other_broken_files(self, tmp_path: Path) -> None:
         (tmp_path / "FLAME_masks.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")

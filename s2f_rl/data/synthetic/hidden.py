@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from s2f_rl.data.files import load_npz
 from s2f_rl.errors import UserError
 
 Array = NDArray[np.float64]
@@ -100,12 +101,11 @@ class Hidden:
     @classmethod
     def load(cls, path: str | Path) -> Hidden:
         """Read `hidden/NAME.npz` of a built-in corpus. Raises `UserError` for anything else."""
-        try:
-            with np.load(path, allow_pickle=False) as stored:
-                values = {f.name: np.asarray(stored[f.name], dtype=np.float64) for f in fields(cls)}
-        except Exception as error:  # whatever a hostile or truncated zip makes numpy raise
-            reason = type(error).__name__
-            raise UserError(f"{path}: not the hidden variation of a built-in corpus ({reason})") from error
+        stored = load_npz(path)
+        lacking = [f.name for f in fields(cls) if f.name not in stored]
+        if lacking:
+            raise UserError(f"{path}: not the hidden variation of a built-in corpus (lacks {', '.join(lacking)})")
+        values = {f.name: stored[f.name].astype(np.float64) for f in fields(cls)}
         shapes = cls.none(values["undershoot"].size)
         for f in fields(cls):
             value, expected = values[f.name], np.asarray(getattr(shapes, f.name))

@@ -1,0 +1,105 @@
+"""Building an actor that a file describes: its settings are checked and compared with its tensors before anything."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s2f_rl.data.soundness import float_weights
+from s2f_rl.errors import UserError
+from s2f_rl.models.audio_encoders import KINDS
+from s2f_rl.models.faceformer import FaceFormer
+from s2f_rl.models.state_dicts import require_dense
+
+_ONLY_FROM_USERS = ("self", "pretrained", "local_files_only")  # they make the program look for weights elsewhere
+_WHOLE = {
+    "n_vertices": 10**7,
+    "feature_dim": 10**6,
+    "n_subjects": 10**6,
+    "period": 1000,
+    "n_head": 1024,
+    "width": 10**6,
+    "n_mels": 1024,
+    "n_layers": 1000,
+}
+"""Settings that are whole numbers from 1, and their largest values. All but period and heads must fit the tensors."""
+
+
+def build_actor(config: Any, state_dict: Any, what: str | Path = "the checkpoint") -> FaceFormer:
+    """The actor of a file's ``config`` (:meth:`FaceFormer.config`) and ``state_dict``.
+
+    It is built once without memory, on the "meta" device, and for good only when every name and shape agrees, so that
+    a small file cannot ask for a large model.
+
+    Raises:
+        UserError, TypeError, ValueError, RuntimeError, ...: the first that is wrong.
+    """
+    settings = checked_settings(config, len(state_dict))
+    with torch.device("meta"):
+        expected = FaceFormer.from_config(settings).state_dict()
+    state_dict = float_weights(state_dict, expected, str(what))
+    require_dense(state_dict)
+    wrong = next(
+        (name for name in {**expected, **state_dict} if _shape(expected, name) != _shape(state_dict, name)), None
+    )
+    if wrong is not None:
+        raise UserError(
+            f"{wrong[:80]} is {_shape(state_dict, wrong) or 'absent'}, its config asks for {_shape(expected, wrong)}"
+        )
+    actor = FaceFormer.from_config(settings)
+    actor.load_state_dict(state_dict)
+    return actor
+
+
+def checked_settings(config: Any, n_tensors: int) -> dict[str, Any]:
+    """``config`` if it holds nothing but what a model and its encoder write there, in ranges that can be meant.
+
+    Args:
+        config: as :meth:`FaceFormer.config` gives it. n_tensors: entries of the state dict; a layer has several.
+
+    Raises:
+        UserError: names the setting.
+    """
+    settings = _known(config, "config", FaceFormer, leave="audio_encoder", plus="audio")
+    audio = settings["audio"]
+    kind = audio.get("kind") if isinstance(audio, Mapping) else None
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise UserError(f"config.audio.kind is {str(kind)[:40]!r}; known are {', '.join(KINDS)}")
+    audio = _known(audio, "config.audio", KINDS[kind], plus="kind")
+    for name, value in (*settings.items(), *audio.items()):
+        if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):
+            raise UserError(f"{name} is {str(value)[:40]}; it must be a whole number from 1 to {_WHOLE[name]}")
+    if audio.get("n_layers", 0) > n_tensors:
+        raise UserError(f"n_layers is {audio['n_layers']}, but the file holds {n_tensors} tensors")
+    if settings.get("feature_dim", 64) % settings.get("n_head", 4):
+        raise UserError(f"n_head is {settings.get('n_head')}, which does not divide feature_dim")
+    dropout = settings.get("dropout", 0.0)
+    if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+        raise UserError(f"dropout is {str(dropout)[:40]}; it must be a number from 0 to below 1")
+    return {**settings, "audio": KINDS[kind].settings_from_file(audio, n_tensors)}
+
+
+def _known(config: Any, where: str, built: type, leave: str = "", plus: str = "") -> dict[str, Any]:
+    if not isinstance(config, Mapping):
+        raise UserError(f"{where} is no dictionary of settings")
+    parameters = set(inspect.signature(built).parameters) - {leave, *_ONLY_FROM_USERS} | {plus}
+    for name, value in config.items():
+        if name not in parameters:
+            raise UserError(f"{where} holds {str(name)[:40]!r}, which is no setting that a file may have")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}.{name} is {value}")
+        if isinstance(value, str) and len(value) > 40:
+            raise UserError(f"{where}.{name} is a text of {len(value)} letters")
+    if plus not in config:
+        raise UserError(f"{where} lacks {plus!r}")
+    return dict(config)
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> list[int] | None:
+    return list(tensors[name].shape) if name in tensors else None
