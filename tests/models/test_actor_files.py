@@ -184,8 +184,8 @@ class TestNoHub:
     [
         (torch.zeros(1).expand(16, 24), "its config asks for|decoder"),
         (torch.zeros(16, 24).to_sparse(), "cannot be read|dense"),
-        ("text", "is no dense tensor"),
-        ([1.0], "is no dense tensor"),
+        ("text", "holds str, expected dense floats"),
+        ([1.0], "holds list, expected dense floats"),
         (torch.zeros(16, 25), r"decoder.vertice_map.weight is \[16, 25\]"),
     ],
 )
