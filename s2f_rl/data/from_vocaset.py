@@ -144,8 +144,8 @@ def _write_sound(path: Path, name: str, sound: Mapping[Any, Any], report: Prepar
     if isinstance(rate, np.ndarray) and rate.size == 1:
         rate = rate.item()
     low, high = RATES_HZ
-    is_real = isinstance(rate, (int, float, np.integer, np.floating))
-    if not isinstance(audio, np.ndarray) or not is_real or not low <= rate <= high:
+    real = (int, float, np.integer, np.floating)
+    if not isinstance(audio, np.ndarray) or not isinstance(rate, real) or not low <= rate <= high:
         what = f"has no audio or no sample rate from {low} to {high} Hz in raw_audio_fixed.pkl"
         report.problems.append(f"{name}: {what}; left out")
         return False
