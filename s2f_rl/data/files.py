@@ -10,10 +10,9 @@ import errno
 import io
 import json
 import os
-import secrets
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from s2f_rl.data.plain_pickle import PlainUnpickler
 from s2f_rl.data.regular_files import decoded, is_there, kind_of, open_file, read_bytes, read_text, require_file
+from s2f_rl.data.temporary import claimed_temporary
 from s2f_rl.errors import UserError
 
 __all__ = ["is_there", "open_file", "read_bytes", "read_text", "require_file"]
@@ -46,15 +46,13 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             disk is full, in whatever way the block's writer tells that.
     """
     path = Path(path)
-    try:
-        target = _target(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Hidden, so that a crash leaves nothing that a listing takes for data; the suffix is kept for audio writers.
-        temporary = target.with_name(f".{path.stem[:100]}.{secrets.token_hex(6)}.tmp{path.suffix}")
-        temporary.touch(exist_ok=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be written ({_reason(error)}); choose a writable folder") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            target = _target(path)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            temporary = stack.enter_context(claimed_temporary(target))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be written ({_reason(error)}); choose a writable folder") from error
         try:
             yield temporary
             _flush_to_disk(temporary)
@@ -69,8 +67,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.replace(temporary, target)
         except OSError as error:
             raise UserError(f"{path}: cannot be replaced ({_reason(error)}); move away what is there") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     _flush_folder(target.parent)
 
 
