@@ -68,7 +68,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
             folder.rows.cut_after(state.iteration)
-        logger = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
+        logger = folder.rows.feed(make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online))
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, cfg.name)
         values: dict[str, float] = {}
 
@@ -106,7 +106,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 folder.save_checkpoint("last.pt", state.state_dict())
             else:
                 folder.rows.append(row, state.iteration, state.frames)
-            logger.log_scalars(row, state.iteration)
         progress.close()
         logger.close()
         finish(cfg, Judge.load(folder.path), train, folder)

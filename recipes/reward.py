@@ -97,7 +97,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         hardening = None  # a given backbone sees raw vertices, in which nothing is known of how far a change is
         if projection is not None and cfg.hardening.steps:
             hardening = Hardening(projection, motion, cfg.hardening.radii_mm, cfg.hardening.steps, cfg.hardening.hold)
-        logger = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
+        logger = folder.rows.feed(make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online))
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, cfg.name)
         values: dict[str, float] = {}
 
@@ -146,7 +146,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
             folder.rows.append(row, state.iteration, state.frames)
             if at_rest and not (first and guard.in_row):  # not yet scored, so that nothing else says it is sound
                 folder.save_checkpoint("last.pt", state.state_dict())
-            logger.log_scalars(row, state.iteration)
         progress.close()
         logger.close()
         if cfg.progress and values:

@@ -80,7 +80,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
             folder.rows.cut_after(state.iteration)
-        logger = make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online, state.iteration)
+        logger = folder.rows.feed(make_logger(cfg.logger, folder.path, cfg.name, cfg, cfg.logger_online))
         progress = Progress(cfg.iterations, state.iteration, cfg.progress, "supervised")
         values: dict[str, float] = {}
 
@@ -146,7 +146,6 @@ def main(cfg: DictConfig) -> dict[str, float]:
                     "best.pt", {"actor": entry, "moments": moments, "iteration": state.iteration, "validation": values}
                 )
             folder.rows.append(row, state.iteration, state.frames)
-            logger.log_scalars(row, state.iteration)
             folder.save_checkpoint("last.pt", {**state.state_dict(), "actor": entry, "moments": moments})
         progress.close()
         logger.close()

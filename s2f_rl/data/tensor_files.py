@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import warnings
@@ -176,6 +177,35 @@ def _assert_finite(path: str | os.PathLike[str], content: Any) -> None:
     broken = not_finite(content)
     if broken is not None:
         raise NotFinite(f"{path}: not written, because {broken} is not finite; train with a smaller optimizer.lr")
+
+
+def content_hash(value: Any) -> str:
+    """sha256 as hex over tensors (names, types, shapes, bytes) and plain values in nested containers.
+
+    Equal for the same content saved twice, whose files may differ.
+    """
+    return _digest(value, {}).hex()
+
+
+def _digest(value: Any, known: dict[int, bytes]) -> bytes:
+    if id(value) in known:  # a container may hold another one many times, at every level
+        return known[id(value)]
+    digest = hashlib.sha256()
+    if isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta:
+        digest.update(f"tensor {value.dtype} {list(value.shape)}\n".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif isinstance(value, Mapping):
+        digest.update(b"mapping")
+        for pair in sorted(_digest(key, known) + _digest(each, known) for key, each in value.items()):
+            digest.update(pair)
+    elif isinstance(value, (list, tuple)):
+        digest.update(b"list")
+        for each in value:
+            digest.update(_digest(each, known))
+    else:
+        return hashlib.sha256(f"{type(value).__name__} {value!r}".encode()).digest()
+    known[id(value)] = digest.digest()
+    return digest.digest()
 
 
 def _assert_plain(value: Any, where: str) -> None:

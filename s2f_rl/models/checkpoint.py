@@ -15,7 +15,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.actor_files import build_actor
 from s2f_rl.models.faceformer import FaceFormer
 
-__all__ = ["actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
+__all__ = ["actor_file", "actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
 
 FORMAT = 1
 UNIT = "metres"
@@ -120,6 +120,14 @@ def _is_dense(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
 
 
+def actor_file(path: str | Path) -> Path:
+    """The file that a run folder stands for: ``best.pt``, else ``last.pt``; any other path is the file itself."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "best.pt" if (path / "best.pt").exists() else path / "last.pt"
+    return path
+
+
 def load_actor(
     path: str | Path,
     topology: str = "vocaset",
@@ -137,9 +145,7 @@ def load_actor(
         the actor in evaluation mode and in metres, and the rest of its entry (``subjects``, ``templates`` in metres,
         ``metres_per_unit`` of the file, ...; empty for published weights).
     """
-    path = Path(path)
-    if path.is_dir():
-        path = path / "best.pt" if (path / "best.pt").exists() else path / "last.pt"
+    path = actor_file(path)
     content = load_tensors(path)
     if isinstance(content, dict) and isinstance(content.get("actor"), dict):
         payload = content["actor"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -11,8 +12,10 @@ from typing import IO, Any
 import yaml
 
 from s2f_rl.data.files import atomic_write_text
+from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import Diverged, NotFinite, UserError
 from s2f_rl.runs.checkpoints import load_checkpoint, save_checkpoint
+from s2f_rl.runs.inputs import keep_inputs
 from s2f_rl.runs.rows import MetricsRows
 
 if sys.platform != "win32":
@@ -34,13 +37,20 @@ MAY_CHANGE = (
 )
 
 
+WAIT_S = 5.0
+"""How long a run that goes on waits for the process before it, which was killed and may still be ending."""
+
+
 class RunFolder:
     """``root/name/`` with ``config.yaml``, ``last.pt``, ``best.pt``, ``metrics.jsonl`` and whatever the recipe adds.
+
+    ``inputs.json`` holds what the run reads, by content (:mod:`s2f_rl.runs.inputs`).
 
     Args:
         name: run name; may hold ``/`` for grouping (``bench/ppo_seed1``), never leaves ``root``.
         root: parent of all runs, relative to the working directory.
-        config: resolved config (plain dict or OmegaConf), written to ``config.yaml``.
+        config: resolved config (plain dict or OmegaConf), written to ``config.yaml``; the files that it names are
+            remembered by content.
         resume: go on in a folder that exists. With nothing in it yet, the run simply starts.
         may_change: config keys (with everything under them) that a resumed run may change.
         seed: written into every metrics row; None takes ``config["seed"]``.
@@ -51,8 +61,8 @@ class RunFolder:
         rows: the run's :class:`~s2f_rl.runs.rows.MetricsRows`.
 
     Raises:
-        UserError: the run exists and ``resume`` is off, its config differs, another process works in it, or the name
-            is no folder name.
+        UserError: the run exists and ``resume`` is off, its config or what it reads differs, another process works in
+            it, or the name is no folder name.
 
     Example:
         >>> folder = RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume)   # doctest: +SKIP
@@ -80,17 +90,23 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({error.strerror}); choose another root or name") from error
-        self._lock = self._take_lock()
-        if self._has_content() and not resume:
+        self._lock = self._take_lock(WAIT_S if resume else 0.0)
+        try:
+            remove_leftovers(self.path)
+            if self._has_content() and not resume:
+                raise UserError(
+                    f"{self.path}: this run exists; continue it with resume=true or start another with name=...; "
+                    "nothing is deleted for you"
+                )
+            if plain is not None:
+                if resume:
+                    self._compare_config(plain, may_change)
+                keep_inputs(self.path, plain, resume)
+                text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+                atomic_write_text(self.path / "config.yaml", text)
+        except BaseException:
             self.close()
-            raise UserError(
-                f"{self.path}: this run exists; continue it with resume=true or start another with name=...; "
-                "nothing is deleted for you"
-            )
-        if plain is not None:
-            if resume:
-                self._compare_config(plain, may_change)
-            atomic_write_text(self.path / "config.yaml", yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+            raise
         self.resuming = resume and (self.path / "last.pt").exists()
         if seed is None:
             seed = int((plain or {}).get("seed") or 0)
@@ -129,16 +145,25 @@ class RunFolder:
 
     def _has_content(self) -> bool:
         # a run that ended before its first row (its config is there) has nothing that could be lost
-        return any(entry.name not in (".lock", "config.yaml") for entry in self.path.iterdir())
+        nothing = (".lock", ".content.json", "inputs.json", "config.yaml")
+        return any(entry.name not in nothing for entry in self.path.iterdir())
 
-    def _take_lock(self) -> IO[str] | None:
+    def _take_lock(self, wait_s: float) -> IO[str] | None:
         # A record lock: the system drops it when the process ends, by SIGKILL too, and worker processes that outlive
         # the run do not inherit it, as they would inherit a flock.
         if sys.platform == "win32":  # two processes in one folder are not noticed there
             return None
         file = open(self.path / ".lock", "w")
         try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            until = time.monotonic() + wait_s
+            while True:
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return file
+                except BlockingIOError:
+                    if time.monotonic() >= until:
+                        raise
+                    time.sleep(0.05)  # the process that was killed may still be ending
         except BlockingIOError as error:
             file.close()
             raise UserError(f"{self.path}: another process is writing this run; wait for it or use name=...") from error
@@ -164,7 +189,6 @@ class RunFolder:
             if old.get(key, absent) != new.get(key, absent) and not _covered(key, may_change)
         ]
         if changed:
-            self.close()
             raise UserError(
                 f"{path}: a resumed run keeps its config, but {'; '.join(changed)}. Set the old values back or start a "
                 "new run with name=..."

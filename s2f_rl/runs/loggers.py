@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,17 +15,24 @@ from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 
 PROJECT = "s2f_rl"
+_SAME = ("iteration", "seed")
 
 
 class RunLogger:
     """Several of TorchRL's loggers behind one call.
 
     Args:
-        loggers: TorchRL loggers; may be empty.
+        loggers: TorchRL loggers; may be empty. One of wandb that goes on with a run on the server has rows already, as
+            many as its ``step`` says: so many of the first are not sent again.
     """
 
     def __init__(self, loggers: Sequence[Any]) -> None:
         self.loggers = list(loggers)
+        self._known = [int(getattr(logger.experiment, "step", 0) or 0) for logger in self.loggers]
+
+    def log_row(self, row: Mapping[str, Any]) -> None:
+        """Log a row of the metrics under its iteration; seed and versions are the same in all rows and left out."""
+        self.log_scalars({key: value for key, value in row.items() if key not in _SAME}, row["iteration"])
 
     def log_scalars(self, scalars: Mapping[str, Any], step: int) -> None:
         """Log numbers (or one-element tensors) of one iteration; what is no finite number is passed over."""
@@ -33,8 +41,11 @@ class RunLogger:
             value = value.item() if hasattr(value, "item") else value
             if isinstance(value, (int, float)) and math.isfinite(value):
                 numbers[key] = float(value)
-        for logger in self.loggers:
-            logger.log_metrics(numbers, step=step)
+        for place, logger in enumerate(self.loggers):
+            if self._known[place]:
+                self._known[place] -= 1
+            else:
+                logger.log_metrics(numbers, step=step)
 
     def close(self) -> None:
         """Finish every logger; afterwards nothing can be logged."""
@@ -57,9 +68,12 @@ def make_logger(
     name: str,
     config: Mapping[str, Any] | None = None,
     online: bool = False,
-    resume_step: int | None = None,
 ) -> RunLogger:
-    """TorchRL's csv, tensorboard and wandb loggers, one or several.
+    """TorchRL's csv, tensorboard and wandb loggers, one or several, empty: a run's rows are fed to them.
+
+    What the csv, tensorboard and offline wandb files of this folder hold of the run before it was stopped is removed:
+    they end anywhere (tensorboard loses two minutes in a kill), and are written anew from ``metrics.jsonl`` by
+    :meth:`~s2f_rl.runs.rows.MetricsRows.feed`. A wandb run on the server stays and is continued.
 
     Args:
         kind: ``"csv"``, ``"tensorboard"``, ``"wandb"``, ``"none"`` (or None), or a list of them.
@@ -67,22 +81,21 @@ def make_logger(
         name: name of the run as the logger shows it.
         config: plain or OmegaConf config, stored by wandb.
         online: let wandb send the run to its server; otherwise it is written to disk only (``wandb sync`` sends it).
-        resume_step: last step of the checkpoint that the run continues from: csv lines beyond it are cut off. wandb and
-            tensorboard keep what they showed before the kill.
 
     Raises:
         UserError: unknown kind, or its package is not installed.
 
     Example:
         >>> logger = make_logger("csv", folder.path, "ppo")             # doctest: +SKIP
-        >>> logger.log_scalars({"reward": 0.7}, step=1)                 # doctest: +SKIP
+        >>> folder.rows.feed(logger)                                    # doctest: +SKIP
+        >>> folder.rows.append({"reward": 0.7}, iteration=1)            # doctest: +SKIP
     """
     if config is not None and OmegaConf.is_config(config):
         config = cast("dict[str, Any]", OmegaConf.to_container(cast(Any, config), resolve=True))
     kinds = [kind] if isinstance(kind, str) else list(kind or [])
     kinds = [str(one) for one in kinds if str(one) != "none"]
     makers: dict[str, Callable[[], Any]] = {
-        "csv": lambda: _csv(logs, resume_step),
+        "csv": lambda: _csv(logs),
         "tensorboard": lambda: _tensorboard(logs),
         "wandb": lambda: _wandb(logs, name, config, online),
     }
@@ -93,14 +106,11 @@ def make_logger(
     return RunLogger([makers[one]() for one in dict.fromkeys(kinds)])
 
 
-def _csv(logs: Path, resume_step: int | None) -> Any:
+def _csv(logs: Path) -> Any:
     from torchrl.record.loggers.csv import CSVLogger
 
-    if resume_step is not None:
-        for path in (logs / "csv" / "scalars").rglob("*.csv"):
-            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-            whole = [line for line in lines if line.endswith("\n") and line.split(",", 1)[0].isdigit()]
-            atomic_write_text(path, "".join(line for line in whole if int(line.split(",", 1)[0]) <= resume_step))
+    for path in (logs / "csv" / "scalars").rglob("*.csv"):
+        path.unlink()
     return CSVLogger(exp_name="csv", log_dir=str(logs))
 
 
@@ -111,6 +121,8 @@ def _tensorboard(logs: Path) -> Any:
         raise UserError("logger=tensorboard: the package is missing; pip install tensorboard") from error
     from torchrl.record.loggers.tensorboard import TensorboardLogger
 
+    for path in (logs / "tensorboard").glob("events.out.tfevents.*"):
+        path.unlink()
     return TensorboardLogger(exp_name="tensorboard", log_dir=str(logs))
 
 
@@ -125,11 +137,14 @@ def _wandb(logs: Path, name: str, config: Mapping[str, Any] | None, online: bool
     identifier = logs / "wandb_id"
     if not identifier.exists():
         atomic_write_text(identifier, uuid.uuid4().hex)
+    run = identifier.read_text(encoding="utf-8").strip()
+    for path in (logs / "wandb").glob(f"offline-run-*-{run}"):
+        shutil.rmtree(path, ignore_errors=True)
     try:
         return WandbLogger(
             exp_name=name,
             save_dir=str(logs),
-            id=identifier.read_text(encoding="utf-8").strip(),
+            id=run,
             project=PROJECT,
             # not TorchRL's offline=True, which sets WANDB_MODE for the whole process and everything after it
             mode="online" if online else "offline",

@@ -15,11 +15,14 @@ from collections.abc import Mapping
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import s2f_rl
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
+
+if TYPE_CHECKING:
+    from s2f_rl.runs.loggers import RunLogger
 
 TIME_PREFIX = "time/"
 
@@ -29,6 +32,9 @@ class MetricsRows:
 
     Every row gets ``kind``, ``iteration``, ``frames``, ``seed``, ``commit`` and ``versions``. Write the rows of an
     iteration *before* its checkpoint: rows beyond the checkpoint are then cut off on resume, and none is missing.
+
+    Every row reaches the logger of :meth:`feed` once, whenever the run was killed: the file is the record, what the
+    logger shows is made from it.
 
     Args:
         path: the ``.jsonl`` file; created with the first row.
@@ -42,6 +48,17 @@ class MetricsRows:
     def __init__(self, path: str | Path, seed: int = 0) -> None:
         self.path = Path(path)
         self.seed = seed
+        self._logger: RunLogger | None = None
+
+    def feed(self, logger: RunLogger) -> RunLogger:
+        """Hand ``logger`` every row, those that are there at once and each further one as it comes; returns it.
+
+        Call it after :meth:`cut_after`, with a logger that holds nothing yet (:func:`~s2f_rl.runs.loggers.make_logger`).
+        """
+        for row in read_rows(self.path) if self.path.exists() else ():
+            logger.log_row(row)
+        self._logger = logger
+        return logger
 
     def append(self, values: Mapping[str, Any], iteration: int, frames: int = 0, kind: str = "train") -> dict[str, Any]:
         """Write one row and return it. Values: numbers, strings, booleans, None or one-element tensors."""
@@ -53,6 +70,8 @@ class MetricsRows:
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+        if self._logger is not None:
+            self._logger.log_row(row)
         return row
 
     def cut_after(self, iteration: int) -> None:

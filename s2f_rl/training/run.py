@@ -87,8 +87,8 @@ class RLRun:
         else:
             self._validate()
             self.folder.rows.append({f"validation/{k}": v for k, v in self.values.items()}, 0, 0)
-        self.logger = make_logger(
-            config["logger"], self.folder.path, config["name"], config, config["logger_online"], self.iteration
+        self.logger = self.folder.rows.feed(
+            make_logger(config["logger"], self.folder.path, config["name"], config, config["logger_online"])
         )
         self.progress = Progress(config["iterations"], self.iteration, config["progress"], config["name"])
 
@@ -143,7 +143,6 @@ class RLRun:
         self.folder.rows.append(row, self.iteration, self.state.frames)
         if due:
             self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **actor})
-        self.logger.log_scalars(row, self.iteration)
 
     def _actor(self) -> dict[str, Any]:
         """Copies of the actor as it is now and of its moments, as a run that starts from the checkpoint reads them."""

@@ -12,7 +12,7 @@ import torch
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer
-from s2f_rl.models.checkpoint import actor_payload, load_tensors
+from s2f_rl.models.checkpoint import actor_file, actor_payload, load_tensors
 from s2f_rl.models.meeting import load_actor_for
 
 
@@ -77,9 +77,7 @@ def load_start(checkpoint: str | Path | None, corpus: Any, device: torch.device 
     """
     if checkpoint is None:
         raise UserError("start: RL starts from a supervised actor; give start=checkpoints/<a run of supervised.py>")
-    path = Path(checkpoint)
-    if path.is_dir():
-        path = path / "best.pt" if (path / "best.pt").exists() else path / "last.pt"
+    path = actor_file(checkpoint)
     actor, about = load_actor_for(path, corpus, f"start={path}")
     content = load_tensors(path)
     moments = content.get("moments") if isinstance(content, dict) else None

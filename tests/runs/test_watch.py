@@ -6,7 +6,9 @@ import io
 import logging
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +16,9 @@ import torch
 from s2f_rl.errors import UserError
 from s2f_rl.runs.alarm import MotionAlarm, MotionStopped
 from s2f_rl.runs.device import pick_device
-from s2f_rl.runs.loggers import make_logger
+from s2f_rl.runs.loggers import RunLogger, make_logger
 from s2f_rl.runs.progress import Progress
+from s2f_rl.runs.rows import MetricsRows
 
 
 class TestMotionAlarm:
@@ -63,31 +66,85 @@ class TestMotionAlarm:
             MotionAlarm(patience=0)
 
 
+def shown(folder: Path) -> dict[str, list[int]]:
+    """Steps by tag of every event file, duplicates included."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    found: dict[str, list[int]] = {}
+    for path in (folder / "logs" / "tensorboard").glob("events.out.tfevents.*"):
+        for event in LegacyEventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append(event.step)
+    return found
+
+
+def wandb_rows(folder: Path) -> list[tuple[int, float]]:
+    """(step, reward) of every row in every offline file, duplicates included."""
+    from wandb.proto import wandb_internal_pb2
+    found = []
+    for path in sorted((folder / "logs" / "wandb").glob("offline-run-*/*.wandb")):
+        for data in leveldb_records(path.read_bytes()[7:], 7):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(data)
+            if record.WhichOneof("record_type") == "history":
+                items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
+                found.append((int(items["step"]), float(items["reward"])))
+    return found
+
+
+def leveldb_records(content: bytes, at: int) -> Iterator[bytes]:
+    """Records of a LevelDB log: blocks of 32 KiB, each piece with checksum (4), length (2) and kind (1 = whole)."""
+    begun, here = b"", 0
+    while here + 7 <= len(content):
+        if 32768 - (here + at) % 32768 < 7:
+            here += 32768 - (here + at) % 32768
+            continue
+        size, kind = int.from_bytes(content[here + 4 : here + 6], "little"), content[here + 6]
+        begun += content[here + 7 : here + 7 + size]
+        here += 7 + size
+        if kind in (1, 4):
+            yield begun
+            begun = b""
+
+
 class TestLoggers:
-    def test_csv_goes_on_where_the_checkpoint_was(self, tmp_path: Path) -> None:
-        logger = make_logger("csv", tmp_path, "run")
+    def test_every_row_once_whenever_it_was_killed(self, tmp_path: Path) -> None:
+        """Rows of before the logger, of before the kill, and a file that ends in the middle: the record decides."""
+        rows = MetricsRows(tmp_path / "metrics.jsonl", seed=3)
+        rows.append({"reward": 0.0}, iteration=0)
+        logger = rows.feed(make_logger(["csv", "tensorboard", "wandb"], tmp_path, "run"))
         for step in (1, 2, 3):
-            values = {"reward": torch.tensor(step / 2), "note": "text", "none": None, "loss": math.nan, "kl": math.inf}
-            logger.log_scalars(values, step=step)
+            values = {"reward": torch.tensor(step / 2), "note": "text", "none": None, "bad": math.nan, "kl": math.inf}
+            rows.append(values, iteration=step, frames=10 * step)
         logger.close()
         path = tmp_path / "logs" / "csv" / "scalars" / "reward.csv"
+        assert path.read_text() == "0,0.0\n1,0.5\n2,1.0\n3,1.5\n"
         with open(path, "a") as file:
             file.write("4,0.")
-        logger = make_logger("csv", tmp_path, "run", resume_step=2)
-        logger.log_scalars({"reward": 9.0}, step=3)
-        logger.close()
-        assert path.read_text() == "1,0.5\n2,1.0\n3,9.0\n"
-        assert [file.name for file in path.parent.iterdir()] == ["reward.csv"]
+        assert shown(tmp_path) == {"reward": [0, 1, 2, 3], "frames": [0, 1, 2, 3]}
 
-    def test_tensorboard(self, tmp_path: Path) -> None:
-        logger = make_logger(["tensorboard", "csv"], tmp_path, "run")
-        logger.log_scalars({"reward": 0.5}, step=1)
+        rows = MetricsRows(tmp_path / "metrics.jsonl", seed=3)
+        rows.cut_after(2)
+        logger = rows.feed(make_logger(["csv", "tensorboard", "wandb"], tmp_path, "run"))
+        rows.append({"reward": 9.0}, iteration=3)
         logger.close()
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        assert path.read_text() == "0,0.0\n1,0.5\n2,1.0\n3,9.0\n"
+        assert sorted(file.name for file in path.parent.iterdir()) == ["frames.csv", "reward.csv"]
+        assert shown(tmp_path) == {"reward": [0, 1, 2, 3], "frames": [0, 1, 2, 3]}
+        assert wandb_rows(tmp_path) == [(0, 0.0), (1, 0.5), (2, 1.0), (3, 9.0)]
 
-        events = EventAccumulator(str(tmp_path / "logs" / "tensorboard")).Reload()
-        assert [(event.step, event.value) for event in events.Scalars("reward")] == [(1, 0.5)]
-        assert (tmp_path / "logs" / "csv" / "scalars" / "reward.csv").exists()
+    def test_rows_that_a_server_has_are_not_sent_again(self, tmp_path: Path) -> None:
+        """A wandb run that is continued there knows how many rows it got; the rows of a resumed run are the same."""
+        sent: list[int] = []
+        online = SimpleNamespace(
+            experiment=SimpleNamespace(step=2), log_metrics=lambda numbers, step: sent.append(step)
+        )
+        rows = MetricsRows(tmp_path / "metrics.jsonl")
+        rows.append({"reward": 0.0}, iteration=0)
+        rows.feed(RunLogger([online]))
+        for step in (1, 2, 3):
+            rows.append({"reward": 1.0}, iteration=step)
+        assert sent == [2, 3]
 
     def test_wandb_offline(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         import os
@@ -100,7 +157,7 @@ class TestLoggers:
         assert list((tmp_path / "logs" / "wandb").glob("offline-run-*/*.wandb"))
         assert "WANDB_MODE" not in os.environ
         before = (tmp_path / "logs" / "wandb_id").read_text()
-        make_logger("wandb", tmp_path, "run", resume_step=1).close()
+        make_logger("wandb", tmp_path, "run").close()
         assert (tmp_path / "logs" / "wandb_id").read_text() == before
 
     def test_none_and_unknown(self, tmp_path: Path) -> None:
