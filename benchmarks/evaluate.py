@@ -24,6 +24,7 @@ from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs.main import show_log
 from s2f_rl.runs.mistakes import mistake_line
+from s2f_rl.runs.tether import die_with_starter
 
 Row = dict[str, Any]
 
@@ -200,6 +201,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    die_with_starter()
     try:
         main()
     except (UserError, OSError) as error:

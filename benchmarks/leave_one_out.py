@@ -13,6 +13,7 @@ from __future__ import annotations
 import s2f_rl.patient  # noqa: F401 (before torch)
 
 import argparse
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.report import SUM
 from s2f_rl.runs.rows import package_versions, source_commit
+from s2f_rl.runs.tether import PARENT
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "reward.py"
 DONE = "done.json"
@@ -140,6 +142,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> int:
     """Run; a mistake ends in one line."""
+    os.environ[PARENT] = str(os.getpid())  # a training ends with this process
     try:
         print(markdown(run(parse())), end="")
     except UserError as error:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import s2f_rl.patient  # noqa: F401 (in the environment of what is started)
 
+import functools
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from typing import Any
 from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.errors import UserError
 from s2f_rl.threads import available_cores
+from s2f_rl.runs.tether import PARENT, die_with
 
 POLL_S = 0.05
 
@@ -81,7 +84,7 @@ def run_jobs(
 
     Every command gets ``OMP_NUM_THREADS`` = cores / ``n_parallel`` unless ``environment`` has it. A record is written
     when a command starts (``status`` running: a kill leaves that) and when it ends. A failed job stops only itself.
-    However this call ends, no command that it started goes on.
+    However this call ends, no command that it started goes on: by SIGKILL too, which ends the commands with this process.
     """
     threads = str(max(1, available_cores() // n_parallel))
     surroundings = {**os.environ, "OMP_NUM_THREADS": threads, **(environment or {})}
@@ -125,10 +128,14 @@ class _Running:
         self.attempts = 1 if before is None or not step.fixed else int(before["attempts"]) + 1
         self._write("running", None, 0.0, "")
         self.started = time.perf_counter()
+        environment = {**self.environment, PARENT: str(os.getpid())}
+        # on Linux any command ends with this process; elsewhere the commands of this project do, which read PARENT
+        tied = functools.partial(die_with, os.getpid()) if sys.platform == "linux" else None
         with open(step.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=dict(self.environment)
-            )
+                step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
+                preexec_fn=tied,
+            )  # fmt: skip
 
     def poll(self) -> str | None:
         """``done`` or ``failed`` when the job has ended, None while it goes on."""

@@ -28,6 +28,7 @@ from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_c
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
 from s2f_rl.threads import use_available_cores
+from s2f_rl.runs.tether import die_with, die_with_starter
 
 # Hydra would make a dated folder per run and configure logging itself; a run's outputs are in its run folder.
 _QUIET = {
@@ -90,6 +91,7 @@ class Recipe:
         """Run from ``sys.argv``, then leave the process with 0, 1 (a bug), 2 (the user's mistake), 3 (a run that
         diverged: its numbers were no longer finite) or 130 (Ctrl-C). A sweep leaves with the lowest of its jobs' codes
         that is not 0."""
+        die_with_starter()
         arguments = sys.argv[1:]
         debug = any(re.fullmatch(r"\+{0,2}debug=(true|yes|on|1)", item, re.IGNORECASE) for item in arguments)
         show_log()
@@ -121,9 +123,12 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
     the other jobs of a sweep go on. Files in the folder ``failures`` tell the first process of it.
     """
     function, folder, name = recipe.function, recipe.folder, recipe.config_name
+    first = os.getpid()
 
     @functools.wraps(function)
     def job(cfg: DictConfig) -> Any:
+        if os.getppid() == first:  # a worker of a sweep, which nobody would end if the sweep were killed
+            die_with(first)
         show_log()
         use_available_cores()
         context = HydraConfig.get()
