@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness import matrix
 from benchmarks.harness.gather import gather
+from benchmarks.harness.inputs import evaluation_inputs, training_inputs
 from benchmarks.harness.pool import Job, Step, run_jobs
 from s2f_rl.errors import UserError
 from s2f_rl.runs.mistakes import mistake_line
@@ -47,10 +48,12 @@ def run_suite(
         # one after the other and alone: a later stage may need an earlier one
         command = (sys.executable, str(recipes / f"{stage.recipe}.py"), *stage.overrides, *COMMON)
         key = (f"recipe={stage.recipe}", *stage.overrides)
-        step = Step(command, Path(suite["setup_root"]) / "records" / f"{stage.name}.json", key)
+        record = Path(suite["setup_root"]) / "records" / f"{stage.name}.json"
+        step = Step(command, record, key, inputs=training_inputs(suite))
         if run_jobs([Job(f"stage {stage.name}", (step,))], tell=say):
             raise UserError(f"{step.log}: the preparation {stage.name} failed; mend what its last lines say")
 
+    read = evaluation_inputs(suite, split)
     records = places["records"] / ("train_speakers" if split == "train" else split)  # train/ has those of the runs
 
     def evaluate(name: str, *options: str) -> Step:
@@ -65,9 +68,10 @@ def run_suite(
             *some, *options,
         )  # fmt: skip
         command = (sys.executable, str(evaluation), *key)
-        return Step(command, records / f"{name}.json", key, fixed=False)
+        return Step(command, records / f"{name}.json", key, fixed=False, inputs=read)
 
     runs = matrix.runs(suite)
+    reads = {start: training_inputs(suite, folder) for start, folder in suite["starts"].items()}
     jobs, references = [], {"truth": (reference(suite, "truth", None), places["evaluations"] / "truth.csv")}
     jobs.append(Job("truth", (evaluate("truth"),)))
     for start, folder in suite["starts"].items():
@@ -83,7 +87,7 @@ def run_suite(
         gains = [f"--gain={gain}" for gain in suite["gains"]] if run.control is None else []
         checkpoints = [f"--checkpoint={label}={folder / label}.pt" for label in ("last", "best")]
         key = (f"recipe={run.recipe}", *run.overrides)
-        train = Step(command, places["records"] / "train" / f"{run.name}.json", key)
+        train = Step(command, places["records"] / "train" / f"{run.name}.json", key, inputs=reads[run.start])
         jobs.append(Job(run.name, (train, evaluate(run.name, *checkpoints, *gains))))
     out = root / "results" / split
     try:

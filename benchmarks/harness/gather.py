@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.harness.matrix import Run
 from benchmarks.harness.pool import Job, Step, read_record
+from benchmarks.harness.pool import Job, Step, available_cores, is_current, read_record
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.evaluation import counts, summarise, write_rows
 from s2f_rl.runs import read_rows
@@ -169,7 +170,7 @@ def _status(steps: Sequence[Step]) -> tuple[str, str]:
             return "unfinished", f"{name} has not ended"
         if record["status"] != "done":
             return "failed", f"{name}, exit code {record['returncode']}: {record['error']}"
-        if tuple(record["key"]) != step.key:
+        if not is_current(record, step):
             return "unfinished", f"{name} was done with other settings and has not been done anew"
     return "done", ""
 

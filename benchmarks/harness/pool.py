@@ -7,10 +7,9 @@ import s2f_rl.patient  # noqa: F401 (in the environment of what is started)
 import functools
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.errors import UserError
 from s2f_rl.threads import available_cores
 from s2f_rl.runs.tether import PARENT, die_with
+from s2f_rl.runs.inputs import changed_inputs
+from s2f_rl.runs.tether import PARENT, tied
 
 POLL_S = 0.05
 
@@ -28,12 +29,14 @@ class Step:
 
     ``key`` is what makes two steps the same (their overrides): a record with another key is of another step, and
     ``fixed`` says that this is a mistake (a run folder must not mix two configs) rather than a reason to run again.
+    ``inputs`` is what the command reads, by content (:mod:`s2f_rl.runs.inputs`), and makes two steps differ likewise.
     """
 
     command: tuple[str, ...]
     record: Path
     key: tuple[str, ...]
     fixed: bool = True
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def log(self) -> Path:
@@ -54,24 +57,36 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return load_json(path) if path.exists() else None
 
 
+def is_current(record: Mapping[str, Any], step: Step) -> bool:
+    """Whether a record is of this very step: its key and its inputs; records of older versions have no inputs."""
+    return tuple(record["key"]) == step.key and not changed_inputs(record.get("inputs", {}), step.inputs)
+
+
 def is_done(step: Step) -> bool:
     """Whether the step has been done already, with the same key.
 
     Raises:
-        UserError: it is ``fixed`` and was done with another key.
+        UserError: it is ``fixed`` and was done with another key or other inputs.
     """
     record = read_record(step.record)
     if record is None or record["status"] != "done":
         return False
+    if is_current(record, step):
+        return True
+    if not step.fixed:
+        return False
     if tuple(record["key"]) != step.key:
-        if not step.fixed:
-            return False
         ours, theirs = set(step.key) - set(record["key"]), set(record["key"]) - set(step.key)
         raise UserError(
             f"{step.record}: this was done with {', '.join(sorted(theirs)) or 'fewer overrides'}, now it would be "
             f"{', '.join(sorted(ours)) or 'fewer overrides'}; set them back or give another root=..."
         )
-    return True
+    changed = changed_inputs(record["inputs"], step.inputs)
+    names = ", ".join(f"{key} ({', '.join(parts)})" if parts else key for key, parts in changed.items())
+    raise UserError(
+        f"{step.record}: this was done before the content of {names} changed; put the old content back or give another "
+        "root=..."
+    )
 
 
 def run_jobs(
@@ -129,13 +144,10 @@ class _Running:
         self._write("running", None, 0.0, "")
         self.started = time.perf_counter()
         environment = {**self.environment, PARENT: str(os.getpid())}
-        # on Linux any command ends with this process; elsewhere the commands of this project do, which read PARENT
-        tied = functools.partial(die_with, os.getpid()) if sys.platform == "linux" else None
         with open(step.log, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                step.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment,
-                preexec_fn=tied,
-            )  # fmt: skip
+                tied(step.command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
+            )
 
     def poll(self) -> str | None:
         """``done`` or ``failed`` when the job has ended, None while it goes on."""
@@ -166,6 +178,7 @@ class _Running:
         step = self.steps[0]
         step.record.parent.mkdir(parents=True, exist_ok=True)
         record = {"status": status, "key": list(step.key), "returncode": code, "wall_s": wall_s}
+        record["inputs"] = dict(step.inputs)
         atomic_write_json(step.record, record | {"attempts": self.attempts, "error": error})
 
 
