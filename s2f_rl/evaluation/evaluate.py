@@ -30,6 +30,8 @@ from s2f_rl.runs.rows import package_versions, source_commit
 
 logger = logging.getLogger(__name__)
 
+_TOGETHER = 64
+
 
 def style_columns(corpus: Any, subject: str, conditions: str | Sequence[int]) -> list[int]:
     """Style columns that an utterance is predicted with.
@@ -118,11 +120,16 @@ def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path
     refuse_other_corpus(actor, corpus)
     subjects = {i: parse_name(name)[0] for i, name in enumerate(corpus.names) if corpus.has_vertices(i)}
     files = {i: _prediction_file(Path(folder), corpus.names[i], subject) for i, subject in subjects.items()}
-    missing = [i for i, file in files.items() if not file.exists()]
-    styles = [style_columns(corpus, subjects[i], "own") for i in missing]
-    for found in predict_corpus(actor, CachedAudio(actor.audio_encoder, corpus), missing, styles):
-        vertices = corpus[found.utterance].template + found.displacement[0]
-        atomic_save_npy(files[found.utterance], vertices.numpy())
+    audio, everyone = CachedAudio(actor.audio_encoder, corpus), list(files)
+    # always in the same batches: what is predicted together changes the last bits
+    for batch in (everyone[k : k + _TOGETHER] for k in range(0, len(everyone), _TOGETHER)):
+        if all(files[i].exists() for i in batch):
+            continue
+        styles = [style_columns(corpus, subjects[i], "own") for i in batch]
+        for found in predict_corpus(actor, audio, batch, styles):
+            if not files[found.utterance].exists():
+                vertices = corpus[found.utterance].template + found.displacement[0]
+                atomic_save_npy(files[found.utterance], vertices.numpy())
     return Path(folder)
 
 

@@ -1,0 +1,51 @@
+"""The server, what the scenes read, and each scene unbroken, with the moments in which it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from kill.scenes import Server, fresh
+from tiny import make_tiny_corpus
+
+from s2f_rl.models import FaceFormer, MelAudioEncoder
+from s2f_rl.models.checkpoint import actor_payload
+from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with ``corpus``, ``start`` and ``reward``."""
+    root = tmp_path_factory.mktemp("kill") / "template"
+    make_tiny_corpus(root / "corpus", n_subjects=4, n_sentences=2, seconds=(1.0, 1.3), audio_only=("S0_sentence02",))
+    torch.manual_seed(0)
+    actor = FaceFormer(MelAudioEncoder(width=16), 40, n_subjects=2, feature_dim=16)
+    torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
+    (root / "start").mkdir()
+    torch.save({"actor": actor_payload(actor, ["S0", "S1"])}, root / "start" / "best.pt")
+    RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2), ScoreHead(16, 16, 8)).save(root / "reward")
+    return root
+
+
+@pytest.fixture(scope="session")
+def unbroken(server: Server, template: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``unbroken(scene)``: its folder after a run that nothing disturbed; ``moments.txt`` lists what could have."""
+    done: dict[str, Path] = {}
+
+    def unbroken(scene: str) -> Path:
+        if scene not in done:
+            folder = fresh(template, tmp_path_factory.mktemp("unbroken") / scene)
+            assert server.run(folder, scene, log=folder / "moments.txt") == 0, (folder / "output.txt").read_text()
+            done[scene] = folder
+        return done[scene]
+
+    return unbroken
