@@ -99,7 +99,7 @@ def run_jobs(
 
     Every command gets ``OMP_NUM_THREADS`` = cores / ``n_parallel`` unless ``environment`` has it. A record is written
     when a command starts (``status`` running: a kill leaves that) and when it ends. A failed job stops only itself.
-    However this call ends, no command that it started goes on: by SIGKILL too, which ends the commands with this process.
+    However this call ends, by SIGKILL too, no command that it started goes on.
     """
     threads = str(max(1, available_cores() // n_parallel))
     surroundings = {**os.environ, "OMP_NUM_THREADS": threads, **(environment or {})}

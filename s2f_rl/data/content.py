@@ -30,7 +30,10 @@ STORE = ".content.json"
 _COMMON = {
     "templates": ("templates.pkl",),
     "regions": (MASKS_FILE, LANDMARKS_FILE, *TEXT_LISTS.values()),
-    "faces": ("faces.npy", *(f"{place}{name}.ply" for place in ("", "templates/") for name in ("FLAME_sample", "BIWI"))),
+    "faces": (
+        "faces.npy",
+        *(f"{place}{name}.ply" for place in ("", "templates/") for name in ("FLAME_sample", "BIWI")),
+    ),
 }
 _FRESH_NS = 2 * 10**9
 """A file this young could change once more within one tick of the file system's clock: it is not remembered."""

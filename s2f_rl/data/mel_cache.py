@@ -59,8 +59,11 @@ def cached_mel_clips(
         logger.warning("%s: does not agree with %s and is not used; delete it to have it written again", path, wav)
         return clips
     try:
-        atomic_save_npy(path, clips.numpy())
+        # The clips go first and come last: whenever this is killed, clips beside a key are of that key, and clips
+        # without one somebody else's.
+        path.unlink(missing_ok=True)
         atomic_write_text(key_path, key)
+        atomic_save_npy(path, clips.numpy())
     except (UserError, OSError):
         logger.debug("%s: mel clips are not kept, the folder cannot be written", folder)
     return clips

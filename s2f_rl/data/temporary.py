@@ -66,7 +66,9 @@ def _claim(path: Path) -> tuple[Path, int]:
             handle = _locked(temporary, os.O_CREAT)
         except BlockingIOError:
             continue
-        except OSError:  # another user's leftover, no locks here, or a folder that cannot be written: the next line tells
+        except (
+            OSError
+        ):  # another user's leftover, no locks here, or a folder that cannot be written: the next line tells
             break
         os.ftruncate(handle, 0)
         return temporary, handle

@@ -53,7 +53,7 @@ class MetricsRows:
     def feed(self, logger: RunLogger) -> RunLogger:
         """Hand ``logger`` every row, those that are there at once and each further one as it comes; returns it.
 
-        Call it after :meth:`cut_after`, with a logger that holds nothing yet (:func:`~s2f_rl.runs.loggers.make_logger`).
+        Call it after :meth:`cut_after`, with an empty logger, as :func:`~s2f_rl.runs.loggers.make_logger` gives it.
         """
         for row in read_rows(self.path) if self.path.exists() else ():
             logger.log_row(row)

@@ -33,16 +33,21 @@ def reward(folder: Path, seed: int) -> None:
     RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2)).save(folder)
 
 
+def make_place(folder: Path) -> Path:
+    """A folder with a pretended recipe and evaluation, a corpus, a reward and a judge."""
+    (folder / "recipes").mkdir(parents=True)
+    (folder / "recipes" / "fake.py").write_text(RECIPE)
+    (folder / "evaluate.py").write_text(EVALUATION)
+    make_tiny_corpus(folder / "corpus", n_subjects=4)
+    for seed, name in enumerate(("one", "two")):
+        reward(folder / "rewards" / name, seed)
+    return folder
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "recipes").mkdir()
-    (tmp_path / "recipes" / "fake.py").write_text(RECIPE)
-    (tmp_path / "evaluate.py").write_text(EVALUATION)
-    make_tiny_corpus(tmp_path / "corpus", n_subjects=4)
-    for seed, name in enumerate(("one", "two")):
-        reward(tmp_path / "rewards" / name, seed)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    monkeypatch.chdir(make_place(tmp_path / "place"))
+    return tmp_path / "place"
 
 
 def run(place: Path, **changes: Any) -> int:
@@ -93,7 +98,8 @@ class TestInputs:
 
 
 # stands still in the second run, until a file tells it to go on; holds the run's folder as a recipe does
-STANDING = """
+STANDING = (
+    """
 import fcntl, time
 from pathlib import Path
 import sys
@@ -107,7 +113,9 @@ if given["name"].startswith("ours") and not Path("go").exists():
     Path("standing.part").write_text(str(os.getpid()))
     Path("standing.part").rename("standing")
     time.sleep(60)
-""" + RECIPE
+"""
+    + RECIPE
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from kill.scenes import Server, fresh
+from kill.test_suite import suite
 from tiny import make_tiny_corpus
 
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import actor_payload
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
+from tests.benchmarks.test_suite_inputs import make_place
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +51,11 @@ def unbroken(server: Server, template: Path, tmp_path_factory: pytest.TempPathFa
         return done[scene]
 
     return unbroken
+
+
+@pytest.fixture(scope="session")
+def unbroken_suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a suite with pretended recipes."""
+    place = make_place(tmp_path_factory.mktemp("suite") / "place")
+    assert suite(place, S2F_RL_MOMENTS=str(place / "moments.txt")) == 0
+    return place

@@ -21,7 +21,10 @@ _RL = [
     "max_frames=20", "ema_decay=0.9",
 ]  # fmt: skip
 SCENES: dict[str, tuple[str, list[str]]] = {
-    "supervised": ("supervised", [*_ACTOR, "ema_decay=0.9", "reward.folder=reward", "iterations=5", "evaluation.every=2"]),
+    "supervised": (
+        "supervised",
+        [*_ACTOR, "ema_decay=0.9", "reward.folder=reward", "iterations=5", "evaluation.every=2"],
+    ),
     "ppo": ("ppo", [*_RL, "kl=adaptive", "constraint=lve", "iterations=5", "evaluation.every=2"]),
     "awr": ("awr", [*_RL, "critic=decoder", "replay.capacity=6", "iterations=5", "evaluation.every=2"]),
     "reward": (

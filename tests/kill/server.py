@@ -10,12 +10,9 @@ import json
 import os
 import sys
 import traceback
-from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
-
-from injection import install
+from kill.injection import install
 from recipe_tools import load_recipe
 
 from s2f_rl.runs.main import show_log

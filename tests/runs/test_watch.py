@@ -81,6 +81,7 @@ def shown(folder: Path) -> dict[str, list[int]]:
 def wandb_rows(folder: Path) -> list[tuple[int, float]]:
     """(step, reward) of every row in every offline file, duplicates included."""
     from wandb.proto import wandb_internal_pb2
+
     found = []
     for path in sorted((folder / "logs" / "wandb").glob("offline-run-*/*.wandb")):
         for data in leveldb_records(path.read_bytes()[7:], 7):
