@@ -1,6 +1,6 @@
-"""What a corpus holds, as one hash per part, without reading 3.6 GB again at every start.
+"""What a corpus holds, as one hash per part, without reading gigabytes again at every start.
 
-Every file is hashed whole, once: the sha256 is kept in ``.content.json`` of the corpus with the file's size, times of
+Every file is hashed whole, once: the sha256 is kept in ``.content.json`` of the folder with the file's size, times of
 change and inode number, and holds as long as these do. A file that was copied or touched is read again and found to be
 the same. What is not seen: a file changed behind the back of its file system, without a new time of change.
 """
@@ -60,7 +60,7 @@ def corpus_content(corpora: Sequence[FaceCorpus], spare: str | os.PathLike[str] 
     parts["phones"] = _present(root, (f"phones/{name}.json" for name in utterances))
     parts["wav"] = [corpus._wav(i) for corpus, i in utterances.values()]
     parts["vertices_npy"] = [corpus._vertex_file(i) for corpus, i in utterances.values() if corpus.has_vertices(i)]
-    hashes = _file_hashes(root, [file for files in parts.values() for file in files], spare)
+    hashes = file_hashes(root, [file for files in parts.values() for file in files], spare)
     description = load_json(root / FILE) if (root / FILE).exists() else None
     if isinstance(description, dict):
         description.pop("splits", None)
@@ -79,7 +79,12 @@ def _of_json(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _file_hashes(root: Path, files: Sequence[Path], spare: str | os.PathLike[str] | None) -> dict[Path, str]:
+def file_hashes(root: Path, files: Sequence[Path], spare: str | os.PathLike[str] | None = None) -> dict[Path, str]:
+    """sha256 as hex of files below ``root``, remembered there, or in ``spare`` if it cannot be written.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
     stores = [root / STORE, *([Path(spare) / STORE] if spare is not None else [])]
     known: dict[str, list[Any]] = {}
     for store in reversed(stores):

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from s2f_rl.data.files import atomic_save_npy, load_npy
+from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder
 
@@ -66,6 +68,8 @@ class CachedAudio:
             )
         self.audio_encoder, self.corpus = audio_encoder, corpus
         self.folder = None if folder is None else Path(folder)
+        if self.folder is not None:
+            remove_leftovers(self.folder)
         self.max_bytes = int(max_megabytes * 2**20)
         self._memory: OrderedDict[int, Tensor] = OrderedDict()
         self._bytes = 0

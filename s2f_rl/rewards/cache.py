@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data.files import atomic_save_npy, load_npy
+from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.judge import AnyReward
 
@@ -47,6 +48,8 @@ class AudioFeatureCache:
         self.reward_model = reward_model
         self.corpus = corpus
         self.folder = None if folder is None else Path(folder)
+        if self.folder is not None:
+            remove_leftovers(self.folder)
         self.limit_bytes = int(memory_limit_mb * 2**20)
         self.computed = self.from_disk = self.from_memory = 0
         self._weights = reward_model.audio_hash() if folder is not None else ""

@@ -42,12 +42,11 @@ def score_hash(path: str) -> str:
 
 def samples_hash(folder: str) -> str:
     """Hash of a folder of predictions."""
-    import hashlib
+    from s2f_rl.data.content import file_hashes
+    from s2f_rl.data.tensor_files import content_hash
 
-    digest = hashlib.sha256()
-    for file in sorted(Path(folder).glob("[!.]*.npy")):
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    hashes = file_hashes(Path(folder), sorted(Path(folder).glob("[!.]*.npy")))
+    return content_hash({file.name: digest for file, digest in hashes.items()})
 
 
 READERS: dict[str, Callable[[str], Any]] = {

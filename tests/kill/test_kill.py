@@ -12,7 +12,7 @@ from kill.scenes import assert_same_folders, fresh
 
 # a save in its middle, rows and logs, what is chosen by validation, a cache, predictions on the way
 CHOSEN = {
-    "supervised": ["cut:1:.last."],
+    "supervised": ["after:2:wav_npy", "cut:1:.last."],
     "ppo": ["cut:2:cache/", "row:3:metrics.jsonl"],
     "reward": ["before:1:policy_samples", "after:1:v4_best.pt"],
 }

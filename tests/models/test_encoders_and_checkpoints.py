@@ -115,6 +115,12 @@ class TestCachedAudio:
         torch.testing.assert_close(CachedAudio(encoder, corpus, tmp_path / "cache").get(1), features)
         torch.testing.assert_close(torch.from_numpy(np.load(path)), features)  # mended
 
+    def test_what_a_killed_process_left_goes(self, corpus, tmp_path):
+        (tmp_path / "cache").mkdir()
+        (tmp_path / "cache" / ".audio-0-0-1.000000000000.tmp.npy").touch()
+        CachedAudio(MelAudioEncoder(width=8), corpus, tmp_path / "cache")
+        assert list((tmp_path / "cache").iterdir()) == []
+
     def test_other_weights_other_key(self, corpus, tmp_path):
         one, other = MelAudioEncoder(width=12), MelAudioEncoder(width=12)
         assert weights_hash(one) != weights_hash(other)

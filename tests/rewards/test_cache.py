@@ -46,6 +46,12 @@ class TestCache:
             assert torch.equal(warm.get(index), first[index])
         assert counts(warm) == (0, 4, 0)
 
+    def test_what_a_killed_process_left_goes(self, corpus, tmp_path: Path) -> None:
+        (tmp_path / "ab").mkdir()
+        (tmp_path / "ab" / ".abcdef.000000000000.tmp.npy").touch()
+        AudioFeatureCache(make_model(), corpus, tmp_path)
+        assert list((tmp_path / "ab").iterdir()) == []
+
     def test_other_weights_or_other_speech_are_not_answered(self, corpus, tmp_path: Path) -> None:
         AudioFeatureCache(make_model(), corpus, tmp_path).get(0)
         other = AudioFeatureCache(make_model(seed=1), corpus, tmp_path)

@@ -85,6 +85,29 @@ class TestRunFolder:
         with pytest.raises(UserError, match="config.yaml: cannot be read"):
             RunFolder("ppo", root=tmp_path, config=CONFIG, resume=True)
 
+    def test_what_a_kill_left_goes(self, tmp_path: Path) -> None:
+        """It is no content either: a run that was killed in its first moment has nothing that could be lost."""
+        RunFolder("ppo", root=tmp_path, config=CONFIG).close()
+        (tmp_path / "ppo" / ".config.000000000000.tmp.yaml").touch()
+        (tmp_path / "ppo" / "logs").mkdir()
+        (tmp_path / "ppo" / "logs" / ".wandb_id.0123456789ab.tmp").touch()
+        with pytest.raises(UserError, match="exists"):
+            RunFolder("ppo", root=tmp_path, config=CONFIG)
+        assert [path.name for path in (tmp_path / "ppo").rglob("*.tmp*")] == []
+        (tmp_path / "ppo" / "logs").rmdir()
+        (tmp_path / "ppo" / ".config.000000000000.tmp.yaml").touch()
+        RunFolder("ppo", root=tmp_path, config=CONFIG).close()
+
+    def test_a_killed_process_is_waited_for_when_the_run_goes_on(self, tmp_path: Path) -> None:
+        holder = (
+            f"import fcntl, time; f = open({str(tmp_path / 'ppo' / '.lock')!r}, 'w');"
+            "fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); time.sleep(0.5)"
+        )
+        (tmp_path / "ppo").mkdir()
+        with subprocess.Popen([sys.executable, "-c", holder], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None and process.stdout.readline() == "held\n"
+            RunFolder("ppo", root=tmp_path, config=CONFIG, resume=True).close()
+
     def test_another_process_in_the_folder(self, tmp_path: Path) -> None:
         holder = (
             f"import fcntl; f = open({str(tmp_path / 'ppo' / '.lock')!r}, 'w');"

@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from s2f_rl.data.tensor_files import content_hash
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import actor_payload
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
+from s2f_rl.runs.configs import compose_config
 from s2f_rl.runs.folder import RunFolder
 from s2f_rl.runs.inputs import FILE, READERS
 from tests.tiny import make_tiny_corpus
@@ -45,6 +47,15 @@ def save_actor(path: Path, seed: int) -> None:
 def model(seed: int) -> RewardModel:
     torch.manual_seed(seed)
     return RewardModel(SpeechMeshTransformer(120, width=16, depth=1, n_heads=2), ScoreHead(16, 16, 8))
+
+
+def flat(cfg: Any, prefix: str = "") -> set[str]:
+    """Dotted keys of a config, those of values only."""
+    found = set()
+    for key in cfg:
+        inner = None if OmegaConf.is_missing(cfg, key) else cfg[key]
+        found |= flat(inner, f"{prefix}{key}.") if OmegaConf.is_dict(inner) else {f"{prefix}{key}"}
+    return found
 
 
 def open_run(place: Path, resume: bool = True, **changes: Any) -> None:
@@ -78,8 +89,12 @@ CHANGES = {
 
 
 class TestInputs:
-    def test_every_reader_is_tried(self) -> None:
+    def test_every_reader_is_tried_and_every_key_is_one_of_a_recipe(self) -> None:
         assert set(CHANGES) == set(READERS)
+        conf = Path(__file__).resolve().parents[2] / "recipes" / "conf"
+        configs = [compose_config(conf, recipe) for recipe in ("ppo", "supervised", "reward", "judge")]
+        known = {key for key in READERS for cfg in configs if key in flat(cfg)}
+        assert known == set(READERS) and all("corpus.root" in flat(cfg) for cfg in configs)
 
     @pytest.mark.parametrize("key", CHANGES)
     def test_a_changed_model_is_named(self, place: Path, key: str) -> None:
