@@ -58,7 +58,7 @@ def corpus_content(corpora: Sequence[FaceCorpus], spare: str | os.PathLike[str] 
     parts: dict[str, list[Path]] = {part: _present(root, names) for part, names in _COMMON.items()}
     utterances = {name: (corpus, i) for corpus in corpora for i, name in enumerate(corpus.names)}
     parts["phones"] = _present(root, (f"phones/{name}.json" for name in utterances))
-    parts["wav"] = [corpus._wav(i) for corpus, i in utterances.values()]
+    parts["wav"] = [corpus.wav(i) for corpus, i in utterances.values()]
     parts["vertices_npy"] = [corpus._vertex_file(i) for corpus, i in utterances.values() if corpus.has_vertices(i)]
     hashes = file_hashes(root, [file for files in parts.values() for file in files], spare)
     description = load_json(root / FILE) if (root / FILE).exists() else None
