@@ -1,12 +1,9 @@
-# make setup | demo | test | test-cpus | lint | bench | fuzz      all but the first run setup themselves, once
+# make setup | demo | test | test-cpus | lint | bench | fuzz | soak      all but the first run setup themselves, once
 #   make test PYTHON=python3.12     another interpreter (3.10 or newer)
 #   make setup VENV=/tmp/venv       another place for the virtual environment
-#   make fuzz CASES=5000 SEED=7     more hostile inputs, and others (tests/hostile)
-# make setup | demo | test | test-cpus | lint | bench | soak      all but the first run setup themselves, once
-#   make test PYTHON=python3.12     another interpreter (3.10 or newer)
-#   make setup VENV=/tmp/venv       another place for the virtual environment
-#   make soak KILLS=500 SEED=7      more kills at random moments; the seed that a failure names repeats it
 #   make setup TORCH_INDEX=ADDRESS  a package index for torch, e.g. the one for CPU-only builds (see pytorch.org)
+#   make fuzz CASES=5000 SEED=7     more hostile inputs, and others (tests/hostile)
+#   make soak KILLS=500 SEED=7      more kills at random moments; the seed that a failure names repeats it (tests/kill)
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,18 +12,16 @@ JOBS ?= 2
 CASES ?= 1000
 SEED ?= 0
 KILLS ?= 50
-SEED ?= $(shell date +%s)
 
 BIN := $(VENV)/bin
 DONE := $(VENV)/.s2f-rl-installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpus lint format bench fuzz
-.PHONY: help setup demo test test-cpus lint format bench soak
+.PHONY: help setup demo test test-cpus lint format bench fuzz soak
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -5
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
 
 setup: $(DONE)
 
@@ -69,6 +64,7 @@ bench: setup
 
 fuzz: setup
 	$(BIN)/python tests/hostile/harness.py --cases $(CASES) --seed $(SEED)
+
 # runs killed (SIGKILL) at random moments and resumed must end as unbroken ones, bit by bit; full and read-only disks
 soak: setup
 	OMP_NUM_THREADS=1 S2F_RL_KILLS=$(KILLS) S2F_RL_SEED=$(SEED) $(BIN)/python -m pytest -n $(JOBS) tests/kill tests/kill/soak.py

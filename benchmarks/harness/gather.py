@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.matrix import Run
-from benchmarks.harness.pool import Job, Step, read_record
-from benchmarks.harness.pool import Job, Step, available_cores, is_current, read_record
+from benchmarks.harness.pool import Job, Step, is_current, read_record
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.evaluation import counts, summarise, write_rows
 from s2f_rl.runs import read_rows

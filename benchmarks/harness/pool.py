@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import s2f_rl.patient  # noqa: F401 (in the environment of what is started)
 
-import functools
 import os
 import subprocess
 import time
@@ -15,10 +14,9 @@ from typing import Any
 
 from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.errors import UserError
-from s2f_rl.threads import available_cores
-from s2f_rl.runs.tether import PARENT, die_with
 from s2f_rl.runs.inputs import changed_inputs
 from s2f_rl.runs.tether import PARENT, tied
+from s2f_rl.threads import available_cores
 
 POLL_S = 0.05
 

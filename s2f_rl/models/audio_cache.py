@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from s2f_rl.data.files import atomic_save_npy, load_npy
-from s2f_rl.data.files import atomic_save_npy
 from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder

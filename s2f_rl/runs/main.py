@@ -27,8 +27,8 @@ from s2f_rl.errors import Diverged, UserError, one_line
 from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
-from s2f_rl.threads import use_available_cores
 from s2f_rl.runs.tether import die_with, die_with_starter
+from s2f_rl.threads import use_available_cores
 
 # Hydra would make a dated folder per run and configure logging itself; a run's outputs are in its run folder.
 _QUIET = {
