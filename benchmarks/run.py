@@ -43,6 +43,8 @@ def run_suite(
     root = Path(suite["root"])
     split = matrix.evaluated_split(suite)
     places = {"runs": root / "runs", "records": root / "records", "evaluations": root / "evaluations" / split}
+    if recipes == matrix.RECIPES:
+        matrix.check_runs(suite)
     make_corpus(suite["corpus"])
     for stage in matrix.stages(suite):
         # one after the other and alone: a later stage may need an earlier one
@@ -84,7 +86,7 @@ def run_suite(
             f"root={matrix.literal(str(places['runs']))}", f"name={run.name}",
         )  # fmt: skip
         folder = places["runs"] / run.name
-        gains = [f"--gain={gain}" for gain in suite["gains"]] if run.control is None else []
+        gains = [f"--gain={gain}" for gain in suite["gains"] or ()] if run.control is None else []
         checkpoints = [f"--checkpoint={label}={folder / label}.pt" for label in ("last", "best")]
         key = (f"recipe={run.recipe}", *run.overrides)
         train = Step(command, places["records"] / "train" / f"{run.name}.json", key, inputs=reads[run.start])

@@ -24,15 +24,16 @@ from s2f_rl.losses import (
     masked_standardise,
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
+from s2f_rl.schemas.rl import AWR
 from s2f_rl.training import RLRun, UtteranceBuffer, cosine_decay, gradient_step, prepare_rl
 
 
-@recipe_main("awr")
+@recipe_main("awr", AWR)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
-    parts = prepare_rl(cfg, device, explorations=["latent"])
+    parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
     collector = utterance_collector(parts.env, policy)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, normalise=False)

@@ -5,7 +5,7 @@
 1 synthesise a corpus, 2 train a supervised actor, 3 train a reward, and a judge of another architecture that
 no actor is trained against, 4 tune by PPO, and by its compute-matched control (the same rollouts and
 updates without the policy gradient), 5 evaluate all on test speakers, 6 film them side by side.
-Every stage is an ordinary recipe with the overrides below; run again, it picks up what is there.
+Every stage is an ordinary recipe with the settings of conf/demo.yaml; run again, it picks up what is there.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ import reward as reward_recipe
 import supervised
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.files import atomic_write_text
+from s2f_rl.data.files import atomic_write_text, load_json
 from s2f_rl.data.synthetic import synthesize
+from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth, predict_corpus, summarise, write_report
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
@@ -36,6 +37,9 @@ from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.judge import load_scorer
 from s2f_rl.runs import recipe_main
+from s2f_rl.runs.overrides import as_overrides, flat
+from s2f_rl.schemas.others import Demo
+from s2f_rl.training import plain
 
 COLUMNS = {  # column of the table: (key of the summary, factor, digits)
     "lip (train)": ("lip_score", 1, 3),
@@ -50,36 +54,28 @@ COLUMNS = {  # column of the table: (key of the summary, factor, digits)
 }
 
 
-@recipe_main("demo")
+@recipe_main("demo", Demo)
 def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     started = time.perf_counter()
     root, corpus = Path(cfg.root), Path(cfg.corpus_folder)
-    common = [f"corpus.root={corpus}", f"root={root}", "resume=true", f"progress={cfg.progress}"]
+    runs = stages(cfg)
 
     # 1 corpus
-    if not (corpus / "corpus.json").exists():
+    if not check_corpus(cfg):
         synthesize(corpus, cfg.subjects, cfg.sentences, cfg.vertices, cfg.seed, progress=cfg.progress)
+    test = FaceCorpus(corpus, split="test")
+    if cfg.film.style >= len(test.subjects):
+        raise UserError(f"film.style={cfg.film.style}: the corpus has {len(test.subjects)} training subjects, from 0")
+    if cfg.film.utterance is not None:
+        test.index(cfg.film.utterance)
     told(started, f"corpus in {corpus}")
 
-    # 2 supervised actor
-    supervised.main.run([*common, "name=supervised", f"seed={cfg.seed}", *SUPERVISED, *cfg.supervised])
-    told(started, "supervised actor trained")
-
-    # 3 reward and judge: other architecture, other seed, other corruption draws
-    # the reward learns to tell the actor's own motion from the truth
-    met = f"policy={root / 'supervised'}"
-    reward_recipe.main.run([*common, "name=reward", f"seed={cfg.seed}", met, *REWARD, *cfg.reward])
-    judge_recipe.main.run([*common, "name=judge", f"seed={cfg.seed + 1000}", *JUDGE, *cfg.judge])
-    told(started, "reward and judge trained")
-
-    # 4 PPO and its control, from the same start
-    rl = [*common, f"start={root / 'supervised'}", f"reward.folder={root / 'reward'}", f"seed={cfg.seed}", *RL, *cfg.rl]
-    for name, control in (("control", "true"), ("ppo", "false")):
-        ppo.main.run([*rl, f"name={name}", f"control={control}"])
+    # 2 supervised actor, 3 reward and judge, 4 PPO and its control
+    for name, (recipe, overrides) in runs.items():
+        recipe.run(overrides)
         told(started, f"{name} done")
 
     # 5 evaluate on test speakers
-    test = FaceCorpus(corpus, split="test")
     scorer = Scorer({"train": RewardModel.load(root / "reward"), "judge": load_scorer(root / "judge")}, test)
     # the last checkpoints, not the best: the control's best may well be its start
     files = {"supervised": root / "supervised", "control": root / "control/last.pt", "ppo": root / "ppo/last.pt"}
@@ -103,14 +99,47 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     return table
 
 
-# Tuned on the validation speakers of this corpus; everything else is the recipes' own default.
-SUPERVISED = [
-    "iterations=300", "warmup_iterations=150", "batch_size=8", "evaluation.every=100",
-    "optimizer.lr=1e-3", "optimizer.final_lr=1e-4",
-]  # fmt: skip
-REWARD = ["iterations=900", "listening.iterations=450"]
-JUDGE = ["iterations=200"]
-RL = ["iterations=60", "evaluation.every=20", "optimizer.lr=1e-4"]  # 300 iterations do not make a converged start
+def stages(cfg: DictConfig) -> dict[str, tuple[Any, list[str]]]:
+    """Run name -> recipe and its overrides, in the order in which they run; their configs are checked here."""
+    root, seed = Path(cfg.root), cfg.seed
+    # the reward learns to tell the actor's own motion from the truth
+    actor, met = root / "supervised", {"policy": str(root / "supervised")}
+    parts = {"start": str(actor), "reward": {"folder": str(root / "reward")}}
+    common = {
+        "corpus": {"root": cfg.corpus_folder}, "root": cfg.root, "resume": True, "progress": cfg.progress
+    }  # fmt: skip
+    # judge: other architecture, other seed, other corruption draws; PPO and its control from the same start
+    given = {
+        "supervised": (supervised.main, {"seed": seed}, cfg.supervised),
+        "reward": (reward_recipe.main, {"seed": seed, **met}, cfg.reward),
+        "judge": (judge_recipe.main, {"seed": seed + 1000}, cfg.judge),
+        "control": (ppo.main, {"seed": seed, **parts, "control": True}, cfg.rl),
+        "ppo": (ppo.main, {"seed": seed, **parts, "control": False}, cfg.rl),
+    }
+    found = {}
+    for name, (recipe, own, settings) in given.items():
+        ours = {*flat(common), *flat(own), "name"} - {"seed", "progress"}
+        for key in [key for key in flat(plain(settings)) if key in ours]:
+            raise UserError(f"{key} of the stage {name}: the demo sets it itself; take it away")
+        found[name] = (recipe, as_overrides(common, own, plain(settings), {"name": name}))
+        recipe.compose(found[name][1])
+    return found
+
+
+def check_corpus(cfg: DictConfig) -> bool:
+    """Whether the corpus is there; UserError if it was made with other sizes than those that are asked for."""
+    file = Path(cfg.corpus_folder) / "corpus.json"
+    if not file.exists():
+        return False
+    made = load_json(file)
+    made = made.get("synthesis") if isinstance(made, dict) else None
+    for key in ("subjects", "sentences", "vertices", "seed"):
+        if isinstance(made, dict) and made.get(key, cfg[key]) != cfg[key]:
+            raise UserError(
+                f"{key}={cfg[key]}: the corpus in {cfg.corpus_folder} was made with {key}={made[key]}; give "
+                f"corpus_folder= and root= of a new demo, or {key}={made[key]}"
+            )
+    return True
 
 
 def told(started: float, what: str) -> None:

@@ -18,9 +18,10 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation import evaluate_checkpoint
 from s2f_rl.evaluation.summary import described
 from s2f_rl.runs import pick_device, recipe_main
+from s2f_rl.schemas.others import Evaluate
 
 
-@recipe_main("evaluate")
+@recipe_main("evaluate", Evaluate)
 def main(cfg: DictConfig) -> dict[str, Any]:
     checkpoint = Path(cfg.checkpoint)
     if not checkpoint.exists():

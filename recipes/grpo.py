@@ -23,15 +23,16 @@ from s2f_rl.losses import (
     group_normalised_advantage,
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
+from s2f_rl.schemas.rl import GRPO
 from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, prepare_rl
 
 
-@recipe_main("grpo")
+@recipe_main("grpo", GRPO)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
-    parts = prepare_rl(cfg, device, baselines=["group"])
+    parts = prepare_rl(cfg, device)
     policy = parts.policy
     collector = utterance_collector(parts.env, policy)
     grpo = ClipPPOLoss(policy.actor_module, clip_epsilon=cfg.clip_epsilon)

@@ -33,10 +33,11 @@ from s2f_rl.rewards.projection import MeshProjection
 from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
 from s2f_rl.runs.rows import package_versions, source_commit
+from s2f_rl.schemas.reward import JudgeRun
 from s2f_rl.training import StepGuard, cosine_decay
 
 
-@recipe_main("judge")
+@recipe_main("judge", JudgeRun)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)

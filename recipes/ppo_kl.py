@@ -22,10 +22,11 @@ from s2f_rl.losses import (
     check_ratio_is_one,
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
+from s2f_rl.schemas.rl import PPOKL
 from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, prepare_rl
 
 
-@recipe_main("ppo_kl")
+@recipe_main("ppo_kl", PPOKL)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)

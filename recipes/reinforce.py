@@ -20,10 +20,11 @@ from s2f_rl.losses import (
     check_ratio_is_one,
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
+from s2f_rl.schemas.rl import ActorCritic
 from s2f_rl.training import RLRun, cosine_decay, gradient_step, prepare_rl
 
 
-@recipe_main("reinforce")
+@recipe_main("reinforce", ActorCritic)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)

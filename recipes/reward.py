@@ -18,7 +18,6 @@ import torch
 from omegaconf import DictConfig
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.reward_report import reward_report
 from s2f_rl.models.meeting import load_actor_for
@@ -37,10 +36,11 @@ from s2f_rl.rewards.speech_augmentation import SpeechAugmentation
 from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, reward_losses
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
+from s2f_rl.schemas.reward import RewardRun
 from s2f_rl.training import StepGuard, cosine_decay
 
 
-@recipe_main("reward")
+@recipe_main("reward", RewardRun)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
@@ -50,11 +50,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     # what the training faces do, and what least squares would make of their speech
     listening = cfg.listening.iterations if cfg.backbone is None else 0
-    if cfg.iterations <= listening:
-        raise UserError(f"iterations={cfg.iterations}: the first {listening} only listen; give more, or fewer of those")
     speeds = list(cfg.speech.speeds) if listening else [1.0]
-    if cfg.policy is not None and cfg.policy_samples is not None:
-        raise UserError("policy and policy_samples both say where a policy's motion comes from: give one of them")
     bank = MotionBank(train, None, cfg.memory_limit_mb, speeds, cfg.policy_samples)
     motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
     regressor = bank.fit_regressor(motion)

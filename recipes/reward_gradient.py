@@ -19,15 +19,16 @@ from s2f_rl.losses import (
     check_ratio_is_one,
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
+from s2f_rl.schemas.rl import RewardGradient
 from s2f_rl.training import RLRun, cosine_decay, gradient_step, prepare_rl
 
 
-@recipe_main("reward_gradient")
+@recipe_main("reward_gradient", RewardGradient)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
-    parts = prepare_rl(cfg, device, baselines=[])
+    parts = prepare_rl(cfg, device)
     policy = parts.policy
     collector = utterance_collector(parts.env, policy)
     objective = RewardGradientLoss(policy.actor_module, parts.signal.score, cfg.sampled, cfg.train_output_map)

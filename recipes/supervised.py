@@ -31,6 +31,7 @@ from s2f_rl.runs import (
     recipe_main,
     seed_everything,
 )
+from s2f_rl.schemas.supervised import SupervisedRun
 from s2f_rl.training import (
     StepGuard,
     Validation,
@@ -43,10 +44,8 @@ from s2f_rl.training import (
 )
 
 
-@recipe_main("supervised")
+@recipe_main("supervised", SupervisedRun)
 def main(cfg: DictConfig) -> dict[str, float]:
-    if cfg.mode not in ("autoregressive", "teacher_forced"):
-        raise UserError(f"mode={cfg.mode}: use autoregressive or teacher_forced")
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)

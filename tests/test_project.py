@@ -39,6 +39,7 @@ LAYERS = [
     "runs",
     "evaluation",
     "training",
+    "schemas",
     "cli_commands",
     "cli_reward",
     "cli",

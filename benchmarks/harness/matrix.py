@@ -11,8 +11,11 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from benchmarks.harness.schema import Suite
 from s2f_rl.errors import UserError
 from s2f_rl.runs.configs import compose_config, finish_config
+from s2f_rl.runs.overrides import as_overrides, flat, literal
+from s2f_rl.schemas import SCHEMAS
 
 SUITES = Path(__file__).resolve().parents[1] / "suites"
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
@@ -76,82 +79,27 @@ def open_suite(overrides: Sequence[str], folder: Path = SUITES) -> dict[str, Any
         raise UserError(f"{given}; use suite={', suite='.join(known)}")
     rest = [item for item in overrides if not item.startswith("suite=")]
     cfg = compose_config(folder, names[0], rest)
-    cfg = finish_config(cfg, folder, names[0], rest)
-    suite: dict[str, Any] = OmegaConf.to_container(cfg, resolve=True)  # type: ignore[assignment]
-    _check(suite)
-    return suite
+    cfg = finish_config(cfg, folder, names[0], rest, Suite)
+    return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
 
 
-def _check(suite: Mapping[str, Any]) -> None:
-    variants, controls = suite["variants"], suite["controls"]
-    twice = sorted(set(variants) & set(controls))
-    if twice:
-        raise UserError(f"{suite['name']}: {twice[0]} is both a variant and a control; rename one")
-    for name, variant in variants.items():
-        if variant["control"] not in controls:
-            raise UserError(
-                f"variants.{name}.control={variant['control']}: no such control; use {' or '.join(controls) or 'one'}"
-            )
-    for key in ("seeds", "starts", "judges"):
-        if not suite[key]:
-            raise UserError(f"{suite['name']}: {key} is empty; give at least one")
-    if len(set(suite["seeds"])) != len(suite["seeds"]):
-        raise UserError(f"seeds={suite['seeds']}: the same seed twice; the runs would be the same")
-    if suite["split"] not in ("validation", "train"):
-        hint = "; the test speakers are opened with open_test=true" if suite["split"] == "test" else ""
-        raise UserError(f"split={suite['split']}: use validation or train{hint}")
-    if suite["utterances"] is not None and suite["utterances"] < 1:
-        raise UserError(f"utterances={suite['utterances']}: at least 1; null: all")
-    if suite["jobs"] < 1:
-        raise UserError(f"jobs={suite['jobs']}: must be at least 1")
+def check_runs(suite: Mapping[str, Any], recipes: Path = RECIPES) -> None:
+    """Compose the config of every preparation and of one run of each cell. Raises UserError for the first fault.
+
+    A mistake in a suite is told before its first run starts, not by the one run that has it.
+    """
+    cells = {run.variant: (run.recipe, run.overrides) for run in reversed(runs(suite))}
+    for name, (recipe, overrides) in {**{s.name: (s.recipe, s.overrides) for s in stages(suite)}, **cells}.items():
+        try:
+            cfg = compose_config(recipes / "conf", recipe, overrides)
+            finish_config(cfg, recipes / "conf", recipe, overrides, SCHEMAS[recipe])
+        except UserError as error:
+            raise UserError(f"{suite['name']}: {name}: {error}") from error
 
 
 def evaluated_split(suite: Mapping[str, Any]) -> str:
     """Whose motion is scored: ``validation``, ``train``, or ``test`` once those are opened."""
     return "test" if suite["open_test"] else str(suite["split"])
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested mapping with dotted keys, in order.
-
-    Example:
-        >>> flat({"iterations": 60, "evaluation": {"every": 20}})
-        {'iterations': 60, 'evaluation.every': 20}
-    """
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
-
-
-def as_overrides(*layers: Mapping[str, Any]) -> list[str]:
-    """Nested mappings as Hydra overrides; of the same key the last layer's value holds.
-
-    Example:
-        >>> as_overrides({"iterations": 60, "evaluation": {"every": 20}}, {"iterations": 6, "name": "a b"})
-        ['iterations=6', 'evaluation.every=20', "name='a b'"]
-    """
-    merged: dict[str, Any] = {}
-    for layer in layers:
-        merged |= flat(layer)
-    return [f"{key}={literal(value)}" for key, value in merged.items()]
-
-
-def literal(value: Any) -> str:
-    """A value in Hydra's override grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(literal(item) for item in value)}]"
-    text = str(value)
-    if re.fullmatch(r"[A-Za-z0-9_./@+-]+", text):
-        return text
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def stages(suite: Mapping[str, Any]) -> list[Stage]:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from s2f_rl.errors import UserError
+from s2f_rl.runs.schema import PartOf, accepts, has_rule, hint_at, keys_of, like, read
 
 # Hydra raises bare ValueErrors too (a group set to a number), and so does the reading of a file that is no text
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -39,35 +40,65 @@ def compose_config(folder: Path, name: str, overrides: Sequence[str] = ()) -> Di
         running.hydra = outer
 
 
-def finish_config(cfg: DictConfig, folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Check an already composed config and resolve its interpolations in place.
+def finish_config(
+    cfg: DictConfig, folder: Path, name: str, overrides: Sequence[str] = (), schema: type | None = None
+) -> DictConfig:
+    """Resolve the interpolations of a composed config in place and check it against its schema.
 
-    Values given by the user must have the type of the default they replace: ``seed=abc`` is refused here, by name,
-    and not by whatever would first stumble over it. Defaults that are null accept anything, null replaces
-    anything, whole numbers may stand for real ones, and a number given for a text becomes that text.
+    A number given for a text becomes that text. Without a schema, values must have the type of the default that they
+    replace: defaults that are null accept anything, and null replaces anything.
+
+    Args:
+        schema: a dataclass, see :mod:`s2f_rl.runs.schema`.
 
     Raises:
-        UserError: missing mandatory value, wrong type, interpolation that leads nowhere.
+        UserError: missing mandatory value, interpolation that leads nowhere, and what the schema refuses.
     """
-    defaults = compose_config(folder, name, [item for item in overrides if _is_group_choice(item, folder)])
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
         if missing:
             raise UserError(f"{name}: {', '.join(missing)} must be given, for example {missing[0]}=...")
+        kinds: Any = schema or like(_defaults(folder, name, overrides))
+        typed: dict[str, str] = {}
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             key = override.get_key_element().lstrip("+~")
-            if not override.is_delete() and not _is_group_choice(f"{key}=", folder):
-                _check_type(key, str(override.input_line).split("=", 1)[1], OmegaConf.select(defaults, key), cfg)
+            if override.is_delete() or _is_group_choice(f"{key}=", folder):
+                continue
+            typed[key] = str(override.input_line).split("=", 1)[1]
+            if override.value() == {}:
+                raise UserError(f"{key}={{}}: changes nothing; set one of its keys, or take one away with ~{key}.KEY")
+            if accepts(hint_at(kinds, key), str) and isinstance(OmegaConf.select(cfg, key), (int, float)):
+                if not accepts(hint_at(kinds, key), type(OmegaConf.select(cfg, key))):
+                    OmegaConf.update(cfg, key, typed[key])
         OmegaConf.resolve(cfg)
+        read(kinds, OmegaConf.to_container(cfg), typed)  # type: ignore[arg-type]
     except OmegaConfBaseException as error:
         raise explain(error, folder, name) from error
     return cfg
+
+
+def opened(overrides: Sequence[str], schema: type | None) -> list[str]:
+    """Let the settings of a stage (:class:`~s2f_rl.runs.schema.PartOf`) name any key of the stage's recipe.
+
+    To Hydra a key that the YAML does not have is one to be added: ``rl.gamma=0.5`` becomes ``++rl.gamma=0.5``.
+    """
+    stages = tuple(f"{name}." for name, hint in (keys_of(schema) if schema else {}).items() if has_rule(hint, PartOf))
+    return [f"++{item}" if stages and item.startswith(stages) else item for item in overrides]
+
+
+def _defaults(folder: Path, name: str, overrides: Sequence[str]) -> Any:
+    chosen = compose_config(folder, name, [item for item in overrides if _is_group_choice(item, folder)])
+    return OmegaConf.to_container(chosen, resolve=False)
 
 
 def explain(error: BaseException, folder: Path, name: str) -> UserError:
     """A UserError in one line for any of :data:`CONFIG_ERRORS`."""
     text = str(error)
     unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and (folder / unknown.group(1)).is_dir():  # Hydra took a group of keys for a choice of a config group
+        return UserError(
+            f"{unknown.group(1)}: expected a group of keys; set one of its keys, {unknown.group(1)}.KEY=..."
+        )
     if unknown:
         return UserError(f"{name}: unknown key '{unknown.group(1)}'{_suggestion(unknown.group(1), folder, name)}")
     if isinstance(error, OverrideParseException):
@@ -83,31 +114,6 @@ def explain(error: BaseException, folder: Path, name: str) -> UserError:
         return UserError(f"{_yaml_place(error, folder)}: not valid YAML ({text}); mend the file")
     lines = [line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return UserError(f"{name}: {' '.join(lines)}; mend the override or the config")
-
-
-def _check_type(key: str, raw: str, default: Any, cfg: DictConfig) -> None:
-    if OmegaConf.is_missing(cfg, key) or default is None:
-        return
-    value = OmegaConf.select(cfg, key)
-    expected: str | None = None
-    if isinstance(default, DictConfig):
-        expected = None if isinstance(value, DictConfig) else "a group of keys; set one of its keys"
-    elif value is None:
-        return
-    elif OmegaConf.is_list(default):
-        expected = None if OmegaConf.is_list(value) else "a list, for example [a,b]"
-    elif isinstance(default, bool):
-        expected = None if isinstance(value, bool) else "true or false"
-    elif isinstance(default, int):
-        expected = None if isinstance(value, int) and not isinstance(value, bool) else "a whole number"
-    elif isinstance(default, float):
-        expected = None if isinstance(value, (int, float)) and not isinstance(value, bool) else "a number"
-    elif isinstance(default, str):
-        if isinstance(value, (int, float)):
-            OmegaConf.update(cfg, key, raw)
-        expected = "a text" if isinstance(value, DictConfig) else None
-    if expected:
-        raise UserError(f"{key}={raw}: expected {expected}")
 
 
 def _is_group_choice(override: str, folder: Path) -> bool:

@@ -19,7 +19,7 @@ class PolicyAverage:
 
     Args:
         module: policy (or any module); its parameters that require a gradient now are the ones averaged.
-        decay: in [0, 1]; 0.99 remembers about 100 updates.
+        decay: in [0, 1); 0.99 remembers about 100 updates.
 
     Example:
         >>> average = PolicyAverage(policy, decay=0.99)                 # doctest: +SKIP
@@ -29,8 +29,8 @@ class PolicyAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float = 0.99) -> None:
-        if not 0.0 <= decay <= 1.0:
-            raise ValueError(f"decay must lie in [0, 1], got {decay}")
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay must lie in [0, 1), got {decay}")
         self._live = nn.ParameterList(parameter for parameter in module.parameters() if parameter.requires_grad)
         self._average = AveragedModel(self._live, multi_avg_fn=get_ema_multi_avg_fn(decay))
         # AveragedModel copies at its first update; count the copy made above as that one

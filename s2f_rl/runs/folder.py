@@ -6,7 +6,7 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import yaml
@@ -80,9 +80,8 @@ class RunFolder:
         may_change: tuple[str, ...] = MAY_CHANGE,
         seed: int | None = None,
     ) -> None:
-        parts = Path(str(name)).parts
-        if not parts or Path(str(name)).is_absolute() or any(part in ("..", ".") for part in parts):
-            raise UserError(f"name={name}: not a run name; use letters, digits, '-', '_' and, for groups, '/'")
+        if problem := name_problem(str(name)):
+            raise UserError(f"name={ascii(str(name))[1:-1][:80]}: {problem}")
         self.name = str(name)
         self.path = Path(root) / self.name
         plain = _plain_config(config)
@@ -193,6 +192,15 @@ class RunFolder:
                 f"{path}: a resumed run keeps its config, but {'; '.join(changed)}. Set the old values back or start a "
                 "new run with name=..."
             )
+
+
+def name_problem(name: str) -> str | None:
+    """What is wrong with a run name, in words; None for a good one. Groups are folders: ``bench/ppo_seed1``."""
+    parts = PurePosixPath(name).parts
+    usable = name.isprintable() and name == name.strip() and not name.startswith("/") and parts and ".." not in parts
+    if usable and all(len(part.encode()) <= 255 for part in parts) and len(name) <= 1000:
+        return None
+    return "not a run name; use letters, digits, '-', '_' and, for groups, '/'" + (", 255 of them" if usable else "")
 
 
 def _plain_config(config: Any) -> dict[str, Any] | None:

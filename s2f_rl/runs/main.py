@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from s2f_rl.errors import Diverged, UserError, one_line
-from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config
+from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config, opened
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
 from s2f_rl.runs.tether import die_with, die_with_starter
@@ -40,14 +40,17 @@ _QUIET = {
 }
 
 
-def recipe_main(config_name: str, config_folder: str = "conf") -> Callable[[Callable[[DictConfig], Any]], Recipe]:
+def recipe_main(
+    config_name: str, schema: type | None = None, config_folder: str = "conf"
+) -> Callable[[Callable[[DictConfig], Any]], Recipe]:
     """Turn ``main(cfg)`` of a script into a recipe: a command line with Hydra overrides, and ``main.run([...])``.
 
     The config is ``conf/<config_name>.yaml`` beside the script and must have ``name`` (run name) and ``debug``.
-    ``main`` receives it checked and resolved.
+    ``main`` receives it resolved and checked against ``schema`` (a dataclass, see :mod:`s2f_rl.runs.schema`), or
+    without one against the types of the defaults.
 
     Example (``recipes/ppo.py``):
-        >>> @recipe_main("ppo")                                        # doctest: +SKIP
+        >>> @recipe_main("ppo", PPO)                                   # doctest: +SKIP
         ... def main(cfg):
         ...     folder = RunFolder(cfg.name, config=cfg, resume=cfg.resume)
         ...
@@ -60,7 +63,7 @@ def recipe_main(config_name: str, config_folder: str = "conf") -> Callable[[Call
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Recipe:
-        return Recipe(function, config_name, Path(inspect.getfile(function)).resolve().parent / config_folder)
+        return Recipe(function, config_name, Path(inspect.getfile(function)).resolve().parent / config_folder, schema)
 
     return decorate
 
@@ -68,16 +71,20 @@ def recipe_main(config_name: str, config_folder: str = "conf") -> Callable[[Call
 class Recipe:
     """A recipe's ``main`` function with its config. Made by :func:`recipe_main`."""
 
-    def __init__(self, function: Callable[[DictConfig], Any], config_name: str, folder: Path) -> None:
+    def __init__(
+        self, function: Callable[[DictConfig], Any], config_name: str, folder: Path, schema: type | None = None
+    ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.config_name = config_name
         self.folder = folder
+        self.schema = schema
 
     def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
         """The checked and resolved config. Raises UserError."""
+        overrides = opened(overrides, self.schema)
         cfg = compose_config(self.folder, self.config_name, overrides)
-        return finish_config(cfg, self.folder, self.config_name, overrides)
+        return finish_config(cfg, self.folder, self.config_name, overrides, self.schema)
 
     def run(self, overrides: Sequence[str] = ()) -> Any:
         """Run the recipe in this process and return what it returns. Raises UserError for mistakes.
@@ -92,7 +99,7 @@ class Recipe:
         diverged: its numbers were no longer finite) or 130 (Ctrl-C). A sweep leaves with the lowest of its jobs' codes
         that is not 0."""
         die_with_starter()
-        arguments = sys.argv[1:]
+        arguments = opened(sys.argv[1:], self.schema)
         debug = any(re.fullmatch(r"\+{0,2}debug=(true|yes|on|1)", item, re.IGNORECASE) for item in arguments)
         show_log()
         with tempfile.TemporaryDirectory() as failures:
@@ -122,7 +129,7 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
     It is not raised on through Hydra, which would add lines of its own and, from another process, lose the traceback;
     the other jobs of a sweep go on. Files in the folder ``failures`` tell the first process of it.
     """
-    function, folder, name = recipe.function, recipe.folder, recipe.config_name
+    function, folder, name, schema = recipe.function, recipe.folder, recipe.config_name, recipe.schema
     first = os.getpid()
 
     @functools.wraps(function)
@@ -138,7 +145,7 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
             if sweep and "name" in cfg and not OmegaConf.is_missing(cfg, "name") and "name" not in swept:
                 with open_dict(cfg):
                     cfg.name = _sweep_name(str(cfg.name), swept, cfg, context.job.num)
-            return function(finish_config(cfg, folder, name, overrides))
+            return function(finish_config(cfg, folder, name, overrides, schema))
         except Exception as error:
             if isinstance(error, (HydraException, OmegaConfBaseException)):
                 error = explain(error, folder, name).with_traceback(error.__traceback__)

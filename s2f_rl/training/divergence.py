@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,7 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from s2f_rl import keys
-from s2f_rl.errors import NotFinite
+from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.runs import PolicyAverage
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class StepGuard:
         self._spoilt = _first_not_finite(batch, rewarded, valid if scored is None else scored)
         return batch
 
-    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, max_grad_norm: float) -> Tensor:
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, max_grad_norm: float | None) -> Tensor:
         """One update along the gradient of ``loss`` (scalar), clipped by :func:`clip_gradients`, or none.
 
         Returns:
@@ -114,12 +115,18 @@ class StepGuard:
         self.in_row = int(state["in_row"])
 
 
-def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float) -> Tensor:
+def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float | None) -> Tensor:
     """Clip the gradient norm of every parameter group by itself; returns their norms before that, [groups].
+
+    ``max_norm``: above 0 (a negative one would turn the gradient round: UserError), None clips nothing.
 
     The output map's gradient is per metre and 100 times the rest: clipped together, it would shrink the rest to
     nothing, and the policy gradient, which never reaches the output map, with it.
     """
+    if max_norm is None:
+        max_norm = math.inf
+    if not max_norm > 0:
+        raise UserError(f"max_grad_norm={max_norm}: above 0; null: no clipping")
     norms = [torch.nn.utils.clip_grad_norm_(group["params"], max_norm) for group in optimizer.param_groups]
     return torch.stack(norms)
 

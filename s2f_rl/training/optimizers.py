@@ -65,7 +65,7 @@ def gradient_step(
     loss: nn.Module,
     rows: TensorDictBase,
     optimizer: torch.optim.Optimizer,
-    max_grad_norm: float,
+    max_grad_norm: float | None,
     guard: StepGuard | None = None,
 ) -> TensorDictBase:
     """One update: the sum of the ``loss_*`` of ``loss(rows)``, clipped by :func:`clip_gradients`; none if not finite.
@@ -74,7 +74,7 @@ def gradient_step(
         loss: a TorchRL loss module.
         rows: [B, T] rows.
         optimizer: of the loss's parameters.
-        max_grad_norm: of every parameter group by itself.
+        max_grad_norm: of every parameter group by itself; None: no clipping.
         guard: of the run, which counts the updates that are skipped and moves the average.
 
     Returns:

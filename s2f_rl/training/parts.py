@@ -21,7 +21,6 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.critics import BackboneCritic, DecoderCritic
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import MotionAlarm, PolicyAverage
-from s2f_rl.training.combinations import check_combination
 from s2f_rl.training.constraint import LipErrorConstraint
 from s2f_rl.training.optimizers import load_moments, make_optimizer
 from s2f_rl.training.reward_signal import RewardSignal
@@ -90,24 +89,18 @@ class RLParts:
         return {"kl_weight": used}
 
 
-def prepare_rl(
-    config: Mapping[str, Any],
-    device: torch.device,
-    baselines: Sequence[str] = ("group", "critic"),
-    explorations: Sequence[str] = ("latent", "vertex"),
-) -> RLParts:
+def prepare_rl(config: Mapping[str, Any], device: torch.device) -> RLParts:
     """Open corpora, start actor, policy, environment, reward, critic, auxiliary terms and validation.
 
     Args:
-        config: any nested mapping with the keys of ``recipes/conf/shared/rl.yaml``.
+        config: any nested mapping with the keys of ``recipes/conf/shared/rl.yaml``; their ranges and what contradicts
+            what are in :mod:`s2f_rl.schemas.rl`.
         device: of everything.
-        baselines, explorations: what the algorithm supports, see :func:`check_combination`.
 
     Raises:
-        UserError: a combination that makes no sense, or parts that do not fit each other.
+        UserError: parts that do not fit each other.
     """
     config = plain(config)
-    check_combination(config, baselines, explorations)
     corpus, options = config["corpus"], config["evaluation"]
     train, validation = open_corpora(corpus["root"], corpus["topology"])
     start = load_start(config["start"], train, device)

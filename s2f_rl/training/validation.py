@@ -25,7 +25,7 @@ class Validation:
         conditions: style columns, ``"all"`` or ``"own"``.
         select: what ``best.pt`` is chosen by: ``"lve"`` (lowest) or ``"reward"`` (highest lip + real score among
             checkpoints whose LVE is at most ``max_lve_ratio`` times that at the start: a reward alone picks the best
-            cheat).
+            cheat). max_lve_ratio: None for no such limit.
         encoder_trains: the audio encoder changes between calls, so features must be computed anew.
 
     A corpus without vertices has no LVE; then the guard is off. A mean is over the sequences where a measure could be
@@ -42,7 +42,7 @@ class Validation:
         scorer: Scorer | None = None,
         conditions: str | Sequence[int] = "own",
         select: str = "lve",
-        max_lve_ratio: float = 1.05,
+        max_lve_ratio: float | None = 1.05,
         encoder_trains: bool = False,
     ) -> None:
         if select not in SELECTORS:
@@ -50,7 +50,7 @@ class Validation:
         if select == "reward" and scorer is None:
             raise UserError("evaluation.select=reward needs a reward model: give reward.folder or select=lve")
         self.actor, self.corpus, self.scorer, self.conditions = actor, corpus, scorer, conditions
-        self.select, self.max_lve_ratio = select, max_lve_ratio
+        self.select, self.max_lve_ratio = select, math.inf if max_lve_ratio is None else max_lve_ratio
         self.encoder_trains = encoder_trains
         self.audio = CachedAudio(actor.audio_encoder, corpus)
         self.start_lve: float | None = None

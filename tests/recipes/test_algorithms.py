@@ -250,7 +250,7 @@ def test_output_map_trains_by_the_reward_on_demand_only(run, workshop, tmp_path)
         ("reward_gradient", ["control=true", "supervised=none"], "control=true with supervised=none"),
         ("awr", ["control=true", "supervised.weight=0"], "no control"),
         ("ppo", ["constraint=lve", "supervised=none"], "constraint=lve with supervised=none"),
-        ("ppo", ["constraint=lve", "constraint.rate=0"], "constraint: limit 1.02 and rate 0"),
+        ("ppo", ["constraint=lve", "constraint.rate=0"], "constraint.rate=0: above 0"),
         ("ppo", ["kl=adaptive", "kl.target=0"], "kl.target=0"),
         ("ppo", ["kl.weight=0.1"], "unknown key 'kl.weight'"),
         ("ppo", ["kl=fixed", "kl.weight=-1"], "kl.weight=-1"),

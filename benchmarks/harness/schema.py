@@ -1,0 +1,94 @@
+"""What every key of a suite may be; the settings of its runs are checked by the schemas of their recipes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from s2f_rl.errors import UserError
+from s2f_rl.runs.schema import Choice, Natural, Positive, Range, RunName, Seed, Text, key
+from s2f_rl.schemas import SCHEMAS
+from s2f_rl.schemas.others import CorpusSize
+from s2f_rl.schemas.shared import Conditions
+
+Recipe = Annotated[str, Choice(*SCHEMAS)]
+Split = Annotated[
+    str, Choice("validation", "train", note="; the test speakers are opened with open_test=true and evaluated once")
+]
+
+
+@dataclass
+class Synthesis(CorpusSize):
+    """``corpus.synthesize``."""
+
+    seed: Seed = key("of faces, styles and hidden variation")
+
+
+@dataclass
+class SuiteCorpus:
+    """``corpus``."""
+
+    root: Text = key("folder of the corpus")
+    synthesize: Synthesis | None = key("how it is made when the folder is missing; null: it must be there")
+
+
+@dataclass
+class Stage:
+    """One of ``setup``."""
+
+    recipe: Recipe = key("what runs")
+    overrides: dict[str, Any] = key("its settings")
+
+
+@dataclass
+class Cell(Stage):
+    """One of ``controls``."""
+
+    sweep: dict[str, list[Any]] | None = key("a run for every combination of these values", default=None)
+
+
+@dataclass
+class Variant(Cell):
+    """One of ``variants``."""
+
+    control: str = key("the control that it is compared with")
+
+
+@dataclass
+class Suite:
+    """A file of ``benchmarks/suites`` over ``common.yaml``."""
+
+    name: RunName = key("of the suite")
+    root: Text = key("folder of everything that the suite writes")
+    jobs: Annotated[int, Range(1, 1024)] = key("runs side by side")
+    seeds: list[Seed] = key("of the runs")
+    split: Split = key("whose motion is evaluated")
+    open_test: bool = key("evaluate on the test speakers instead")
+    utterances: Annotated[int, Range(1, note="null: all")] | None = key("how many of them; null: all")
+    conditions: Conditions = key("style conditions")
+    true_distances: Natural = key("utterances whose distance to the nearest plausible motion is measured")
+    gains: list[Positive] | None = key("factors of the controls' motion; null: none")
+    corpus: SuiteCorpus = key("what is trained and evaluated on")
+    setup_root: Text = key("folder of the preparations")
+    setup: dict[str, Stage] = key("recipes that run once")
+    starts: dict[str, Text] = key("supervised actors")
+    reward: Text = key("what is trained against")
+    judges: dict[str, Text] = key("what nothing is trained against")
+    base: dict[str, Any] = key("settings of every run")
+    controls: dict[str, Cell] = key("runs without the policy gradient")
+    variants: dict[str, Variant] = key("runs with it")
+
+    def rules(self) -> None:
+        """What must hold between keys."""
+        twice = sorted(set(self.variants) & set(self.controls))
+        if twice:
+            raise UserError(f"{self.name}: {twice[0]} is both a variant and a control; rename one")
+        for name, variant in self.variants.items():
+            if variant.control not in self.controls:
+                known = " or ".join(self.controls) or "one"
+                raise UserError(f"variants.{name}.control={variant.control}: no such control; use {known}")
+        for each in ("starts", "judges"):
+            if not getattr(self, each):
+                raise UserError(f"{self.name}: {each} is empty; give at least one")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise UserError(f"seeds={self.seeds}: the same seed twice; the runs would be the same")

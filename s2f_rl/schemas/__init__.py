@@ -1,0 +1,29 @@
+"""What every key of the recipes' configs may be: its type, its range, what it means. The numbers are in the YAML.
+
+A config is checked against its schema before its recipe opens anything (:mod:`s2f_rl.runs.configs`). A test holds the
+schemas and ``recipes/conf`` together.
+"""
+
+from s2f_rl.schemas.others import Demo, Evaluate
+from s2f_rl.schemas.reward import JudgeRun, RewardRun
+from s2f_rl.schemas.rl import AWR, GRPO, PPO, PPOKL, RLOO, ActorCritic, RewardGradient
+from s2f_rl.schemas.supervised import SupervisedRun
+
+SCHEMAS: dict[str, type] = {
+    "a2c": ActorCritic,
+    "awr": AWR,
+    "demo": Demo,
+    "evaluate": Evaluate,
+    "grpo": GRPO,
+    "judge": JudgeRun,
+    "ppo": PPO,
+    "ppo_kl": PPOKL,
+    "reinforce": ActorCritic,
+    "reward": RewardRun,
+    "reward_gradient": RewardGradient,
+    "rloo": RLOO,
+    "supervised": SupervisedRun,
+}
+"""The schema of each recipe, by the name of its config."""
+
+__all__ = ["SCHEMAS"]

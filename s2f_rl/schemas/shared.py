@@ -1,0 +1,62 @@
+"""Keys that several recipes have: run, corpus, decaying rate."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from s2f_rl.errors import UserError
+from s2f_rl.runs.schema import Choice, Natural, Positive, Range, RunName, Seed, Text, key
+
+
+def _device_problem(name: str) -> str | None:
+    known = re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?", name)
+    return None if known else "use auto, cpu, cuda, cuda:1 or another of torch's devices"
+
+
+Device = Annotated[str, _device_problem]
+Rate = Annotated[float, Range(above=0, most=1)]  # of Adam
+Logger = Annotated[str, Choice("csv", "tensorboard", "wandb", "none")]
+Conditions = Annotated[str, Choice("own", "all")] | list[Natural]
+Average = Annotated[float, Range(0, below=1, note="e.g. 0.99; null: no average")]
+
+
+@dataclass
+class Corpus:
+    """Group ``corpus``."""
+
+    root: Text = key("folder of the corpus")
+    topology: Annotated[str, Choice("vocaset", "biwi")] | None = key("preset; null: as the corpus says itself")
+    cache: Text | None = key("folder for cached audio features; null: they are kept in memory")
+
+
+@dataclass
+class Run:
+    """What every training recipe has."""
+
+    name: RunName = key("of the run; its folder is root/name")
+    root: Text = key("parent of all runs")
+    seed: Seed = key("of weights, draws and noise")
+    device: Device = key("where to compute; auto: the first CUDA device or the CPU")
+    debug: bool = key("show the traceback of a mistake")
+    resume: bool = key("go on in a folder that exists")
+    progress: bool = key("show progress")
+    logger: Logger | list[Logger] | None = key("what draws curves beside metrics.jsonl")
+    logger_online: bool = key("let wandb send the run to its server")
+    corpus: Corpus = key("what is trained on")
+
+
+@dataclass
+class Decay:
+    """``optimizer``: a rate that decays."""
+
+    lr: Rate = key("rate at the start")
+    final_lr: Annotated[float, Range(0, 1)] = key("rate at the end of a cosine decay")
+    max_grad_norm: Positive | None = key("gradients are clipped to this norm; null: they are not")
+
+    def rules(self) -> None:
+        if self.final_lr > self.lr:
+            raise UserError(
+                f"optimizer.final_lr={self.final_lr}: above optimizer.lr={self.lr}, but the rate decays; lower it"
+            )

@@ -1,0 +1,85 @@
+"""Keys of ``recipes/supervised.py``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from s2f_rl.errors import UserError
+from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Range, Share, Size, Text, key
+from s2f_rl.schemas.shared import Average, Conditions, Decay, Run
+
+
+@dataclass
+class MelAudio:
+    """``actor.audio`` of ``actor=mel``."""
+
+    kind: Annotated[str, Choice("mel")] = key("which encoder")
+    width: Size = key("channels")
+    n_mels: Annotated[int, Range(1, 257)] = key("mel bands")
+    n_layers: Annotated[int, Range(0, 64)] = key("residual convolutions")
+
+
+@dataclass
+class Wav2Vec2Audio:
+    """``actor.audio`` of ``actor=wav2vec2``."""
+
+    kind: Annotated[str, Choice("wav2vec2")] = key("which encoder")
+    pretrained: Text | None = key("hub name or folder; null: random weights")
+    local_files_only: bool = key("do not ask the hub over the network")
+    config: dict[str, Any] | None = key("sizes of a model with random weights, with pretrained=null", default=None)
+
+
+@dataclass
+class Actor:
+    """Group ``actor``."""
+
+    feature_dim: Size = key("width of the decoder")
+    dropout: BelowOne = key("in training only")
+    audio: MelAudio | Wav2Vec2Audio = key("the audio encoder")
+
+    def rules(self) -> None:
+        if self.feature_dim % 4:
+            raise UserError(f"actor.feature_dim={self.feature_dim}: the decoder has four heads; give a multiple of 4")
+
+
+@dataclass
+class SupervisedOptimizer(Decay):
+    """``optimizer``."""
+
+    output_lr_factor: NonNegative = key("of the output map's rate, times lr")
+    weight_decay: Share = key("of all weights")
+
+
+@dataclass
+class ValidationReward:
+    """``reward``."""
+
+    folder: Text | None = key("score validation predictions with this reward too; null: not")
+
+
+@dataclass
+class SupervisedEvaluation:
+    """``evaluation``."""
+
+    every: Count = key("iterations between validations; the last is always one")
+    conditions: Conditions = key("style columns: own (all of them for unseen speakers), all, or a list")
+
+
+@dataclass
+class SupervisedRun(Run):
+    """``supervised``."""
+
+    actor: Actor = key("the model")
+    mode: Annotated[str, Choice("autoregressive", "teacher_forced")] = key("what history the decoder sees")
+    warmup_iterations: Natural = key("teacher-forced iterations before autoregressive ones")
+    iterations: Count = key("updates")
+    batch_size: Size = key("utterances per update")
+    max_frames: Annotated[int, Range(2, note="null: all")] | None = key("train on the first frames only; null: all")
+    velocity_weight: NonNegative = key("of the squared error of frame-to-frame differences, mm^2")
+    lip_weight: NonNegative = key("a lip coordinate counts 1 + lip_weight times another")
+    optimizer: SupervisedOptimizer = key("Adam")
+    train_encoder: bool = key("train the audio encoder too")
+    ema_decay: Average | None = key("exponential moving average of the weights for evaluation; null: none")
+    reward: ValidationReward = key("what else validation measures")
+    evaluation: SupervisedEvaluation = key("validation")
