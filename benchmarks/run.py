@@ -3,7 +3,7 @@
     python benchmarks/run.py suite=algorithms jobs=2 seeds=[0,1,2,3]
 
 Suites are the files of ``benchmarks/suites``; every key of theirs can be overridden (Hydra's syntax, ``base.KEY=...``
-for a setting of all runs, ``+base.KEY=...`` for one that the suite does not name). Killed at any moment and started
+for a setting of all runs, whether the suite names it or not). Killed at any moment and started
 again with the same line, it goes on: runs that are done stay, half-done ones resume, failed ones are tried again.
 Then: ``python benchmarks/report.py FOLDER`` with the folder named at the end.
 """

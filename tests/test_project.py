@@ -158,13 +158,6 @@ def options(group: Path) -> list[str]:
     return sorted(path.stem for path in group.glob("*.yaml"))
 
 
-def flat_keys(config: object) -> Iterator[str]:
-    if isinstance(config, dict):
-        for key, value in config.items():
-            yield str(key)
-            yield from flat_keys(value)
-
-
 class TestConfigs:
     @pytest.mark.parametrize("name", configs())
     def test_composes_and_has_its_recipe(self, name: str) -> None:
@@ -188,16 +181,6 @@ class TestConfigs:
                 except s2f_rl.errors.UserError:  # an experiment fits the recipe it was written for
                     assert plus, f"{name}: {group}={option} does not compose"
             assert composed, f"{group}={option} composes with no config"
-
-    def test_what_is_configured_is_used(self) -> None:
-        code = "\n".join(path.read_text(encoding="utf-8") for path in SOURCES if "tests" not in path.parts)
-        words = set(re.findall(r"\w+", code))
-        unused = set()
-        for path in CONF.rglob("*.yaml"):
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            content.pop("defaults", None)
-            unused |= {f"{name_of(path)}: {key}" for key in flat_keys(content) if key not in words}
-        assert unused == set()
 
 
 def _groups(name: str) -> set[str]:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from benchmarks.harness.schema import Suite
 from s2f_rl.errors import UserError
-from s2f_rl.runs.configs import compose_config, finish_config
+from s2f_rl.runs.configs import compose_config, finish_config, opened
 from s2f_rl.runs.overrides import as_overrides, flat, literal
 from s2f_rl.schemas import SCHEMAS
 
@@ -78,6 +78,7 @@ def open_suite(overrides: Sequence[str], folder: Path = SUITES) -> dict[str, Any
         given = f"suite={names[0]}: unknown" if names else "no suite given"
         raise UserError(f"{given}; use suite={', suite='.join(known)}")
     rest = [item for item in overrides if not item.startswith("suite=")]
+    rest = opened(rest, Suite)
     cfg = compose_config(folder, names[0], rest)
     cfg = finish_config(cfg, folder, names[0], rest, Suite)
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]

@@ -51,7 +51,7 @@ class Cell(Stage):
 class Variant(Cell):
     """One of ``variants``."""
 
-    control: str = key("the control that it is compared with")
+    control: Text = key("the control that it is compared with")
 
 
 @dataclass

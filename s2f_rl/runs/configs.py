@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from s2f_rl.errors import UserError
-from s2f_rl.runs.schema import PartOf, accepts, has_rule, hint_at, keys_of, like, read
+from s2f_rl.runs.schema import accepts, hint_at, like, read
 
 # Hydra raises bare ValueErrors too (a group set to a number), and so does the reading of a file that is no text
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
@@ -78,12 +78,17 @@ def finish_config(
 
 
 def opened(overrides: Sequence[str], schema: type | None) -> list[str]:
-    """Let the settings of a stage (:class:`~s2f_rl.runs.schema.PartOf`) name any key of the stage's recipe.
+    """Let overrides name keys that the YAML does not have in groups that are open: a stage's settings, named weights.
 
-    To Hydra a key that the YAML does not have is one to be added: ``rl.gamma=0.5`` becomes ``++rl.gamma=0.5``.
+    To Hydra such a key is one to be added: ``rl.gamma=0.5`` becomes ``++rl.gamma=0.5``.
     """
-    stages = tuple(f"{name}." for name, hint in (keys_of(schema) if schema else {}).items() if has_rule(hint, PartOf))
-    return [f"++{item}" if stages and item.startswith(stages) else item for item in overrides]
+
+    def is_open(item: str) -> bool:
+        parts = item.split("=", 1)[0].split(".")
+        places = (".".join(parts[:n]) for n in range(1, len(parts)))
+        return item[:1].isalpha() and any(accepts(hint_at(schema, place), dict) for place in places)
+
+    return [f"++{item}" if schema and is_open(item) else item for item in overrides]
 
 
 def _defaults(folder: Path, name: str, overrides: Sequence[str]) -> Any:
@@ -95,12 +100,14 @@ def explain(error: BaseException, folder: Path, name: str) -> UserError:
     """A UserError in one line for any of :data:`CONFIG_ERRORS`."""
     text = str(error)
     unknown = re.search(r"Could not override '([^']+)'", text)
+    deeper = re.search(r"full_key: (\S+)", str(error.__cause__))
     if unknown and (folder / unknown.group(1)).is_dir():  # Hydra took a group of keys for a choice of a config group
-        return UserError(
-            f"{unknown.group(1)}: expected a group of keys; set one of its keys, {unknown.group(1)}.KEY=..."
-        )
+        return UserError(f"{unknown.group(1)}: expected a group of keys; set one of them, {unknown.group(1)}.KEY=...")
     if unknown:
-        return UserError(f"{name}: unknown key '{unknown.group(1)}'{_suggestion(unknown.group(1), folder, name)}")
+        key = (deeper or unknown).group(1)
+        return UserError(f"{name}: unknown key '{key}'{_suggestion(key, folder, name)}")
+    if deeper and text.startswith("Error merging override"):
+        return UserError(f"{text.removeprefix('Error merging override ')}: expected a group of keys; set one of them")
     if isinstance(error, OverrideParseException):
         return UserError(f"{error.override}: not of the form key=value; put quotes around special characters")
     if isinstance(error, MissingConfigException) and error.options:
@@ -124,6 +131,8 @@ def _is_group_choice(override: str, folder: Path) -> bool:
 def _suggestion(key: str, folder: Path, name: str) -> str:
     known = list(_keys(OmegaConf.to_container(compose_config(folder, name), resolve=False)))
     by_leaf = [other for other in known if other.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    if key in known:
+        return "; it was taken away with ~ and is needed"
     near = by_leaf or difflib.get_close_matches(key, known, n=3, cutoff=0.6)
     hint = f"did you mean {' or '.join(near[:3])}? " if near else ""
     return f"; {hint}--cfg job lists all keys"

@@ -78,10 +78,8 @@ class Range:
             return self.words
         words = [] if self.least is None else [f"at least {self.least}"]
         words += [] if self.above is None else [f"above {self.above}"]
-        if self.below is not None:
-            words.append(f"below {self.below}")
-        elif not high or self.most != MANY:
-            words.append(f"at most {self.most}")
+        words += [] if self.below is None else [f"below {self.below}"]
+        words += [f"at most {self.most}"] if self.below is None and (self.most != MANY or not high) else []
         return " and ".join(words) + (f"; {self.note}" if self.note else "")
 
 
@@ -92,7 +90,12 @@ class Choice:
         self.names, self.note = names, note
 
     def __call__(self, value: str) -> str | None:
-        return None if value in self.names else f"use {' or '.join(self.names)}{self.note}"
+        return None if value in self.names else f"use {self.listed}{self.note}"
+
+    @property
+    def listed(self) -> str:
+        """The names in words."""
+        return (" or " if len(self.names) < 4 else ", ").join(self.names)
 
 
 @dataclass(frozen=True)
@@ -140,25 +143,24 @@ def like(default: Any) -> Any:
 
 
 def hint_at(schema: Any, dotted: str) -> Any:
-    """The type of a key such as ``optimizer.lr``; None where the schema has no such key or leaves it open."""
+    """The type of a key such as ``optimizer.lr``; None where the schema has no such key."""
     for name in dotted.split("."):
         found = None
         for option in (schema, *get_args(schema)):
             option = option.schema if isinstance(option, PartOf) else option
-            if is_dataclass(option) or isinstance(option, dict):
+            if _is_group(option):
                 found = (keys_of(option) if isinstance(option, type) else option).get(name, found)
+            elif get_origin(option) is dict:
+                found = get_args(option)[1]
         schema = found
     return schema
 
 
 def accepts(hint: Any, kind: type) -> bool:
     """Whether a type, or one of the types that it is made of, is ``kind``."""
-    return hint is kind or any(accepts(part, kind) for part in get_args(hint) if get_origin(hint) is not list)
-
-
-def has_rule(hint: Any, kind: type) -> bool:
-    """Whether a type is annotated with a rule of that kind."""
-    return any(isinstance(rule, kind) for rule in get_args(hint)[1:])
+    return kind in (hint, get_origin(hint)) or any(
+        accepts(part, kind) for part in get_args(hint) if get_origin(hint) is not list
+    )
 
 
 def read(schema: Any, config: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> Any:
@@ -193,7 +195,7 @@ class _Reader:
         for name, hint in known.items():
             if name in value:
                 # a stage's group may be chosen by its name: critic=decoder
-                chosen = partial and isinstance(value[name], str) and is_dataclass(_options(hint)[0])
+                chosen = partial and isinstance(value[name], str) and _is_group(_options(hint)[0])
                 found[name] = None if chosen else self.read(hint, value[name], f"{prefix}{name}", partial)
             elif name not in optional and not partial and not isinstance(schema, dict):
                 raise UserError(f"{prefix}{name}: missing; give {prefix}{name}=... and take nothing away with ~")
@@ -216,7 +218,7 @@ class _Reader:
             return made
         if origin in _UNIONS:
             return self._one_of(_options(hint), value, place, partial, type(None) in arguments)
-        if is_dataclass(hint) or isinstance(hint, dict):
+        if _is_group(hint):
             if not isinstance(value, Mapping):
                 self.refuse(place, value, f"expected {_KINDS[dict][1]}")
             return self.group(hint, value, place, partial)
@@ -236,19 +238,20 @@ class _Reader:
     def _one_of(self, options: list[Any], value: Any, place: str, partial: bool, null: bool) -> Any:
         if value is None and null:
             return None
-        if is_dataclass(options[0]) and isinstance(value, Mapping) and len(options) > 1:  # a choice of groups, by kind
+        if _is_group(options[0]) and len(options) > 1:  # a choice of groups, by kind
+            kind = value.get("kind") if isinstance(value, Mapping) else None
             kinds = {name: option for option in options for name in _kinds(option)}
-            if value.get("kind") not in kinds and not partial:
-                self.refuse(f"{place}.kind", value.get("kind"), f"use {' or '.join(kinds)}")
-            options = [kinds.get(str(value.get("kind")), options[-1])]
+            if isinstance(value, Mapping) and str(kind) not in kinds and not partial:
+                self.refuse(f"{place}.kind", kind, f"use {' or '.join(kinds)}")
+            options = [kinds.get(str(kind), options[-1])]
         refusals = []
         for option in options:
             try:
                 return self.read(option, value, place, partial)
             except UserError as error:
                 refusals.append((accepts(option, type(value)), error))
-        if len(refusals) > 1 and not any(fits for fits, _ in refusals):
-            self.refuse(place, value, f"expected {' or '.join(_words(option) for option in options)}")
+        if len(refusals) > 1 and (isinstance(value, str) or not any(fits for fits, _ in refusals)):
+            self.refuse(place, value, f"use {' or '.join(_words(option) for option in options)}")
         raise max(refusals, key=lambda each: each[0])[1]
 
     def refuse(self, place: str, value: Any, words: str) -> NoReturn:
@@ -261,6 +264,11 @@ def shown(value: Any) -> str:
     text = text or str(value)
     text = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} letters)"
+
+
+def _is_group(hint: Any) -> bool:
+    """Whether a type is a schema: a dataclass, or what :func:`like` makes of a mapping."""
+    return isinstance(hint, dict) or (isinstance(hint, type) and is_dataclass(hint))
 
 
 def _options(hint: Any) -> list[Any]:
@@ -276,6 +284,6 @@ def _words(hint: Any) -> str:
     """What a type takes, in words."""
     for rule in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
         if isinstance(rule, Choice):
-            return " or ".join(rule.names)
+            return rule.listed
     base = get_args(hint)[0] if get_origin(hint) is Annotated else hint
     return _KINDS[get_origin(base) or base][1]

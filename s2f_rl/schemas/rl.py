@@ -12,7 +12,7 @@ from s2f_rl.losses.advantages import CREDITS
 from s2f_rl.losses.weighted import BALANCES
 from s2f_rl.models.policy import EXPLORATIONS
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
-from s2f_rl.schemas.shared import Average, Conditions, Decay, Run
+from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, Run
 from s2f_rl.training.reward_signal import NORMALISATIONS
 from s2f_rl.training.validation import SELECTORS
 
@@ -151,6 +151,7 @@ class RL(Run):
     baselines: ClassVar[tuple[str, ...]] = ("group", "critic")  # what a sample can be compared with
     explorations: ClassVar[tuple[str, ...]] = EXPLORATIONS
 
+    corpus: CachedCorpus = key("what is trained on")
     start: Text = key("run folder or checkpoint of the supervised actor")
     control: bool = key("give the policy gradient no weight: the compute-matched control")
     iterations: Count = key("collected batches")

@@ -10,6 +10,10 @@ from s2f_rl.errors import UserError
 from s2f_rl.runs.schema import Choice, Natural, Positive, Range, RunName, Seed, Text, key
 
 
+def _no_cache(folder: str) -> str:
+    return "this recipe keeps audio features in memory; leave it null"
+
+
 def _device_problem(name: str) -> str | None:
     known = re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,3})?", name)
     return None if known else "use auto, cpu, cuda, cuda:1 or another of torch's devices"
@@ -28,6 +32,13 @@ class Corpus:
 
     root: Text = key("folder of the corpus")
     topology: Annotated[str, Choice("vocaset", "biwi")] | None = key("preset; null: as the corpus says itself")
+    cache: Annotated[str, _no_cache] | None = key("of the RL recipes only; null: audio features are kept in memory")
+
+
+@dataclass
+class CachedCorpus(Corpus):
+    """The same for the RL recipes."""
+
     cache: Text | None = key("folder for cached audio features; null: they are kept in memory")
 
 
