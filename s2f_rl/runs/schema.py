@@ -36,7 +36,7 @@ from s2f_rl.runs.folder import name_problem
 
 MANY = 10**9  # no count of anything here comes near it
 _UNIONS = (Union, types.UnionType)
-_KINDS: dict[Any, tuple[tuple[type, ...], str]] = {
+_KINDS: dict[Any, tuple[Any, str]] = {
     bool: ((bool,), "true or false"),
     int: ((int,), "a whole number"),
     float: ((int, float), "a number"),

@@ -69,10 +69,32 @@ class TestRunFolder:
         folder = RunFolder("ppo", root=tmp_path, config={**CONFIG, "iterations": 9}, resume=True)
         assert yaml.safe_load((folder / "config.yaml").read_text())["iterations"] == 9
 
-    @pytest.mark.parametrize("name", ["", "..", "../other", "/absolute", "a/../../b"])
-    def test_a_name_never_leaves_the_root(self, tmp_path: Path, name: str) -> None:
-        with pytest.raises(UserError, match="not a run name"):
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "",
+            "..",
+            "../other",
+            "/absolute",
+            "a/../../b",
+            "a\nb",
+            "a\x00b",
+            "\x1b[31mred",
+            " a",
+            "x" * 256,
+            "\udcff",
+            ".",
+        ],
+    )
+    def test_a_name_is_a_folder_below_the_root(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(UserError, match="not a run name") as caught:
             RunFolder(name, root=tmp_path / "root", config=CONFIG)
+        assert str(caught.value).isprintable() and not (tmp_path / "root").exists()
+
+    @pytest.mark.parametrize("name", ["ppo", "bench/ppo_seed1", "x" * 255, "Größe 2"])
+    def test_groups_and_letters(self, tmp_path: Path, name: str) -> None:
+        with RunFolder(name, root=tmp_path, config=CONFIG) as folder:
+            assert folder.path == tmp_path / name and (folder / "config.yaml").exists()
 
     def test_a_file_in_the_way(self, tmp_path: Path) -> None:
         (tmp_path / "ppo").write_text("")

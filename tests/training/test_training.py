@@ -98,6 +98,17 @@ def test_groups_of_one_rate_are_clipped_apart():
     assert [net.weight.grad.item() for net in nets] == pytest.approx([1.0, 0.4])
 
 
+def test_no_clipping_and_no_turning_round():
+    net = torch.nn.Linear(1, 1, bias=False)
+    optimizer = make_optimizer([(net.named_parameters(), 1.0)], 1e-3)
+    net.weight.grad = torch.full((1, 1), 3e8)
+    assert float(clip_gradients(optimizer, None)) == net.weight.grad.item() == 3e8
+    for norm in (0.0, -1.0, float("nan")):
+        with pytest.raises(UserError, match="above 0; null: no clipping"):
+            clip_gradients(optimizer, norm)
+        assert net.weight.grad.item() == 3e8
+
+
 def test_minibatches_cover_every_row_once():
     batch = TensorDict({"x": torch.arange(7)[:, None].expand(7, 3)}, [7, 3])
     seen = torch.cat([rows["x"][:, 0] for rows in lane_minibatches(batch, 3)])
