@@ -251,7 +251,8 @@ class _Reader:
             except UserError as error:
                 refusals.append((accepts(option, type(value)), error))
         if len(refusals) > 1 and (isinstance(value, str) or not any(fits for fits, _ in refusals)):
-            self.refuse(place, value, f"use {' or '.join(_words(option) for option in options)}")
+            verb = "use" if isinstance(value, str) else "expected"
+            self.refuse(place, value, f"{verb} {' or '.join(_words(option) for option in options)}")
         raise max(refusals, key=lambda each: each[0])[1]
 
     def refuse(self, place: str, value: Any, words: str) -> NoReturn:
