@@ -20,7 +20,9 @@ def _device_problem(name: str) -> str | None:
 
 
 Device = Annotated[str, _device_problem]
-Rate = Annotated[float, Range(above=0, most=1)]  # of Adam
+Rate = Annotated[
+    float, Range(above=0, most=3e38)
+]  # what float32 holds; one that is too large is the step guard's to tell
 Logger = Annotated[str, Choice("csv", "tensorboard", "wandb", "none")]
 Conditions = Annotated[str, Choice("own", "all")] | list[Natural]
 Average = Annotated[float, Range(0, below=1, note="e.g. 0.99; null: no average")]
@@ -63,7 +65,7 @@ class Decay:
     """``optimizer``: a rate that decays."""
 
     lr: Rate = key("rate at the start")
-    final_lr: Annotated[float, Range(0, 1)] = key("rate at the end of a cosine decay")
+    final_lr: Annotated[float, Range(0, 3e38)] = key("rate at the end of a cosine decay")
     max_grad_norm: Positive | None = key("gradients are clipped to this norm; null: they are not")
 
     def rules(self) -> None:

@@ -37,6 +37,7 @@ NULL = {
     "reward_folder", "judge_folder", "pretrained",
 }  # fmt: skip
 HUGE = {"max_lve_ratio"}  # infinity: no limit
+RATES = {"lr", "final_lr"}  # one that is too large is told by the guard of the steps
 
 
 MANDATORY = ["start=x", "reward.folder=x"]
@@ -63,7 +64,7 @@ def is_bad(key: str, hint: Any, value: Any) -> bool:
             return True
         if value == math.inf and named(key, HUGE):
             return False
-        return not 0 <= value < 1e29 or (value == 0 and not named(key, ZERO))
+        return not 0 <= value < (math.inf if named(key, RATES) else 1e29) or (value == 0 and not named(key, ZERO))
     if isinstance(value, str):
         return value != "abc" or not accepts(hint, str) or is_choice(hint) or key.endswith("device")
     if isinstance(value, dict):
