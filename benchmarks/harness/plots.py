@@ -282,7 +282,7 @@ def _pareto(results: Results, styles: Mapping[str, Look]) -> Any:
     if families:
         axis.legend(fontsize=8, frameon=False, loc="lower right")
     for control in results.controls:
-        line = [p for p in (point(control, g) for g in (1.0, *results.suite["gains"])) if np.isfinite(p).all()]
+        line = [p for p in (point(control, g) for g in (1.0, *(results.suite["gains"] or ()))) if np.isfinite(p).all()]
         axis.plot(
             [p[0] for p in line], [p[1] for p in line], "x-", color="#BBBBBB", linewidth=1, markersize=5, zorder=0
         )

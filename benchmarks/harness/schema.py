@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from s2f_rl.errors import UserError
-from s2f_rl.runs.schema import Choice, Natural, Positive, Range, RunName, Seed, Text, key
+from s2f_rl.runs.schema import Choice, Natural, Range, RunName, Seed, Text, key
 from s2f_rl.schemas import SCHEMAS
 from s2f_rl.schemas.others import CorpusSize
 from s2f_rl.schemas.shared import Conditions
@@ -15,6 +15,12 @@ Recipe = Annotated[str, Choice(*SCHEMAS)]
 Split = Annotated[
     str, Choice("validation", "train", note="; the test speakers are opened with open_test=true and evaluated once")
 ]
+
+
+def _factors(values: list[Any]) -> str | None:
+    """Rule for ``gains``, which may be an empty list: suites are told so in what is published."""
+    numbers = all(isinstance(value, (int, float)) and 0 < value < 1e9 for value in values)
+    return None if numbers else "expected a list of positive numbers, for example [1.2,1.5]"
 
 
 @dataclass
@@ -67,7 +73,7 @@ class Suite:
     utterances: Annotated[int, Range(1, note="null: all")] | None = key("how many of them; null: all")
     conditions: Conditions = key("style conditions")
     true_distances: Natural = key("utterances whose distance to the nearest plausible motion is measured")
-    gains: list[Positive] | None = key("factors of the controls' motion; null: none")
+    gains: Annotated[list[Any], _factors] | None = key("factors of the controls' motion; null or []: none")
     corpus: SuiteCorpus = key("what is trained and evaluated on")
     setup_root: Text = key("folder of the preparations")
     setup: dict[str, Stage] = key("recipes that run once")

@@ -1,6 +1,6 @@
 """Typed schemas of configs: what every key may be, in one place, checked before anything is opened.
 
-A schema is a dataclass beside the YAML (``recipes/conf/schema.py``): the type of a field says what the value may be,
+A schema is a dataclass (those of the recipes: :mod:`s2f_rl.schemas`): the type of a field says what the value may be,
 :func:`key` what it means, and a method ``rules`` what must hold between values.
 
 Example:
