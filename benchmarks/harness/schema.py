@@ -18,8 +18,8 @@ Split = Annotated[
 
 
 def _factors(values: list[Any]) -> str | None:
-    """Rule for ``gains``, which may be an empty list: suites are told so in what is published."""
-    numbers = all(isinstance(value, (int, float)) and 0 < value < 1e9 for value in values)
+    """Rule for ``gains``, which may be an empty list: published commands have one."""
+    numbers = all(type(value) in (int, float) and 0 < value < 1e9 for value in values)
     return None if numbers else "expected a list of positive numbers, for example [1.2,1.5]"
 
 
