@@ -19,7 +19,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import load_json
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.bank import MotionBank
@@ -34,15 +33,14 @@ from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
 from s2f_rl.runs.rows import package_versions, source_commit
 from s2f_rl.schemas.reward import JudgeRun
-from s2f_rl.training import StepGuard, cosine_decay
+from s2f_rl.training import StepGuard, cosine_decay, open_corpora
 
 
 @recipe_main("judge", JudgeRun)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
-    train = FaceCorpus(cfg.corpus.root, "train", cfg.corpus.topology)
-    validation = FaceCorpus(cfg.corpus.root, "validation", cfg.corpus.topology)
+    train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
     corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None)
     long = long_enough(validation)
     if not long:

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
-from s2f_rl.data import FaceCorpus
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.reward_report import reward_report
 from s2f_rl.models.meeting import load_actor_for
@@ -37,15 +36,14 @@ from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, reward_losses
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.reward import RewardRun
-from s2f_rl.training import StepGuard, cosine_decay
+from s2f_rl.training import StepGuard, cosine_decay, open_corpora
 
 
 @recipe_main("reward", RewardRun)
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
-    train = FaceCorpus(cfg.corpus.root, "train", cfg.corpus.topology)
-    validation = FaceCorpus(cfg.corpus.root, "validation", cfg.corpus.topology)
+    train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
     corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None, cfg.leave_out)
 
     # what the training faces do, and what least squares would make of their speech

@@ -83,8 +83,8 @@ def refuse_mixed_meshes(
             template; faces that are not upright; lips that are not where a mouth is.
     """
     odd, usual = odd_templates(templates, with_neighbours=False)
-    if usual is None or (len(odd) > 1 and len(odd) == len(templates) - 1):
-        return  # where no two agree nothing says which is right: random faces of an experiment
+    if usual is None or (len(odd) > 1 and len(odd) == len(templates) - 1 and _size(templates[usual]) < _COARSE):
+        return  # a coarse mesh of which no two agree: random faces of an experiment
     if odd:
         raise UserError(f"{root / TEMPLATES_FILE}: {next(iter(odd.values()))}")
     points = np.asarray(templates[usual], np.float64).reshape(-1, 3)
@@ -104,6 +104,10 @@ def refuse_mixed_meshes(
         wrong = region_fault(points, load_regions(root, len(points), on_fault=lambda *_: None))
         if wrong is not None:
             raise UserError(f"{root / _regions_file(root)}: {wrong}")
+
+
+def _size(face: np.ndarray | torch.Tensor) -> int:
+    return len(face) // 3
 
 
 def odd_templates(
@@ -139,6 +143,8 @@ def frame_difference(
     frame: np.ndarray, template: np.ndarray | torch.Tensor, subject: str, *, with_neighbours: bool = True
 ) -> str | None:
     """Why a face [V*3] of a subject is another mesh than its template, None when it is not; metres both."""
+    if not np.ptp(np.asarray(frame).reshape(-1, 3), axis=0).any() and np.ptp(np.asarray(template)) > 0:
+        return "its first face is a single point; write vertices, not offsets from the template"
     ours, theirs = (MeshIdentity.of(face, with_neighbours=with_neighbours) for face in (frame, template))
     return difference(ours, theirs, "its face", f"the template of {subject}")
 

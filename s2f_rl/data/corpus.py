@@ -13,7 +13,7 @@ import torch
 
 from s2f_rl.data.annotations import read_phones, read_transcripts
 from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
-from s2f_rl.data.check_mesh import refuse_mixed_meshes
+from s2f_rl.data.check_mesh import frame_difference, refuse_mixed_meshes
 from s2f_rl.data.clock import Clock
 from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, read_description
 from s2f_rl.data.files import load_npy, npy_header
@@ -23,6 +23,7 @@ from s2f_rl.data.mel import mel_clips
 from s2f_rl.data.mel_cache import cached_mel_clips
 from s2f_rl.data.mesh_files import find_faces
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.data.rates import refuse_other_rate
 from s2f_rl.data.regions import Regions, load_regions
 from s2f_rl.data.splits import parse_name, select
 from s2f_rl.data.templates import COEFFICIENTS, load_templates, looks_like_coefficients
@@ -30,6 +31,7 @@ from s2f_rl.data.units import published_unit
 from s2f_rl.data.utterance import Utterance
 from s2f_rl.errors import UserError
 
+_RATED = 5
 _TOY_VERTICES = 1000
 """Below this a mesh is somebody's experiment: no published face set is so coarse."""
 
@@ -86,7 +88,7 @@ class FaceCorpus:
         self.keep_mel_clips = keep_mel_clips
         if not self.root.is_dir():
             raise UserError(f"{self.root}: no such corpus folder; check the path, or make one with s2f-rl synthesize")
-        self.description: CorpusDescription = read_description(self.root, topology)
+        self.description: CorpusDescription = read_description(self.root, topology or self._undescribed())
         self.topology = self.description.topology
         self.clock: Clock = self.description.clock
         self.fps = self.description.fps
@@ -119,6 +121,7 @@ class FaceCorpus:
             subject: self._in_metres(torch.from_numpy(flat).clone()) for subject, flat in templates.items()
         }
         self._frames: dict[int, int] = {}
+        self._seen: set[int] = set()  # recordings whose first face has been compared with its template
         self._cache = TensorCache(int(cache_mb * 2**20))
         first = next((i for i, name in enumerate(self.names) if name in self._recorded), None)
         if first is not None:
@@ -253,7 +256,14 @@ class FaceCorpus:
         vertices = torch.from_numpy(np.array(used, dtype=np.float32).reshape(len(used), -1))
         if not torch.isfinite(vertices.sum()):  # one pass; NaN and infinity both reach the sum
             raise UserError(f"{path}: holds NaN or infinity; mend or remove it (s2f-rl check lists all such files)")
-        return self._in_metres(vertices)
+        vertices = self._in_metres(vertices)
+        if i not in self._seen:
+            self._seen.add(i)
+            subject = parse_name(self.names[i])[0]
+            told = frame_difference(vertices[0].numpy(), self._templates[subject], subject, with_neighbours=False)
+            if told is not None:
+                raise UserError(f"{path}: {told}")
+        return vertices
 
     def _in_metres(self, vertices: torch.Tensor) -> torch.Tensor:
         """The door of units: vertices as they are in the files, which may be overwritten, to metres."""
@@ -282,6 +292,27 @@ class FaceCorpus:
         shape, _ = npy_header(path)
         self._check_vertex_shape(shape, path)
         return -(-shape[0] // self.description.frame_step)
+
+    def _undescribed(self) -> str | None:
+        """The published corpus that a folder without corpus.json holds, told by its vertices; None: not told."""
+        if (self.root / FILE).exists():
+            return None
+        try:
+            n_vertices = next(iter(load_templates(self.root).values())).size // 3
+        except UserError:  # told when it is needed
+            return None
+        return next((name for name, count in N_VERTICES.items() if count == n_vertices), None)
+
+    def refuse_other_rate(self) -> None:
+        """Raise UserError where the first few recordings all run at one rate that is not the stated one (headers)."""
+        rates = []
+        for i in [i for i in range(len(self.names)) if self.has_vertices(i)][:_RATED]:
+            try:
+                n_samples, rate = wav_header(self.wav(i))
+                rates.append(npy_header(self._vertex_file(i))[0][0] * rate / max(n_samples, 1))
+            except (UserError, IndexError):  # told when the utterance is read
+                continue
+        refuse_other_rate(rates, self.description.stored_fps, self.root)
 
     def _first_faces(self) -> dict[str, np.ndarray]:
         """{NAME: [V*3]}, the first frame of one utterance of each subject; files that cannot be read are left out."""

@@ -34,15 +34,12 @@ FORMAT = 1
 STORED = {"vocaset": (60, 2), "biwi": (25, 1)}
 """Stored frames per second and step between the frames used, by published corpus."""
 N_VERTICES = {"vocaset": 5023, "biwi": 23370}
-_SIZES = {
-    1.0: ("metres", "meters", "metre", "meter", "m"),
-    0.1: ("decimetres", "decimeters", "dm"),
-    0.01: ("centimetres", "centimeters", "cm"),
-    0.0254: ("inches", "inch", "in"),
-    0.001: ("millimetres", "millimeters", "mm"),
-    1e-6: ("micrometres", "micrometers", "um"),
+_PREFIXES = {1.0: ("", ""), 0.1: ("deci", "d"), 0.01: ("centi", "c"), 0.001: ("milli", "m"), 1e-6: ("micro", "u")}
+METRES_PER_UNIT = {
+    **{f"{long}met{end}": size for size, (long, _) in _PREFIXES.items() for end in ("res", "re", "ers", "er")},
+    **{f"{short}m": size for size, (_, short) in _PREFIXES.items()},
+    **dict.fromkeys(("inches", "inch", "in"), 0.0254),
 }
-METRES_PER_UNIT = {word: size for size, words in _SIZES.items() for word in words}
 PUBLISHED = "as published"
 """The unit of published BIWI, in words."""
 BIWI_METRES_PER_UNIT = 0.1856
@@ -175,7 +172,7 @@ def _rates(content: Mapping[str, Any], topology: str, path: Path) -> tuple[float
     if step != int(step):
         raise UserError(f"{path}: frame_step is {step}; it must be a whole number")
     fps = stored_fps / step
-    if wanted is not None and wanted != fps:
+    if wanted is not None and not (isinstance(wanted, (int, float)) and math.isclose(wanted, fps, rel_tol=1e-3)):
         raise UserError(f"{path}: fps is {str(wanted)[:40]}, but stored_fps/frame_step is {fps:g}; leave fps out")
     if not LOWEST_FPS <= fps <= HIGHEST_FPS:
         raise UserError(
@@ -196,6 +193,8 @@ def _unit(content: Mapping[str, Any], topology: str, path: Path) -> tuple[str, f
             raise UserError(f"{path}: units is {units[:40]!r}, whose size is not known; give it as metres_per_unit")
         return units, known
     size = _number(content, "metres_per_unit", None, path, low=1e-9, high=1e6)
+    if "units" not in content:
+        return "units of their own", size
     if known is not None and not math.isclose(size, known, rel_tol=1e-3):
         raise UserError(f"{path}: units is {units!r}, but metres_per_unit is {size:g}; leave one of them out")
     return units, size

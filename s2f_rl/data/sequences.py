@@ -25,7 +25,7 @@ def metres_per_unit_of(frame: np.ndarray, corpus: Any, what: str) -> float:
         UserError: another size than both, or another mesh.
     """
     face = np.asarray(frame, dtype=np.float64).reshape(-1, 3)
-    if not np.isfinite(face).all() or not np.ptp(face, axis=0).max() > 0:
+    if not np.isfinite(face).all() or not np.ptp(face, axis=0).any():
         return 1.0  # not finite is told by whoever reads the whole; a single point has no size
     template = corpus.template(next(iter(corpus.templates))).numpy().reshape(-1, 3)
     size, usual = (float(np.ptp(points, axis=0).max()) for points in (face, template))

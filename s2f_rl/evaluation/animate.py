@@ -9,10 +9,9 @@ import torch
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy, require_target
-from s2f_rl.data.mesh_identity import difference
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.models.meeting import animated_mesh
+from s2f_rl.models.meeting import load_actor_of
 
 
 def animate(
@@ -50,14 +49,13 @@ def animate(
     if out.suffix not in (".mp4", ".npy"):
         raise UserError(f"--out {out}: give a name that ends in .mp4 (film) or .npy (vertices)")
     require_target(out)
-    actor, about = load_actor(checkpoint, topology or "vocaset")
+    opened = None if corpus is None else FaceCorpus(corpus, split="all", topology=topology)
+    actor, about = (
+        load_actor(checkpoint, topology or "vocaset") if opened is None else load_actor_of(checkpoint, opened)
+    )
     actor.to(device)
     templates, faces, subjects = about.get("templates") or {}, about.get("faces"), list(about.get("subjects") or [])
-    if corpus is not None:
-        opened = FaceCorpus(corpus, split="all", topology=topology)
-        other = difference(animated_mesh(actor), opened.mesh_identity, str(checkpoint), str(corpus))
-        if other is not None:
-            raise UserError(f"{other}, or give a corpus of the actor's mesh")
+    if opened is not None:
         subjects = subjects or list(opened.subjects)
         names = [subject] if subject is not None else list(opened.subjects)[:1]
         templates, faces = {name: opened.template(name) for name in names}, opened.faces

@@ -198,6 +198,8 @@ def _checked(named: dict[str, Path], speech: Any, model: AnyReward) -> list[_Job
 def _unit(path: Path, speech: Any, model: AnyReward) -> float:
     """Metres per unit of a file. Raises UserError where its first face is of another mesh or in no known unit."""
     first = np.array(load_npy(path)[0], dtype=np.float64)
+    if not np.ptp(first.reshape(-1, 3), axis=0).any():
+        raise UserError(f"{path}: its first face is a single point; score vertices, not offsets from the template")
     if isinstance(speech, FaceCorpus):
         return metres_per_unit_of(first, speech, str(path))
     if np.isfinite(first).all():

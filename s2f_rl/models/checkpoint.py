@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from s2f_rl.data.description import METRES_PER_UNIT
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.tensor_files import load_tensors
-from s2f_rl.data.units import BIWI_METRES_PER_UNIT, published_unit
+from s2f_rl.data.units import BIWI_METRES_PER_UNIT, PLAUSIBLE_EXTENT_M, published_unit
 from s2f_rl.errors import UserError
 from s2f_rl.models.actor_files import build_actor
 from s2f_rl.models.faceformer import FaceFormer
@@ -18,6 +20,7 @@ from s2f_rl.models.faceformer import FaceFormer
 __all__ = ["actor_file", "actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
 
 FORMAT = 1
+logger = logging.getLogger(__name__)
 UNIT = "metres"
 """Unit of every actor that is written, and of every actor in memory."""
 _PUBLISHED_UNIT = {"vocaset": 1.0, "biwi": BIWI_METRES_PER_UNIT}
@@ -71,10 +74,13 @@ def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFo
             f"{where}: no actor of this project inside ({reason}); give best.pt or last.pt of a run"
         ) from error
     actor.styles = tuple(payload["subjects"])
-    mesh = payload.get("mesh")
+    mesh, unit = payload.get("mesh"), _metres_per_unit(payload, where)
     if mesh is not None:
         actor.mesh_identity = MeshIdentity.from_plain(mesh, str(where))
-    return actor.to_metres(_metres_per_unit(payload, where))
+    elif payload.get("templates"):  # a file of before
+        templates = {name: unit * face.double() for name, face in payload["templates"].items()}
+        actor.mesh_identity = MeshIdentity.of(templates, payload.get("faces"))
+    return actor.to_metres(unit)
 
 
 def _metres_per_unit(payload: dict[str, Any], where: str | Path) -> float:
@@ -87,7 +93,16 @@ def _metres_per_unit(payload: dict[str, Any], where: str | Path) -> float:
     templates = payload.get("templates")
     if payload.get("dataset") == "biwi" and isinstance(templates, dict):
         return published_unit({str(k): torch.as_tensor(v).numpy() for k, v in templates.items()})
-    return METRES_PER_UNIT.get(str(payload.get("units")), 1.0)
+    factor = METRES_PER_UNIT.get(str(payload.get("units")).strip().lower(), 1.0)
+    if isinstance(templates, dict) and templates:
+        extents = [np.ptp(face.numpy().reshape(-1, 3), axis=0).max() for face in templates.values()]
+        size = factor * float(np.median(extents))
+        if not PLAUSIBLE_EXTENT_M[0] <= size <= PLAUSIBLE_EXTENT_M[1]:
+            logger.warning(
+                "%s: states no unit, and its faces would be %.3g m long: if they are not in metres, train it again",
+                where, size,
+            )  # fmt: skip
+    return factor
 
 
 def _check_surroundings(payload: dict[str, Any], actor: FaceFormer) -> None:

@@ -48,7 +48,16 @@ def load_actor_for(path: str | Path, corpus: Any, what: str | None = None) -> tu
 
     Published weights are taken to be of the published corpus whose layout ``corpus`` has, and in its files' unit.
     """
+    actor, about = load_actor_of(path, corpus)
+    refuse_other_corpus(actor, corpus, what or str(path))
+    return actor, about
+
+
+def load_actor_of(path: str | Path, corpus: Any) -> tuple[FaceFormer, dict[str, Any]]:
+    """:func:`load_actor_for` whose actor may run at another rate or in other styles; not another mesh."""
     unit = corpus.metres_per_unit if corpus.topology == "biwi" and corpus.metres_per_unit != 1.0 else None
     actor, about = load_actor(path, corpus.topology, metres_per_unit=unit)
-    refuse_other_corpus(actor, corpus, what or str(path))
+    other = difference(animated_mesh(actor), corpus.mesh_identity, str(path), str(corpus.root))
+    if other is not None:
+        raise UserError(f"{other}, or give a corpus of the actor's mesh")
     return actor, about

@@ -53,6 +53,8 @@ def refuse_other_corpus(model: Any, corpus: Any, what: str = "the reward model")
     other = difference(getattr(model, "mesh_identity", None) or MeshIdentity(model.n_vertices), mesh, what, where)
     if other is not None:
         raise UserError(f"{other}, or train a model on this mesh (recipes/reward.py, recipes/judge.py)")
+    if getattr(model, "mesh_identity", None) is None and getattr(corpus, "metres_per_unit", 1.0) != 1.0:
+        logger.warning("%s states no unit and is taken to be of metres; the files of %s are in another", what, where)
     if hasattr(corpus, "fps"):
         refuse_other_rate(model, float(corpus.fps), what, where)
 
@@ -70,8 +72,8 @@ def refuse_other_rate(model: Any, fps: float, what: str, where: str) -> None:
             f"{what} was trained at {trained:g} fps, {where} runs at {fps:g}: its clips are 5 frames long and would "
             f"last another time; train one at {fps:g} fps, or resample the motion"
         )
-    usual = _RATES.get(model.n_vertices)
-    if trained is None and usual is not None and not rates_alike(usual, fps):
+    usual = _RATES.get(model.n_vertices, PRESETS["vocaset"].fps)
+    if trained is None and not rates_alike(usual, fps):
         logger.warning(
             "%s states no frame rate, models of its mesh are usually of %g fps, and %s runs at %g: its scores mean "
             "nothing if it is one of these",

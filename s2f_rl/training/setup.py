@@ -30,7 +30,7 @@ def _plain(value: Any) -> Any:
 def open_corpora(
     root: str | Path, topology: str | None = None, splits: tuple[str, ...] = ("train", "validation")
 ) -> list[Any]:
-    """One :class:`~s2f_rl.data.FaceCorpus` for each split of the corpus folder ``root``."""
+    """One :class:`~s2f_rl.data.FaceCorpus` for each split of the corpus folder ``root``, whose rate is as stated."""
     if not Path(root).exists():
         raise UserError(
             f"corpus.root={root}: no such folder; make the built-in corpus with `s2f-rl synthesize {root}` or prepare "
@@ -38,6 +38,7 @@ def open_corpora(
         )
     corpora = [FaceCorpus(root, split=split, topology=topology) for split in splits]
     for split, corpus in zip(splits, corpora, strict=True):
+        corpus.refuse_other_rate()
         if not len(corpus):
             raise UserError(f"corpus.root={root}: the {split} split is empty; run `s2f-rl check {root}`")
     return corpora

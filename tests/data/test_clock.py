@@ -128,7 +128,7 @@ class TestClock:
             Clock(fps)
 
     def test_differences(self) -> None:
-        assert Clock(30).difference(Clock(30.0)) is None
+        assert Clock(30).difference(Clock(30.0)) is None and Clock(29.97).difference(Clock(30000 / 1001)) is None
         assert Clock(30).difference(Clock(29.97)) == "30 fps and 29.97 fps"
         assert Clock(25, 2).difference(Clock(25, 1)) == "2 and 1 audio features per frame"
         assert rates_alike(29.97, 30) and not rates_alike(25, 30) and not rates_alike(24, 25)

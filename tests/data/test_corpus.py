@@ -323,6 +323,7 @@ class TestRefusals:
             ({"audio_features_per_frame": 1.5}, "audio_features_per_frame is 1.5"),
             ({"n_vertices": 7}, "n_vertices is 7, but templates.pkl has faces of"),
             ({"units": 1}, "units must be a word"),
+            ({"stored_fps": 100, "frame_step": 3, "fps": 30}, "fps is 30, but stored_fps/frame_step is 33"),
             ({"units": "furlongs"}, "units is 'furlongs', whose size is not known; give it as metres_per_unit"),
             ({"units": "mm", "metres_per_unit": 1}, "units is 'mm', but metres_per_unit is 1"),
             ({"metres_per_unit": -1}, "metres_per_unit is -1"),
@@ -367,6 +368,28 @@ class TestDescription:
         assert corpus.subjects == ["S2", "S0"] and corpus["S0_sentence02"].style.tolist() == [0.0, 1.0]
         stored = np.load(own / "vertices_npy" / "S0_sentence02.npy")
         np.testing.assert_array_equal(corpus[0].vertices.numpy(), stored[: len(corpus[0])])
+
+    @pytest.mark.parametrize(
+        ("change", "size"),
+        [({"units": "centimeter"}, 0.01), ({"units": "Millimetres"}, 0.001), ({"metres_per_unit": 0.2}, 0.2)],
+    )
+    def test_units_in_words_or_as_a_size(self, own: Path, change: dict[str, object], size: float) -> None:
+        content = json.loads((own / "corpus.json").read_text())
+        del content["units"]
+        (own / "corpus.json").write_text(json.dumps({**content, **change}))
+        with open(own / "templates.pkl", "rb") as file:
+            templates = pickle.load(file)
+        (own / "templates.pkl").write_bytes(pickle.dumps({s: v / size for s, v in templates.items()}))
+        for path in (own / "vertices_npy").iterdir():
+            np.save(path, np.load(path) / size)
+        corpus = FaceCorpus(own, "all")
+        assert corpus.metres_per_unit == size
+        np.testing.assert_allclose(corpus.template("S0"), np.ravel(templates["S0"]), rtol=1e-6)
+
+    def test_a_rate_rounded_by_hand(self, own: Path) -> None:
+        content = json.loads((own / "corpus.json").read_text())
+        (own / "corpus.json").write_text(json.dumps({**content, "stored_fps": 100, "frame_step": 3, "fps": 33.33}))
+        assert FaceCorpus(own, "all").fps == pytest.approx(100 / 3)
 
     def test_a_half_written_file_is_no_utterance(self, own: Path) -> None:
         (own / "wav" / ".S0_sentence03.abc.tmp.wav").write_bytes(b"")

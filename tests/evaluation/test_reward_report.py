@@ -28,6 +28,7 @@ from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.report import spread_evenly
+from s2f_rl.runs.rows import source_commit
 from s2f_rl.training import actor_entry
 
 V = 45
@@ -289,6 +290,7 @@ class TestLeaveOneOut:
             make_reward(len(started) + 10, tmp_path / name)
             return argparse.Namespace(returncode=0)
 
+        source_commit()  # asks git, which the next line would replace; remembered from here on
         monkeypatch.setattr(leave_one_out.subprocess, "run", train)
         options = self.options(root, tmp_path, "--families", "time,amplitude", "iterations=3")
         rows = leave_one_out.run(options)

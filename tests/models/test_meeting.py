@@ -84,6 +84,15 @@ class TestMeeting:
     def test_names_that_are_not_known_are_not_compared(self, corpus: FaceCorpus) -> None:
         refuse_other_corpus(actor_for(corpus), corpus)
 
+    def test_a_file_of_before_knows_its_mesh_by_its_templates(self, tmp_path: Path) -> None:
+        root = make_tiny_corpus(tmp_path / "c", n_vertices=120)
+        corpus = FaceCorpus(root, "train")
+        entry = actor_entry(actor_for(corpus), corpus)
+        del entry["mesh"]
+        actor, _ = load_actor(saved(tmp_path / "a.pt", entry))
+        assert actor.mesh_identity is not None and actor.mesh_identity.triangles == corpus.mesh_identity.triangles
+        refuse_other_corpus(actor, corpus)
+
 
 class TestUnitOfAFile:
     """The same faces, whatever unit the weights were trained in."""
