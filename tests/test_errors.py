@@ -52,3 +52,12 @@ def test_the_log_is_printable_and_names_add_no_lines(capsys: pytest.CaptureFixtu
         "WARNING a report:",
         "  its second line \\u202e",
     ]
+
+
+def test_memory_that_cannot_be_had_is_one_line() -> None:
+    """torch says it in a RuntimeError; any other RuntimeError is a bug."""
+    torch_error = RuntimeError("DefaultCPUAllocator: can't allocate memory:\n you tried to allocate 51539607552 bytes.")
+    for error in (torch_error, MemoryError(), RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")):
+        line = mistake_line(error)
+        assert line is not None and line.startswith("not enough memory") and "\n" not in line
+    assert mistake_line(RuntimeError("shapes do not match")) is None

@@ -84,11 +84,39 @@ def open_suite(overrides: Sequence[str], folder: Path = SUITES) -> dict[str, Any
     return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
 
 
+_OWN = {
+    "control": "name a family in controls",
+    "start": "use starts",
+    "seed": "use seeds",
+    "corpus.root": "use corpus.root of the suite",
+    "name": "it is the run's place in the suite",
+    "root": "use root of the suite",
+    "resume": "a suite goes on by itself",
+}
+"""Keys of a recipe that a suite writes into every run, whatever its settings say, and where to say it instead."""
+
+
+def _settings(suite: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where runs get their settings from, each with its dotted keys."""
+    yield "base", flat(suite["base"])
+    for group in ("controls", "variants"):
+        for name, cell in suite[group].items():
+            yield f"{group}.{name}.overrides", flat(cell["overrides"])
+            yield f"{group}.{name}.sweep", dict(cell.get("sweep") or {})
+
+
 def check_runs(suite: Mapping[str, Any], recipes: Path = RECIPES) -> None:
     """Compose the config of every preparation and of one run of each cell. Raises UserError for the first fault.
 
     A mistake in a suite is told before its first run starts, not by the one run that has it.
     """
+    for place, settings in _settings(suite):
+        own = next((name for name in settings if name in _OWN), None)
+        if own is not None:
+            raise UserError(f"{suite['name']}: {place}.{own}: the suite sets it itself; {_OWN[own]}")
+        empty = next((name for name, values in settings.items() if place.endswith("sweep") and not values), None)
+        if empty is not None:
+            raise UserError(f"{suite['name']}: {place}.{empty} is empty; give at least one value")
     cells = {run.variant: (run.recipe, run.overrides) for run in reversed(runs(suite))}
     for name, (recipe, overrides) in {**{s.name: (s.recipe, s.overrides) for s in stages(suite)}, **cells}.items():
         try:

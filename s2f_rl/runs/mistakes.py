@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 
 from s2f_rl.errors import UserError, one_line
 
@@ -24,6 +25,8 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 
+_NO_MEMORY = re.compile("can't allocate memory|out of memory", re.IGNORECASE)  # torch raises RuntimeErrors
+
 
 def mistake_line(error: BaseException) -> str | None:
     """One line for stderr if ``error`` is the user's to mend (a UserError, or the system refusing a file), else None.
@@ -39,4 +42,7 @@ def mistake_line(error: BaseException) -> str | None:
     if isinstance(error, OSError) and error.errno in _REMEDIES:
         place = f"{error.filename}: " if error.filename is not None else ""
         return one_line(f"{place}{error.strerror}; {_REMEDIES[error.errno]}")
+    text = str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(text)):
+        return one_line(f"not enough memory ({text[:120] or 'MemoryError'}); use smaller sizes (batch, lanes, widths)")
     return None
