@@ -23,6 +23,8 @@ _LONG: dict[str, Any] = {"disable": None, "delay": 2}
 
 SPEECH_RATE_HZ = 16000
 """Sample rate of the speech encoders."""
+_LARGEST = 1e6
+"""Above what 16 bits count to; the variance of such values still fits float32."""
 
 
 def wav_header(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -44,7 +46,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
 
     Raises:
         UserError: as :func:`~s2f_rl.data.sound_decoding.open_sound`; the file is empty, or holds values that are not
-            finite.
+            finite or beyond a million.
     """
     waveform, rate, notes = read_sound(path)
     for note in notes:
@@ -77,6 +79,8 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, tuple[str
         waveform = _gather((block[:, k] for block in sound.blocks()), sound.samples)
     if not np.isfinite(waveform).all():
         raise UserError(f"{sound.path}: holds values that are not finite (NaN or infinity); write it again")
+    if (peak := max(waveform.max(), -waveform.min())) > _LARGEST:
+        raise UserError(f"{sound.path}: holds a value of {peak:.0e}, where sound is within -1 to 1; write it again")
     return waveform, sound.rate, notes
 
 

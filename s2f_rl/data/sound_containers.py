@@ -7,13 +7,16 @@ libsndfile's W64.
 
 from __future__ import annotations
 
+import io
 import math
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from s2f_rl.data.splicing import SplicedFile
 from s2f_rl.errors import UserError
 
 _MOST_CHUNKS = 10000
@@ -75,8 +78,8 @@ def truncated(path: Path, present: int, stated: int, unit: str = "samples") -> U
     return UserError(f"{path}: truncated, {present} {unit} where its header states {stated}; copy it again")
 
 
-def find_layout(path: Path) -> Layout | None:
-    """The samples of a file in one of the containers above; None for any other file.
+def find_layout(path: Path, start: int = 0) -> Layout | None:
+    """The samples of a file in one of the containers above, which begins at ``start``; None for any other file.
 
     A header that leaves the length open (a size of 0, of all ones, or just below 2 GB or 4 GB: what programs write
     that cannot go back) means the rest of the file.
@@ -84,24 +87,29 @@ def find_layout(path: Path) -> Layout | None:
     Raises:
         UserError: fewer samples than the header states, or a header that describes none.
     """
-    with open(path, "rb") as file:
-        magic = file.read(40)
-        end = file.seek(0, 2)
-        try:
-            if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
-                return _wav(path, file, 12, end, _RIFX if magic[:4] == b"RIFX" else _RIFF)
-            if magic[:4] == b"riff" and magic[4:16] == _W64 and magic[24:28] == b"wave":
-                return _wav(path, file, 40, end, _W64_CHUNKS)
-            if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
-                return _aiff(path, file, end, magic[8:12])
-            if magic[:4] == b"caff":
-                return _caf(path, file, end)
-            if magic[:4] in (b".snd", b"dns."):
-                return _au(path, magic, end)
-            if magic[:8] == b"NIST_1A\n":
-                return _sphere(path, file, end)
-        except struct.error:
-            raise unreadable(path, "its header is cut short") from None
+    with io.BufferedReader(SplicedFile(path, [(start, max(0, os.stat(path).st_size - start))])) as file:
+        layout = _layout(path, file)
+    return layout and replace(layout, offset=start + layout.offset)
+
+
+def _layout(path: Path, file: BinaryIO) -> Layout | None:
+    magic = file.read(40)
+    end = file.seek(0, 2)
+    try:
+        if magic[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64") and magic[8:12] == b"WAVE":
+            return _wav(path, file, 12, end, _RIFX if magic[:4] == b"RIFX" else _RIFF)
+        if magic[:4] == b"riff" and magic[4:16] == _W64 and magic[24:28] == b"wave":
+            return _wav(path, file, 40, end, _W64_CHUNKS)
+        if magic[:4] == b"FORM" and magic[8:12] in (b"AIFF", b"AIFC"):
+            return _aiff(path, file, end, magic[8:12])
+        if magic[:4] == b"caff":
+            return _caf(path, file, end)
+        if magic[:4] in (b".snd", b"dns."):
+            return _au(path, magic, end)
+        if magic[:8] == b"NIST_1A\n":
+            return _sphere(path, file, end)
+    except struct.error:
+        raise unreadable(path, "its header is cut short") from None
     return None
 
 

@@ -108,9 +108,6 @@ def open_sound(path: str | os.PathLike[str]) -> Sound:
 
 
 def _open(path: Path) -> Sound:
-    layout = find_layout(path)
-    if layout is not None:
-        return _chunked(path, layout)
     with open(path, "rb") as file:
         offset = 0
         head = file.read(64)
@@ -118,6 +115,9 @@ def _open(path: Path) -> Sound:
             offset += tag_bytes(head)
             file.seek(offset)
             head = file.read(64)
+    layout = find_layout(path, offset)
+    if layout is not None:
+        return _chunked(path, layout, offset)
     if head[:4] == b"fLaC":
         return _flac(path, offset)
     if head[:4] == b"OggS":
@@ -159,9 +159,11 @@ def _demuxer(head: bytes) -> str | None:
     return None
 
 
-def _chunked(path: Path, layout: Layout) -> Sound:
-    """A file whose samples were found; where they are plain, their number is known before a decoder sees them."""
-    pieces: list[Piece] = [layout.header, (layout.offset, layout.n_bytes)] if layout.header else [(0, _size(path))]
+def _chunked(path: Path, layout: Layout, start: int) -> Sound:
+    """A file (from ``start`` on) whose samples were found; if plain, they are counted before a decoder sees them."""
+    pieces: list[Piece] = [(start, _size(path) - start)]
+    if layout.header:
+        pieces = [layout.header, (layout.offset, layout.n_bytes)]
     if layout.is_mp3:
         return _mp3(path, layout.offset, layout.n_bytes)
     if layout.samples is None:
@@ -271,7 +273,8 @@ def _by_pyav(path: Path, demuxer: str, notes: tuple[str, ...] = ()) -> Sound:
                         yield from _planes(resampler.resample(frame))
                 if resampler is not None:
                     yield from _planes(resampler.resample(None))
-                if n_packets < stream.frames:
+                # of PCM a container counts the samples, and its check has seen to it that they are there
+                if n_packets < stream.frames and not stream.codec_context.name.startswith("pcm_"):
                     raise truncated(path, n_packets, stream.frames, "packets")
         except (av.error.FFmpegError, IndexError) as error:
             raise unreadable(path, f"damaged or truncated, {_short(error)}") from error

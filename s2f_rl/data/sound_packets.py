@@ -6,13 +6,16 @@ Sources: RFC 3533 (Ogg), ISO 14496-12 (MP4), RFC 8794 (EBML), RFC 9639 (FLAC).
 from __future__ import annotations
 
 import struct
+import zlib
 from pathlib import Path
 from typing import BinaryIO
 
 from s2f_rl.data.sound_containers import truncated, unreadable, walk
+from s2f_rl.errors import UserError
 
 _FIRST, _LAST = 2, 4
 _SEGMENT = 0x18538067
+_MIRRORED = bytes(int(f"{k:08b}"[::-1], 2) for k in range(256))
 
 
 def flac_samples(path: Path, offset: int) -> int | None:
@@ -29,9 +32,10 @@ def ogg_links(path: Path) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
     """The streams that follow each other in an Ogg file, each (offset, length), and what to warn of.
 
     Raises:
-        UserError: the last page is cut short.
+        UserError: the last page is cut short, a page is damaged, or one is missing between others.
     """
     starts: list[int] = []
+    before: dict[bytes, tuple[int, bytes]] = {}  # of each stream, its last page's number and position
     flags, at = _LAST, 0
     with open(path, "rb") as file:
         end = file.seek(0, 2)
@@ -41,10 +45,20 @@ def ogg_links(path: Path) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
             sizes = file.read(head[26]) if len(head) == 27 else b""
             length = 27 + len(sizes) + sum(sizes)
             if head[:4] != b"OggS"[: len(head)]:
+                if not flags & _LAST:
+                    raise _damaged(path, at)
                 at = _next_page(file, at, end)
                 continue
             if at + length > end or len(head) < 27 or len(sizes) < head[26]:
                 raise truncated(path, end - at, max(length, 28), "bytes of its last page")
+            if not _is_sound(head + sizes + file.read(sum(sizes))):
+                raise _damaged(path, at)
+            position, stream, number = head[6:14], head[14:18], int.from_bytes(head[18:22], "little")
+            last, reached = before.get(stream, (number - 1, b""))
+            # a stream that was joined on its way goes on at any number behind its headers, whose position is 0
+            if not head[5] & _FIRST and number != last + 1 and reached != bytes(8):
+                raise UserError(f"{path}: its pages {last + 1} to {number - 1} are missing; copy it again")
+            before[stream] = number, position
             if head[5] & _FIRST and (not starts or not flags & _FIRST):
                 starts.append(at)
             flags, at = head[5], at + length
@@ -52,6 +66,16 @@ def ogg_links(path: Path) -> tuple[list[tuple[int, int]], tuple[str, ...]]:
         raise unreadable(path, "no stream begins in it")
     notes = () if flags & _LAST else ("its stream has no end; copy it again if some is missing",)
     return [(a, b - a) for a, b in zip(starts, [*starts[1:], end], strict=True)], notes
+
+
+def _is_sound(page: bytes) -> bool:
+    """Whether a page has the CRC that it states: zlib's polynomial with the bits of each byte the other way round."""
+    mirrored = (page[:22] + bytes(4) + page[26:]).translate(_MIRRORED)
+    return zlib.crc32(mirrored, 0xFFFFFFFF) ^ 0xFFFFFFFF == int.from_bytes(page[22:26].translate(_MIRRORED), "big")
+
+
+def _damaged(path: Path, at: int) -> UserError:
+    return UserError(f"{path}: damaged, its Ogg page at byte {at} is not what was written; copy it again")
 
 
 def _next_page(file: BinaryIO, at: int, end: int) -> int:

@@ -12,7 +12,7 @@ import soundfile
 
 from s2f_rl.data.audio import read_wav, wav_header
 from s2f_rl.errors import UserError
-from tests.sounds import RATE_HZ, aiff, chunk, form, rf64, speech, wav
+from tests.sounds import RATE_HZ, aiff, chunk, form, id3, rf64, speech, wav
 
 SAMPLES = speech(2000)
 DATA = SAMPLES.tobytes()
@@ -153,6 +153,15 @@ def test_a_part_of_a_file_is_refused_or_holds_all_samples(
             assert header == (len(expected), RATE_HZ)
             np.testing.assert_array_equal(waveform, expected)
     assert refused >= len(lengths) - 9  # only padding and what follows the sound may be missing
+
+
+@pytest.mark.parametrize("name", ["plain", "chunks before and after", "RF64", "AIFF"])
+def test_behind_a_tag(tmp_path: Path, read, name: str) -> None:
+    np.testing.assert_array_equal(read(id3(1600) + WHOLE[name]), WAVEFORM)
+    for tag in (id3(1600), id3(16000), id3(300) + id3(20)):
+        content = tag + WHOLE[name]
+        half = content[: len(tag) + len(WHOLE[name]) // 2]
+        assert refusal(tmp_path, half) == refusal(tmp_path, half[len(tag) :])
 
 
 def test_the_message_counts_samples(tmp_path: Path) -> None:

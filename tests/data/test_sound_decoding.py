@@ -101,6 +101,25 @@ class TestOgg:
         path.write_bytes(content[: content.rindex(b"OggS")])
         assert 0 < len(read_wav(path)[0]) < N and "its stream has no end" in caplog.text
 
+    @pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
+    def test_a_damaged_page(self, tmp_path: Path, coding: str) -> None:
+        """One bit of each page, in its mark, its position, its table and its sound; and a page that was left out."""
+        path = tmp_path / "a.ogg"
+        soundfile.write(path, speech(4 * N), RATE_HZ, format="OGG", subtype=coding)
+        content = path.read_bytes()
+        starts = [k for k in range(len(content)) if content[k : k + 4] == b"OggS"]
+        assert len(starts) >= 5
+        for k in starts[1:]:
+            for at in (k + 2, k + 7, k + 22, k + 60):
+                damaged = bytearray(content)
+                damaged[at] ^= 1
+                assert refusal(path, bytes(damaged)) == (
+                    f"damaged, its Ogg page at byte {k} is not what was written; copy it again"
+                )
+        assert refusal(path, content[: starts[3]] + content[starts[4] :]) == (
+            "its pages 3 to 3 are missing; copy it again"
+        )
+
 
 class TestPyAV:
     FILES = (
@@ -129,6 +148,14 @@ class TestPyAV:
         content = path.read_bytes()
         line = refusal(path, content[: int(share * len(content))])
         assert "truncated" in line
+
+    @pytest.mark.parametrize("codec", ["pcm_s16le", "pcm_s24le"])
+    @pytest.mark.parametrize("name", ["a.mov", "a.avi"])
+    def test_pcm_whose_samples_are_counted(self, encode, name: str, codec: str) -> None:
+        path = encode(name, codec)
+        np.testing.assert_allclose(read_wav(path)[0], VOICE, atol=1e-6 if codec == "pcm_s24le" else 2**-15)
+        content = path.read_bytes()
+        assert "truncated" in refusal(path, content[: len(content) // 2])
 
     def test_without_the_extra_one_line_names_it(self, encode, monkeypatch: pytest.MonkeyPatch) -> None:
         path = encode("a.m4a", "aac")
@@ -195,6 +222,21 @@ class TestNeverGuessed:
         soundfile.write(tmp_path / "a.voc", speech(N), RATE_HZ, format="VOC", subtype="PCM_16")
         assert len(read_wav(tmp_path / "a.voc")[0]) == N
         assert "whose length is not checked" in caplog.text
+
+
+def test_values_that_are_no_sound(tmp_path: Path) -> None:
+    samples = VOICE.copy()
+    for value, shown in ((1e20, "1e+20"), (-1e9, "1e+09")):
+        samples[7] = value
+        soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="FLOAT")
+        with pytest.raises(UserError) as caught:
+            read_wav(tmp_path / "a.wav")
+        assert str(caught.value) == (
+            f"{tmp_path / 'a.wav'}: holds a value of {shown}, where sound is within -1 to 1; write it again"
+        )
+    samples[7] = 32767
+    soundfile.write(tmp_path / "a.wav", samples, RATE_HZ, subtype="FLOAT")
+    np.testing.assert_array_equal(read_wav(tmp_path / "a.wav")[0], samples)
 
 
 def test_decoding_goes_forward_only(tmp_path: Path) -> None:
