@@ -9,7 +9,7 @@ import pytest
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from benchmarks.harness.matrix import RECIPES, SUITES, as_overrides, open_suite, runs, stages, suite_names
+from benchmarks.harness.matrix import RECIPES, SUITES, as_overrides, check_runs, open_suite, runs, stages, suite_names
 from s2f_rl.errors import UserError
 from s2f_rl.runs.configs import compose_config
 
@@ -69,10 +69,6 @@ class TestOpenSuite:
             (["suite=smoke", "jobs=two"], "expected a whole number"),
             (["suite=smoke", "jobs=0"], "at least 1"),
             (["suite=smoke", "seeds=[]"], "seeds is empty"),
-            (["suite=smoke", "base.control=true"], "base.control: the suite sets it itself; name a family in controls"),
-            (["suite=smoke", "base.corpus.root=x"], "base.corpus.root: the suite sets it itself"),
-            (["suite=smoke", "+variants.ppo.sweep={seed:[7,8]}"], "variants.ppo.sweep.seed: the suite sets it itself"),
-            (["suite=smoke", "+variants.ppo.sweep={clip_epsilon:[]}"], "variants.ppo.sweep.clip_epsilon is empty"),
             (["suite=smoke", "split=test"], "the test speakers are opened with open_test=true"),
             (["suite=smoke", "utterances=0"], "utterances=0: at least 1"),
             (["suite=smoke", "seeds=[1,1]"], "twice"),
@@ -82,6 +78,20 @@ class TestOpenSuite:
     def test_mistakes(self, overrides: list[str], message: str) -> None:
         with pytest.raises(UserError) as caught:
             open_suite(overrides)
+        assert message in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("override", "message"),
+        [
+            ("base.control=true", "base.control: the suite sets it itself; name a family in controls"),
+            ("base.corpus.root=x", "base.corpus.root: the suite sets it itself"),
+            ("+variants.ppo.sweep={seed:[7,8]}", "variants.ppo.sweep.seed: the suite sets it itself"),
+            ("+variants.ppo.sweep={clip_epsilon:[]}", "variants.ppo.sweep.clip_epsilon is empty"),
+        ],
+    )
+    def test_settings_that_a_suite_writes_itself(self, override: str, message: str) -> None:
+        with pytest.raises(UserError) as caught:
+            check_runs(open_suite(["suite=smoke", override]))
         assert message in str(caught.value)
 
 
