@@ -25,7 +25,7 @@ from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.judge import Judge
 from s2f_rl.rewards.judge_clips import StretchSampler, long_enough
-from s2f_rl.rewards.judge_register import register_judge
+from s2f_rl.rewards.judge_register import register_judge, require_register
 from s2f_rl.rewards.judge_training import judge_losses
 from s2f_rl.rewards.motion import MotionStatistics
 from s2f_rl.rewards.projection import MeshProjection
@@ -38,6 +38,8 @@ from s2f_rl.training import StepGuard, cosine_decay, open_corpora
 
 @recipe_main("judge", JudgeRun)
 def main(cfg: DictConfig) -> dict[str, float]:
+    if cfg.register is not None:
+        require_register(cfg.register)
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)

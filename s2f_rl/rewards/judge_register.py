@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s2f_rl.data.files import atomic_write_json, load_json
+from s2f_rl.data.files import atomic_write_json, load_json, require_target
 from s2f_rl.errors import UserError
 
 
@@ -27,6 +27,12 @@ def _registered(judges_file: str | os.PathLike[str]) -> list[dict[str, Any]]:
     ):
         raise UserError(f"{path}: not a list of judges with name and hash; mend it or name another file")
     return entries
+
+
+def require_register(judges_file: str | os.PathLike[str]) -> None:
+    """Raise UserError unless :func:`register_judge` could add to the file; asked before hours of training."""
+    require_target(judges_file)
+    _registered(judges_file)
 
 
 def register_judge(judges_file: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:

@@ -7,6 +7,7 @@ that of the unbroken run (:func:`without_times` drops the clock).
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import platform
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from s2f_rl.runs.loggers import RunLogger
 
 TIME_PREFIX = "time/"
+logger = logging.getLogger(__name__)
 
 
 class MetricsRows:
@@ -75,9 +77,18 @@ class MetricsRows:
         return row
 
     def cut_after(self, iteration: int) -> None:
-        """Drop every row beyond ``iteration`` and a last line that a kill left half written."""
+        """Drop every row beyond ``iteration`` and a last line that a kill left half written.
+
+        Rows that are missing before it, which no kill leaves, are warned of.
+        """
+        kept = [row for row in read_rows(self.path) if row["iteration"] <= iteration] if self.path.exists() else []
+        missing = set(range(1, iteration + 1)) - {row["iteration"] for row in kept}
+        if missing:
+            logger.warning(
+                "%s: lacks the rows of %d of %d iterations, so curves and tables will; restore the file to have them",
+                self.path, len(missing), iteration,
+            )  # fmt: skip
         if self.path.exists():
-            kept = [row for row in read_rows(self.path) if row["iteration"] <= iteration]
             atomic_write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
 

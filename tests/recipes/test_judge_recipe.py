@@ -108,3 +108,10 @@ def test_mistakes(root: Path, tmp_path: Path, override: str, message: str) -> No
     with pytest.raises(UserError, match=message):
         load_recipe("judge").run(options(root, tmp_path, "iterations=1", override))
     assert not (tmp_path / "judge" / "judge.pt").exists()
+
+
+def test_a_list_that_cannot_be_written_is_told_before_training(root: Path, tmp_path: Path) -> None:
+    for wrong in (tmp_path, root / "corpus.json"):
+        with pytest.raises(UserError, match="a folder|not a list of judges"):
+            load_recipe("judge").run(options(root, tmp_path, "name=early", f"register={wrong}", *TRAINING))
+    assert not (tmp_path / "early").exists()

@@ -240,3 +240,14 @@ class TestRows:
             read_rows(tmp_path / "m.jsonl")
         with pytest.raises(UserError, match="cannot be read"):
             read_rows(tmp_path / "absent.jsonl")
+
+
+def test_rows_that_are_missing_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A kill leaves rows beyond the checkpoint, never fewer."""
+    rows = MetricsRows(tmp_path / "metrics.jsonl", seed=0)
+    for iteration in (0, 1, 2, 3):
+        rows.append({"loss": 1.0}, iteration)
+    rows.cut_after(2)
+    assert caplog.text == "" and [row["iteration"] for row in read_rows(rows.path)] == [0, 1, 2]
+    rows.cut_after(4)
+    assert "metrics.jsonl: lacks the rows of 2 of 4 iterations" in caplog.text
