@@ -84,6 +84,8 @@ def vet_zip(path: Path) -> None:
         if file.read(4) != _ZIP_END:  # else torch might find another table of contents than we
             raise UserError("it goes on after its end")
         entries = archive.infolist()
+        if any(entry.header_offset < 0 for entry in entries):
+            raise UserError("a piece of it is missing")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
             raise UserError("it is compressed, which torch.save never does")
         if sum(entry.file_size for entry in entries) > size:

@@ -134,3 +134,16 @@ def test_the_format_before_2020_states_its_storages(tmp_path: Path) -> None:
     path.write_bytes(content.replace(size, size[:-2] + b"J\xff\xff\xff\x7f"))
     with pytest.raises(UserError, match="states 2147483647 numbers in storage"):
         load_tensors(path)
+
+
+@pytest.mark.parametrize("length", [1, 64, 500, 5000])
+def test_a_checkpoint_with_a_piece_cut_out(length: int, tmp_path: Path) -> None:
+    """The table of contents is whole, but its places lie before the beginning of the file or on other bytes."""
+    path = tmp_path / "a.pt"
+    torch.save({"weight": torch.randn(40, 40), "bias": torch.randn(40)}, path)
+    whole = path.read_bytes()
+    for start in (0, 30, len(whole) // 2):
+        path.write_bytes(whole[:start] + whole[start + length :])
+        with pytest.raises(UserError) as caught:
+            load_tensors(path)
+        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
