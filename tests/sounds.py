@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import numpy as np
+import pytest
+
+from s2f_rl.data.audio import read_wav, wav_header
+from s2f_rl.errors import UserError
 
 RATE_HZ = 16000
 
@@ -62,3 +67,16 @@ def rf64(data: bytes, size: int | None = None) -> bytes:
 def id3(n: int) -> bytes:
     """An ID3v2 tag of ``n`` bytes and its header."""
     return b"ID3\x04\x00\x00" + bytes([n >> 21 & 127, n >> 14 & 127, n >> 7 & 127, n & 127]) + bytes(n)
+
+
+def refusal(path: Path, content: bytes | None = None) -> str:
+    """The one line, without the file's name, with which header and reader refuse a file (holding ``content``)."""
+    if content is not None:
+        path.write_bytes(content)
+    lines = []
+    for look in (wav_header, read_wav):
+        with pytest.raises(UserError) as caught:
+            look(path)
+        lines.append(str(caught.value))
+    assert lines[0] == lines[1] and lines[0].startswith(f"{path}: ") and "\n" not in lines[0]
+    return lines[0].removeprefix(f"{path}: ")

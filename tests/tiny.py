@@ -11,6 +11,16 @@ import numpy as np
 import soundfile
 
 RATE_HZ = 22050
+WAV2VEC2 = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "conv_dim": [8] * 7,
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+}
+"""Settings of the smallest wav2vec2 that is one."""
 
 
 def make_tiny_corpus(

@@ -16,12 +16,11 @@ from s2f_rl.data.faults import ERROR, WARNING, Faults
 from s2f_rl.data.files import load_npy, npy_header
 from s2f_rl.data.mel import CLIP_SHAPE, n_mel_clips
 from s2f_rl.data.mel_cache import clips_agree
+from s2f_rl.data.rates import OTHER, nearest_known
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 
 _SILENT, _CLIPPED_LEVEL, _CLIPPED_SHARE = 1e-4, 0.999, 1e-3
-_RATES = (24, 25, 30, 48, 50, 60, 90, 100, 120)
-_RATE_TOLERANCE = 0.15
 _MAX_LENGTH_DIFFERENCE = 3
 _SCALE_TOLERANCE = 1.4
 _FAR_M = 0.03
@@ -141,9 +140,9 @@ def _check_length(root: Path, name: str, n_stored: int, seconds: float, setting:
     description = setting.description
     relative = f"vertices_npy/{name}.npy"
     rate = n_stored / max(seconds, 1e-9)
-    if abs(rate / description.stored_fps - 1) > _RATE_TOLERANCE and seconds > 0.3:
-        nearest = min(_RATES, key=lambda known: abs(np.log(rate / known)))
-        guess = f"it looks like {nearest} fps" if abs(rate / nearest - 1) < 0.08 else f"that is {rate:.1f} fps"
+    if abs(rate / description.stored_fps - 1) > OTHER and seconds > 0.3:
+        nearest = nearest_known(rate)
+        guess = f"that is {rate:.1f} fps" if nearest is None else f"it looks like {nearest} fps"
         faults.add(
             ERROR,
             relative,

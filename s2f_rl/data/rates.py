@@ -9,8 +9,16 @@ import numpy as np
 
 from s2f_rl.errors import UserError
 
-KNOWN = (24, 25, 30, 48, 50, 60, 90, 100, 120)
-_OTHER, _AGREE = 0.15, 0.03
+_KNOWN = (24, 25, 30, 48, 50, 60, 90, 100, 120)
+_NEAR, _AGREE = 0.08, 0.03
+OTHER = 0.15
+"""Share by which a recording is off before its rate is another one."""
+
+
+def nearest_known(rate: float) -> int | None:
+    """The usual frame rate within 8% of a measured one; None where there is none."""
+    nearest = min(_KNOWN, key=lambda known: abs(np.log(rate / known)))
+    return nearest if abs(rate / nearest - 1) < _NEAR else None
 
 
 def refuse_other_rate(rates: Sequence[float], stored_fps: float, root: Path) -> None:
@@ -26,9 +34,8 @@ def refuse_other_rate(rates: Sequence[float], stored_fps: float, root: Path) -> 
     if len(rates) < 2 or max(rates) > (1 + _AGREE) * min(rates):
         return
     rate = float(np.median(rates))
-    if abs(rate / stored_fps - 1) > _OTHER:
-        nearest = min(KNOWN, key=lambda known: abs(np.log(rate / known)))
-        guess = f"{nearest}" if abs(rate / nearest - 1) < 0.08 else f"{rate:.1f}"
+    if abs(rate / stored_fps - 1) > OTHER:
+        guess = nearest_known(rate) or f"{rate:.1f}"
         raise UserError(
             f"{root / 'corpus.json'}: stored_fps is {stored_fps:g}, but the vertex files hold {rate:.1f} frames for "
             f"each second of sound; state stored_fps {guess} (and frame_step), or resample the motion"

@@ -11,7 +11,7 @@ from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy, require_target
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.models.meeting import load_actor_of
+from s2f_rl.models.meeting import load_actor_of, refuse_other_mesh
 
 
 def animate(
@@ -50,9 +50,11 @@ def animate(
         raise UserError(f"--out {out}: give a name that ends in .mp4 (film) or .npy (vertices)")
     require_target(out)
     opened = None if corpus is None else FaceCorpus(corpus, split="all", topology=topology)
-    actor, about = (
-        load_actor(checkpoint, topology or "vocaset") if opened is None else load_actor_of(checkpoint, opened)
-    )
+    if opened is None:
+        actor, about = load_actor(checkpoint, topology or "vocaset")
+    else:
+        actor, about = load_actor_of(checkpoint, opened)
+        refuse_other_mesh(actor, opened, str(checkpoint), "give a corpus of the actor's mesh")
     actor.to(device)
     templates, faces, subjects = about.get("templates") or {}, about.get("faces"), list(about.get("subjects") or [])
     if opened is not None:

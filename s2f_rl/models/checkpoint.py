@@ -54,6 +54,11 @@ def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFo
 
     Raises UserError, also for weights that are not finite or no floats.
     """
+    return _actor_and_unit(payload, where)[0]
+
+
+def _actor_and_unit(payload: Any, where: str | Path) -> tuple[FaceFormer, float]:
+    """The actor of a payload, in metres, and the metres per unit that its weights were stored in."""
     written = payload.get("format") if isinstance(payload, dict) else None
     if isinstance(written, int) and written > FORMAT:
         raise UserError(f"{where}: written by a newer version (format {written}); update s2f_rl")
@@ -80,7 +85,7 @@ def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFo
     elif payload.get("templates"):  # a file of before
         templates = {name: unit * face.double() for name, face in payload["templates"].items()}
         actor.mesh_identity = MeshIdentity.of(templates, payload.get("faces"))
-    return actor.to_metres(unit)
+    return actor.to_metres(unit), unit
 
 
 def _metres_per_unit(payload: dict[str, Any], where: str | Path) -> float:
@@ -164,11 +169,11 @@ def load_actor(
     content = load_tensors(path)
     if isinstance(content, dict) and isinstance(content.get("actor"), dict):
         payload = content["actor"]
-        actor = actor_from_payload(payload, path)
+        actor, unit = _actor_and_unit(payload, path)
         rest = {k: v for k, v in payload.items() if k not in ("config", "state_dict")}
-        factor = rest["metres_per_unit"] = _metres_per_unit(payload, path)
-        if factor != 1.0 and isinstance(rest.get("templates"), dict):
-            rest["templates"] = {k: torch.as_tensor(v) * factor for k, v in rest["templates"].items()}
+        rest["metres_per_unit"] = unit
+        if unit != 1.0 and isinstance(rest.get("templates"), dict):
+            rest["templates"] = {k: torch.as_tensor(v) * unit for k, v in rest["templates"].items()}
         return actor.eval(), rest
     try:
         actor = FaceFormer.from_reference(content, topology, audio_config=audio_config).eval()

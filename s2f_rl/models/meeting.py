@@ -16,14 +16,19 @@ def animated_mesh(actor: FaceFormer) -> MeshIdentity:
     return actor.mesh_identity or MeshIdentity(actor.n_vertices)
 
 
+def refuse_other_mesh(actor: FaceFormer, corpus: Any, what: str, remedy: str) -> None:
+    """Raise UserError unless ``actor`` animates the mesh of ``corpus``; ``remedy``: what else to do."""
+    other = difference(animated_mesh(actor), corpus.mesh_identity, what, str(corpus.root))
+    if other is not None:
+        raise UserError(f"{other}, or {remedy}")
+
+
 def refuse_other_corpus(actor: FaceFormer, corpus: Any, what: str = "the checkpoint") -> None:
     """Raise UserError unless ``actor`` animates the mesh of ``corpus``, at its rate, in its style columns.
 
     Style columns are compared by name where the actor's file has them. ``what``: how a message calls the actor.
     """
-    other = difference(animated_mesh(actor), corpus.mesh_identity, what, str(corpus.root))
-    if other is not None:
-        raise UserError(f"{other}, or train a supervised actor on this corpus")
+    refuse_other_mesh(actor, corpus, what, "train a supervised actor on this corpus")
     clocks = actor.audio_encoder.clock.difference(corpus.clock)
     if clocks is not None:
         raise UserError(
@@ -54,10 +59,6 @@ def load_actor_for(path: str | Path, corpus: Any, what: str | None = None) -> tu
 
 
 def load_actor_of(path: str | Path, corpus: Any) -> tuple[FaceFormer, dict[str, Any]]:
-    """:func:`load_actor_for` whose actor may run at another rate or in other styles; not another mesh."""
+    """:func:`load_actor_for` without a look at whether it fits."""
     unit = corpus.metres_per_unit if corpus.topology == "biwi" and corpus.metres_per_unit != 1.0 else None
-    actor, about = load_actor(path, corpus.topology, metres_per_unit=unit)
-    other = difference(animated_mesh(actor), corpus.mesh_identity, str(path), str(corpus.root))
-    if other is not None:
-        raise UserError(f"{other}, or give a corpus of the actor's mesh")
-    return actor, about
+    return load_actor(path, corpus.topology, metres_per_unit=unit)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.description import FILE, N_VERTICES
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
@@ -18,15 +17,6 @@ from s2f_rl.render.film import render_film
 from s2f_rl.render.frames import load_sequences
 from s2f_rl.render.look import corpus_look
 from s2f_rl.render.meshes import as_sequence
-
-
-def open_for_viewing(root: str | os.PathLike[str], topology: str | None = None) -> FaceCorpus:
-    """All utterances of a corpus; a folder without ``corpus.json`` is BIWI when its templates have BIWI's vertices."""
-    corpus = FaceCorpus(root, "all", topology)
-    declared = topology is not None or (Path(root) / FILE).exists()
-    if not declared and corpus.n_vertices == N_VERTICES["biwi"]:
-        return FaceCorpus(root, "all", "biwi")
-    return corpus
 
 
 def _load(path: Path, corpus: FaceCorpus) -> np.ndarray:
@@ -80,7 +70,7 @@ def cli_render(
     Raises:
         UserError: anything missing or wrong, naming the file and the remedy.
     """
-    corpus = open_for_viewing(corpus_root, topology)
+    corpus = FaceCorpus(corpus_root, "all", topology)
     files = [Path(path) for path in paths]
     if not files:
         raise UserError("no mesh files to render; pass at least one .npy")

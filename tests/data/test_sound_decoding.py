@@ -14,7 +14,7 @@ from s2f_rl.data import sound_decoding
 from s2f_rl.data.audio import read_wav, wav_header
 from s2f_rl.data.sound_decoding import open_sound
 from s2f_rl.errors import UserError
-from tests.sounds import RATE_HZ, id3, speech
+from tests.sounds import RATE_HZ, id3, refusal, speech
 
 N = 30000
 RATE = 48000
@@ -40,18 +40,6 @@ def encode(tmp_path: Path):
         return path
 
     return encode
-
-
-def refusal(path: Path, content: bytes | None = None) -> str:
-    if content is not None:
-        path.write_bytes(content)
-    lines = []
-    for look in (wav_header, read_wav):
-        with pytest.raises(UserError) as caught:
-            look(path)
-        lines.append(str(caught.value))
-    assert lines[0] == lines[1] and lines[0].startswith(f"{path}: ") and "\n" not in lines[0]
-    return lines[0].removeprefix(f"{path}: ")
 
 
 class TestFlac:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import torch
-from tiny import make_tiny_corpus
+from tiny import WAV2VEC2, make_tiny_corpus
 
 from s2f_rl.data.synthetic.hidden import Hidden
 from s2f_rl.data.tensor_files import save_safetensors, save_tensors
@@ -23,15 +23,6 @@ from s2f_rl.rewards.model import RewardModel
 from s2f_rl.rewards.speech_mesh import SpeechMeshTransformer
 
 N_VERTICES = 40
-WAV2VEC2 = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "conv_dim": [8] * 7,
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
 
 
 def make_material(root: Path) -> Path:

@@ -13,16 +13,7 @@ import torch
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder, Wav2Vec2AudioEncoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
-
-WAV2VEC2 = {
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 16,
-    "conv_dim": [8] * 7,
-    "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2,
-}
+from tests.tiny import WAV2VEC2
 
 
 def _payload(kind: str) -> dict[str, Any]:

@@ -18,12 +18,7 @@ from s2f_rl.models.checkpoint import actor_payload, load_actor
 from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
 from s2f_rl.training.setup import actor_entry, load_start
 from tests.conftest import METRES_PER_UNIT, Awkward
-from tests.tiny import make_tiny_corpus
-
-W2V = {
-    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16, "conv_dim": [8] * 7,
-    "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2,
-}  # fmt: skip
+from tests.tiny import WAV2VEC2, make_tiny_corpus
 
 
 def actor_for(corpus: FaceCorpus, fps: float | None = None) -> FaceFormer:
@@ -114,7 +109,7 @@ class TestUnitOfAFile:
 
     def test_published_biwi(self, awkward: Awkward, tmp_path: Path) -> None:
         torch.manual_seed(0)
-        published = FaceFormer(Wav2Vec2AudioEncoder(W2V, "biwi"), 40, feature_dim=16, n_subjects=2)
+        published = FaceFormer(Wav2Vec2AudioEncoder(WAV2VEC2, "biwi"), 40, feature_dim=16, n_subjects=2)
         torch.nn.init.normal_(published.decoder.vertice_map_r.weight, std=1e-2)
         torch.nn.init.normal_(published.decoder.vertice_map.weight, std=1.0)
         torch.save(published.to_reference(), tmp_path / "biwi.pth")
@@ -123,7 +118,7 @@ class TestUnitOfAFile:
         expected = published.predict(wave, template, style)
         for size in (None, METRES_PER_UNIT):
             factor = 0.1856 if size is None else size
-            actor, _ = load_actor(tmp_path / "biwi.pth", "biwi", W2V, metres_per_unit=size)
+            actor, _ = load_actor(tmp_path / "biwi.pth", "biwi", WAV2VEC2, metres_per_unit=size)
             found = actor.predict(wave, factor * template, style)
             torch.testing.assert_close(found, factor * expected, rtol=1e-4, atol=1e-6)
 
