@@ -21,7 +21,7 @@ from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.judge import load_scorer
+from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.runs.main import show_log
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.tether import die_with_starter

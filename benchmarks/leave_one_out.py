@@ -24,14 +24,14 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_json, atomic_write_text, load_json
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import write_rows
-from s2f_rl.evaluation.reward_report import spread_evenly
+from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.calibration import discrimination_rows, score_versions
+from s2f_rl.rewards.calibration.auc import SUM
+from s2f_rl.rewards.calibration.report import spread_evenly
+from s2f_rl.rewards.calibration.spoiled_versions import discrimination_rows, score_versions
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES
-from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.report import SUM
-from s2f_rl.runs.rows import package_versions, source_commit
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.recordings import MotionBank
 from s2f_rl.runs.tether import PARENT
 
 RECIPE = Path(__file__).resolve().parents[1] / "recipes" / "reward.py"
@@ -58,7 +58,7 @@ def trained(name: str, family: str | None, options: argparse.Namespace) -> Path:
 
 
 def family_rows(
-    without: Any, full: Any, family: str, bank: MotionBank, motion: MotionStatistics, regressor: Any, seed: int = 0
+    without: Any, full: Any, family: str, bank: MotionBank, motion: MotionSubspace, regressor: Any, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Rows of one family: ``left_out``, ``corruption``, ``base``, ``score``, ``routed``, ``utterances``, and the AUC
     with its interval of the reward that never saw the family (``auc``, ..) and of the full one (``auc_full``, ..)."""
@@ -104,7 +104,7 @@ def run(options: argparse.Namespace) -> list[dict[str, Any]]:
     whole = MotionBank(FaceCorpus(options.corpus, options.split))
     chosen = spread_evenly(len(whole), options.utterances)
     bank = MotionBank(whole.corpus, [whole.utterances[position] for position in chosen])
-    motion = MotionStatistics.fit(train)
+    motion = MotionSubspace.fit(train)
     regressor = MotionBank(train).fit_regressor(motion)
     full = RewardModel.load(full_folder)
     rows, hashes = [], {"full": full.content_hash()}

@@ -31,11 +31,11 @@ from s2f_rl.evaluation import (
     true_distances,
     write_rows,
 )
-from s2f_rl.evaluation.measure import definitions
 from s2f_rl.evaluation.summary import told
+from s2f_rl.metrics.measures import definitions
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.render import corpus_look, render_film
-from s2f_rl.rewards.judge import load_scorer
+from s2f_rl.rewards.judge.judge import load_scorer
 
 SMOOTH_S, GAIN, SHIFT_S = 0.1, 1.5, 0.1
 FACTORS = {"m^2": (1e6, "mm²"), "m": (1e3, "mm"), "m/frame": (1e3, "mm/frame")}

@@ -26,11 +26,11 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation import write_rows
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.attack import MotionSpace, Objective, ascend, score_objective
-from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.calibration import encoded
-from s2f_rl.rewards.judge import load_scorer
-from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.calibration.attack import MotionSpace, Objective, ascend, score_objective
+from s2f_rl.rewards.calibration.spoiled_versions import encoded
+from s2f_rl.rewards.judge.judge import load_scorer
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.recordings import MotionBank
 
 SHARES = (0.0, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0)
 SMOOTHING_FRAMES = 2.0
@@ -93,7 +93,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     options = parser.parse_args(argv)
 
     corpus = FaceCorpus(options.corpus, split=options.split)
-    motion = MotionStatistics.fit(FaceCorpus(options.corpus, split="train"))
+    motion = MotionSubspace.fit(FaceCorpus(options.corpus, split="train"))
     space = MotionSpace("motion", motion.basis[: options.directions])
     models = {"reward": RewardModel.load(options.reward), "judge": load_scorer(options.judge)}
     actor = open_actor(options.checkpoint, corpus)

@@ -35,7 +35,7 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.judge import load_scorer
+from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.runs import recipe_main
 from s2f_rl.runs.overrides import as_overrides, flat
 from s2f_rl.schemas.others import Demo

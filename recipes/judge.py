@@ -21,17 +21,17 @@ from omegaconf import DictConfig
 
 from s2f_rl.data.files import load_json
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.bank import MotionBank
+from s2f_rl.provenance import package_versions, source_commit
+from s2f_rl.rewards.calibration.auc import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.rewards.corruptions import chosen_corruptions
-from s2f_rl.rewards.judge import Judge
-from s2f_rl.rewards.judge_clips import StretchSampler, long_enough
-from s2f_rl.rewards.judge_register import register_judge, require_register
-from s2f_rl.rewards.judge_training import judge_losses
-from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.projection import MeshProjection
-from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
+from s2f_rl.rewards.judge.judge import Judge
+from s2f_rl.rewards.judge.losses import judge_losses
+from s2f_rl.rewards.judge.register import register_judge, require_register
+from s2f_rl.rewards.judge.stretches import StretchSampler, long_enough
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.projection import MeshProjection
+from s2f_rl.rewards.training.recordings import MotionBank
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
-from s2f_rl.runs.rows import package_versions, source_commit
 from s2f_rl.schemas.reward import JudgeRun
 from s2f_rl.training import StepGuard, cosine_decay, open_corpora
 
@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     # what the training faces do, and what least squares would make of their speech
     bank = MotionBank(train, policy_samples=cfg.policy_samples)
-    motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
+    motion = MotionSubspace.fit(train, n_components=cfg.motion_directions)
     regressor = bank.fit_regressor(motion)
 
     # the judge on a fixed view of the mesh, which is part of its file

@@ -17,23 +17,23 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.evaluation.evaluate import predict_own_styles
-from s2f_rl.evaluation.reward_report import reward_report
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.bank import MotionBank
-from s2f_rl.rewards.clips import ClipSampler
+from s2f_rl.rewards.calibration.auc import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
+from s2f_rl.rewards.calibration.report import reward_report
 from s2f_rl.rewards.corruptions import chosen_corruptions
-from s2f_rl.rewards.hardening import Hardening
-from s2f_rl.rewards.listening import MotionReadout, draw_pairs, listening_losses
-from s2f_rl.rewards.meeting import refuse_other_corpus
-from s2f_rl.rewards.motion import MotionStatistics
-from s2f_rl.rewards.policy_samples import PolicySamples
-from s2f_rl.rewards.projection import MeshProjection
-from s2f_rl.rewards.report import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
-from s2f_rl.rewards.speech_augmentation import SpeechAugmentation
-from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
-from s2f_rl.rewards.training import AudioFeatures, centre_features, finished_reward, reward_losses
+from s2f_rl.rewards.model.meeting import refuse_other_corpus
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.adversaries import Hardening
+from s2f_rl.rewards.training.clips import ClipSampler
+from s2f_rl.rewards.training.listening import MotionReadout, draw_pairs, listening_losses
+from s2f_rl.rewards.training.losses import AudioFeatures, centre_features, finished_reward, reward_losses
+from s2f_rl.rewards.training.policy_samples import PolicySamples
+from s2f_rl.rewards.training.projection import MeshProjection
+from s2f_rl.rewards.training.recordings import MotionBank
+from s2f_rl.rewards.training.speech_augmentation import SpeechAugmentation
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.reward import RewardRun
 from s2f_rl.training import StepGuard, cosine_decay, open_corpora
@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     listening = cfg.listening.iterations if cfg.backbone is None else 0
     speeds = list(cfg.speech.speeds) if listening else [1.0]
     bank = MotionBank(train, None, cfg.memory_limit_mb, speeds, cfg.policy_samples)
-    motion = MotionStatistics.fit(train, n_components=cfg.motion_directions)
+    motion = MotionSubspace.fit(train, n_components=cfg.motion_directions)
     regressor = bank.fit_regressor(motion)
 
     # backbone and head: either both from scratch on a projected mesh, or a head on a given backbone

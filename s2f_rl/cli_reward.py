@@ -15,7 +15,7 @@ def add_reward_report(commands: Any) -> None:
     """``s2f-rl reward-report REWARD --corpus ROOT --out DIR``"""
 
     def run(options: argparse.Namespace) -> int:
-        from s2f_rl.evaluation.reward_report import reward_report
+        from s2f_rl.rewards.calibration.report import reward_report
         from s2f_rl.runs.device import pick_device
 
         quick: dict[str, Any] = {}

@@ -16,7 +16,7 @@ from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth
 from s2f_rl.losses import ReferenceKL, SupervisedLoss, motion_errors
 from s2f_rl.models import FaceFormer, FaceFormerPolicy, MelAudioEncoder
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.training.statistics import AmplitudeReference, batch_statistics
 from tests.conftest import METRES_PER_UNIT, Awkward
 
@@ -60,7 +60,7 @@ def through_everything(root: Path) -> dict[str, float]:
     for mode in ("on_policy", "teacher_forced"):
         out = SupervisedLoss(policy.actor_module, corpus, mode, lip_weight=2.0)(batch)
         found |= {f"{mode}/{k}": float(out[k]) for k in out.keys()}
-    motion = MotionStatistics.fit(corpus, n_components=6)
+    motion = MotionSubspace.fit(corpus, n_components=6)
     found |= {f"direction{k}": float(v) for k, v in enumerate(motion.std)}
     validation = FaceCorpus(root, "validation", keep_mel_clips=False)
     scorer = Scorer({"train": model}, validation)

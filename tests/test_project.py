@@ -25,6 +25,10 @@ SOURCES = sorted(
 # a module imports only from its own line and the lines above it
 LAYERS = [
     "errors",
+    "lazy",
+    "registry",
+    "moved",
+    "provenance",
     "keys",
     "patient",
     "threads",

@@ -21,10 +21,10 @@ from torch import Tensor
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_path
 from s2f_rl.data.units import MILLIMETRE
-from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, Corruption, CorruptionContext
-from s2f_rl.rewards.motion import MotionStatistics, gap
-from s2f_rl.rewards.policy_samples import samples_of
+from s2f_rl.rewards.motion.subspace import MotionSubspace, gap
+from s2f_rl.rewards.training.policy_samples import samples_of
+from s2f_rl.rewards.training.recordings import MotionBank
 
 STRENGTHS = {0.33: "#9ecae1", 0.66: "#4292c6", 1.0: "#08459a"}
 TRUTH = "#e6550d"
@@ -96,7 +96,7 @@ def main() -> None:
     args = parser.parse_args()
 
     train, corpus = FaceCorpus(args.corpus, "train"), FaceCorpus(args.corpus, args.split)
-    bank, motion = MotionBank(corpus), MotionStatistics.fit(train)
+    bank, motion = MotionBank(corpus), MotionSubspace.fit(train)
     recording = bank[args.utterance]
     frames = slice(0, min(len(recording.displacement), round(args.seconds * corpus.fps)))
     generator = torch.Generator().manual_seed(args.seed)

@@ -13,8 +13,8 @@ from benchmarks.harness.matrix import Run
 from benchmarks.harness.pool import Job, Step, is_current, read_record
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.evaluation import counts, summarise, write_rows
+from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.runs import read_rows
-from s2f_rl.runs.rows import package_versions, source_commit
 from s2f_rl.threads import available_cores
 
 Row = dict[str, Any]

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from s2f_rl.data.audio import write_wav
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.evaluation.score import score_folder, utterance_name
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
 
 TOLERANCE = 1e-5
 

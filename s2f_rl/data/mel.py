@@ -13,9 +13,11 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+CLIP_FRAMES = 5
+"""Video frames in a clip."""
 SAMPLES_PER_FRAME = 640
 """Samples per video frame: the waveform's rate is 640 * fps, 19200 Hz for 30 fps and 16000 Hz for 25 fps."""
-CLIP_SAMPLES = 5 * SAMPLES_PER_FRAME
+CLIP_SAMPLES = CLIP_FRAMES * SAMPLES_PER_FRAME
 CLIP_SHAPE = (20, 128)
 _FRAME, _SHIFT, _BINS = 128, 160, 128
 _PRE_EMPHASIS = 0.97

@@ -13,11 +13,11 @@ from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import Transform
 
 from s2f_rl import keys
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.cache import AudioFeatureCache
-from s2f_rl.rewards.meeting import refuse_other_corpus
+from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
+from s2f_rl.rewards.model.meeting import refuse_other_corpus
 
-CLIP_FRAMES = 5
 SCORES = (keys.LIP_SCORE, keys.REAL_SCORE)
 FEATURES = (keys.MESH_FEATURE, keys.AUDIO_FEATURE)
 

@@ -8,11 +8,12 @@ from s2f_rl.evaluation.evaluate import (
     write_report,
 )
 from s2f_rl.evaluation.intervals import bootstrap_intervals
-from s2f_rl.evaluation.measure import Scorer, motion_measures
 from s2f_rl.evaluation.predict import predict_corpus
+from s2f_rl.evaluation.scorer import Scorer
 from s2f_rl.evaluation.summary import counts, summaries, summarise
 from s2f_rl.evaluation.tables import long_rows, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
+from s2f_rl.metrics.measures import motion_measures
 
 __all__ = [
     "Scorer",

@@ -16,17 +16,18 @@ from s2f_rl.data.files import atomic_save_npy, atomic_write_json
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.intervals import bootstrap_intervals
-from s2f_rl.evaluation.measure import Scorer, definitions, motion_measures
 from s2f_rl.evaluation.predict import predict_corpus
+from s2f_rl.evaluation.scorer import Scorer
 from s2f_rl.evaluation.summary import MEAN, counts, summaries
 from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
 from s2f_rl.metrics import diversity
+from s2f_rl.metrics.measures import definitions, motion_measures
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
-from s2f_rl.rewards.judge import load_scorer
-from s2f_rl.runs.rows import package_versions, source_commit
+from s2f_rl.provenance import package_versions, source_commit
+from s2f_rl.rewards.judge.judge import load_scorer
 
 logger = logging.getLogger(__name__)
 
@@ -112,7 +113,7 @@ def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path
         folder: for ``NAME_condition_SUBJECT.npy``, vertices [T, V*3], float32, metres.
 
     Returns:
-        ``folder``, as :class:`~s2f_rl.rewards.policy_samples.PolicySamples` reads it.
+        ``folder``, as :class:`~s2f_rl.rewards.training.policy_samples.PolicySamples` reads it.
 
     Raises:
         UserError: the actor is of another corpus.

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import load_npy, npy_header, require_target
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.data.mesh_identity import MeshIdentity, difference
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
@@ -23,11 +24,10 @@ from s2f_rl.evaluation.evaluate import write_rows
 from s2f_rl.evaluation.partial_rows import PartialRows
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.cache import AudioFeatureCache
-from s2f_rl.rewards.judge import AnyReward, Judge, load_scorer
-from s2f_rl.rewards.judge_layers import WINDOW_FRAMES
-from s2f_rl.rewards.meeting import refuse_other_corpus, refuse_other_rate
-from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
+from s2f_rl.rewards.judge.judge import AnyReward, Judge, load_scorer
+from s2f_rl.rewards.judge.layers import WINDOW_FRAMES
+from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
+from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from s2f_rl.errors import UserError
 
 
 @dataclass(frozen=True)
-class Recording:
+class SoundFile:
     """One sound file: ``mel_clips`` [n, 20, 128] for motion on ``clock``."""
 
     path: Path
@@ -30,7 +30,7 @@ class Recording:
 
 
 class WavFolder:
-    """The sound files of a folder as a sequence of :class:`Recording`, as far as scoring needs a corpus.
+    """The sound files of a folder as a sequence of :class:`SoundFile`, as far as scoring needs a corpus.
 
     Args:
         folder: holds ``NAME.wav``, the suffix in any case.
@@ -55,8 +55,8 @@ class WavFolder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitem__(self, i: int) -> Recording:
-        return Recording(self.wav(i), self.clock)
+    def __getitem__(self, i: int) -> SoundFile:
+        return SoundFile(self.wav(i), self.clock)
 
     def wav(self, i: int) -> Path:
         """The sound file of recording i."""

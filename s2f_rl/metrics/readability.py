@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
 from s2f_rl.metrics._meshes import ArrayLike, as_frames, as_tensor
 
-CLIP_FRAMES = 5
 _CLIPS_AT_ONCE = 128
 
 

@@ -35,7 +35,7 @@ def actor_hash(path: str) -> str:
 
 def score_hash(path: str) -> str:
     """Content hash of a reward or a judge, whatever the form of its files."""
-    from s2f_rl.rewards.judge import load_scorer
+    from s2f_rl.rewards.judge.judge import load_scorer
 
     return load_scorer(path).content_hash()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, chosen_corruptions
-from s2f_rl.rewards.judge_layers import WINDOW_FRAMES
-from s2f_rl.rewards.speech_mesh import CLIP_FRAMES
+from s2f_rl.rewards.judge.layers import WINDOW_FRAMES
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
 from s2f_rl.schemas.shared import Decay, Run
 

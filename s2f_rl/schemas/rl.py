@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.envs.draws import STYLE_MODES
-from s2f_rl.envs.frozen_reward import CLIP_FRAMES, SCORES
+from s2f_rl.envs.frozen_reward import SCORES
 from s2f_rl.errors import UserError
 from s2f_rl.losses.advantages import CREDITS
 from s2f_rl.losses.weighted import BALANCES

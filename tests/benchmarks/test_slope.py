@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks import slope
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.attack import MotionSpace
+from s2f_rl.rewards.calibration.attack import MotionSpace
 
 MM = 1e-3
 LIPS = torch.tensor([0, 2])

@@ -14,7 +14,7 @@ from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.judge import Judge
+from s2f_rl.rewards.judge.judge import Judge
 from s2f_rl.runs import TrainingState
 from s2f_rl.runs.checkpoints import load_checkpoint
 

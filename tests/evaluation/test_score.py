@@ -23,7 +23,7 @@ from s2f_rl.evaluation.partial_rows import PartialRows
 from s2f_rl.evaluation.score import score_folder
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.judge import Judge
+from s2f_rl.rewards.judge.judge import Judge
 from tests.tiny import make_tiny_corpus
 
 N = 40  # vertices

@@ -16,8 +16,8 @@ from s2f_rl import metrics
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, evaluate_checkpoint, evaluate_truth, true_distances
-from s2f_rl.evaluation.measure import definitions
 from s2f_rl.evaluation.tables import long_rows, write_rows
+from s2f_rl.metrics.measures import definitions
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.training import actor_entry

@@ -32,8 +32,8 @@ from s2f_rl.data.tensor_files import load_tensors, save_tensors
 from s2f_rl.errors import UserError, one_line
 from s2f_rl.evaluation.tables import write_rows
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.rewards.judge import load_scorer
-from s2f_rl.rewards.model import RewardModel
+from s2f_rl.rewards.judge.judge import load_scorer
+from s2f_rl.rewards.model.reward_model import RewardModel
 from s2f_rl.runs.configs import compose_config, finish_config
 
 CONF = Path(__file__).resolve().parents[2] / "recipes" / "conf"

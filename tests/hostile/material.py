@@ -17,10 +17,10 @@ from s2f_rl.data.synthetic.hidden import Hidden
 from s2f_rl.data.tensor_files import save_safetensors, save_tensors
 from s2f_rl.models import FaceFormer, MelAudioEncoder, Wav2Vec2AudioEncoder
 from s2f_rl.models.checkpoint import actor_payload
-from s2f_rl.rewards.head import ScoreHead
-from s2f_rl.rewards.judge import Judge
-from s2f_rl.rewards.model import RewardModel
-from s2f_rl.rewards.speech_mesh import SpeechMeshTransformer
+from s2f_rl.rewards.judge.judge import Judge
+from s2f_rl.rewards.model.head import ScoreHead
+from s2f_rl.rewards.model.reward_model import RewardModel
+from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer
 
 N_VERTICES = 40
 

@@ -15,9 +15,9 @@ from typing import Any
 from kill.injection import install
 from recipe_tools import load_recipe
 
+from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.runs.main import show_log
 from s2f_rl.runs.mistakes import mistake_line
-from s2f_rl.runs.rows import package_versions, source_commit
 
 RECIPES = {name: load_recipe(name) for name in ("supervised", "ppo", "awr", "reward", "judge")}
 

@@ -13,7 +13,7 @@ from tiny import make_tiny_corpus
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.judge import Judge
+from s2f_rl.rewards.judge.judge import Judge
 from s2f_rl.runs import read_rows, without_times
 from s2f_rl.training import cosine_decay
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.rewards.bank import MotionBank
 from s2f_rl.rewards.corruptions import CorruptionContext, smoothed
-from s2f_rl.rewards.motion import MotionStatistics
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.recordings import MotionBank
 from tests.tiny import make_tiny_corpus
 
 
@@ -39,8 +39,8 @@ def bank(corpus: FaceCorpus) -> MotionBank:
 
 
 @pytest.fixture(scope="session")
-def motion(corpus: FaceCorpus) -> MotionStatistics:
-    return MotionStatistics.fit(corpus)
+def motion(corpus: FaceCorpus) -> MotionSubspace:
+    return MotionSubspace.fit(corpus)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def displacement(bank: MotionBank) -> Tensor:
 
 
 @pytest.fixture
-def context(bank: MotionBank, motion: MotionStatistics) -> CorruptionContext:
+def context(bank: MotionBank, motion: MotionSubspace) -> CorruptionContext:
     generator = torch.Generator().manual_seed(0)
     context = bank.context(0, motion, generator, bank.fit_regressor(motion))
     sample = smoothed(bank[0].displacement, 4.0) + 1e-3 * torch.randn(bank[0].displacement.shape)

@@ -14,9 +14,10 @@ import torch
 import yaml
 
 from s2f_rl.errors import UserError
+from s2f_rl.provenance import source_commit
 from s2f_rl.runs.checkpoints import load_checkpoint, save_checkpoint
 from s2f_rl.runs.folder import RunFolder
-from s2f_rl.runs.rows import MetricsRows, read_rows, source_commit, without_times
+from s2f_rl.runs.rows import MetricsRows, read_rows, without_times
 
 CONFIG = {"name": "ppo", "seed": 3, "lr": 0.1, "iterations": 5, "actor": {"width": 4}, "logger": "csv"}
 

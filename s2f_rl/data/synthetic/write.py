@@ -51,7 +51,7 @@ class Cast:
 
 
 @dataclass(frozen=True)
-class Utterance:
+class PlannedUtterance:
     """One utterance to be made. key: seed of the hidden variation, speaker index, sentence number."""
 
     name: str
@@ -115,7 +115,7 @@ def synthesize(
     cast = _cast(request)
     _write_common(root, cast, vertices)
     jobs = [
-        Utterance(
+        PlannedUtterance(
             name=f"{speaker.name}_sentence{number:02d}",
             text=sentence_text(index, number, sentences, speaker not in cast.validation + cast.test),
             speaker=speaker,
@@ -217,7 +217,7 @@ def _colours(speaker: Speaker, complexion: Complexion) -> NDArray[np.uint8]:
     return face_colours(speaker.face, complexion.skin, complexion.lips, complexion.hair, complexion.iris)
 
 
-def _run(root: Path, jobs: list[Utterance], hidden_scale: float, n_workers: int, progress: bool) -> None:
+def _run(root: Path, jobs: list[PlannedUtterance], hidden_scale: float, n_workers: int, progress: bool) -> None:
     """Make all utterances. Threads are enough: espeak-ng runs in processes of its own and numpy lets go of the lock."""
     from tqdm import tqdm
 
@@ -235,7 +235,7 @@ def _run(root: Path, jobs: list[Utterance], hidden_scale: float, n_workers: int,
             raise
 
 
-def _make_utterance(root: Path, job: Utterance, hidden_scale: float) -> None:
+def _make_utterance(root: Path, job: PlannedUtterance, hidden_scale: float) -> None:
     """Write one utterance; what is already there is complete, since files appear by renaming, and is kept."""
     wav, phones = root / "wav" / f"{job.name}.wav", root / "phones" / f"{job.name}.json"
     take, motion = root / "hidden" / f"{job.name}.npz", root / "vertices_npy" / f"{job.name}.npy"

@@ -1,0 +1,30 @@
+"""Packages that offer names without loading where they live: a name is imported when it is first asked for."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+
+def lazy_exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """``__getattr__`` and ``__dir__`` of a package whose public names live in its modules.
+
+    Args:
+        package: ``__name__`` of the package.
+        homes: public name -> module below the package, e.g. ``{"FaceCorpus": "corpus"}``.
+
+    Example:
+        >>> __getattr__, __dir__ = lazy_exports(__name__, {"FaceCorpus": "corpus"})  # doctest: +SKIP
+    """
+
+    def get(name: str) -> Any:
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+
+    def names() -> list[str]:
+        return sorted({*vars(sys.modules[package]), *homes})
+
+    return get, names

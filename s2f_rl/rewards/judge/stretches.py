@@ -1,0 +1,229 @@
+"""Batches of true and spoiled stretches of motion, from which a judge is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from s2f_rl.data.mel import CLIP_FRAMES, NATS_PER_UNIT
+from s2f_rl.errors import UserError
+from s2f_rl.keys import LIP_SCORE
+from s2f_rl.rewards.corruptions import Corruption
+from s2f_rl.rewards.judge.layers import WINDOW_FRAMES, live_bins, mel_frames
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
+from s2f_rl.rewards.training.projection import MeshProjection
+from s2f_rl.rewards.training.recordings import MotionBank
+from s2f_rl.rewards.training.spoiled_stretches import SpoiledStretch, SpoilingSampler
+
+_BASE_FAMILIES = ("smoothness", "amplitude")
+_OVER_FAMILIES = ("smoothness", "noise", "time")
+
+
+@dataclass
+class StretchBatch:
+    """True and spoiled versions of the same stretches. S stretches, M versions, L frames, R numbers per frame.
+
+    Attributes:
+        mel: [S, L, 4, 128] mel rows of every frame.
+        frames: [M, L, R] projected frames of all versions; the first S are the true ones.
+        stretch: [M] which stretch each is a version of.
+        better, worse: [P] versions to compare.
+        visible: [P, L-20] in [0, 1], how much of the difference of the two can be seen in each window.
+        heads: [P, 2] bool, which of lip and real ought to notice.
+        spoiled: [Q] versions that are wrong beyond doubt; ``spoiled_visible`` [Q, L-20], ``spoiled_heads`` [Q, 2].
+    """
+
+    mel: Tensor
+    frames: Tensor
+    stretch: Tensor
+    better: Tensor
+    worse: Tensor
+    visible: Tensor
+    heads: Tensor
+    spoiled: Tensor
+    spoiled_visible: Tensor
+    spoiled_heads: Tensor
+
+    def to(self, device: str | torch.device) -> StretchBatch:
+        """The batch on another device."""
+        return StretchBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
+
+
+class StretchSampler(SpoilingSampler):
+    """Draws :class:`StretchBatch` from a bank.
+
+    So that unseen speakers are not new to the judge, every stretch gets, in all its versions alike, another face,
+    another style (each direction of the motion larger or smaller) and another voice (loudness, tilt, noise, vocal
+    tract).
+    Of every corruption a weak and a strong version is made, with the same draws.
+
+    Args:
+        bank: recorded motion of the training speakers. motion: its statistics.
+        projection: view of the mesh. regressor: for the corruptions that need one.
+        corruptions: to draw from; controls are left out. seed: of all draws.
+        n_stretches: stretches per batch. stretch_frames: their length; less where an utterance is shorter.
+        n_corruptions: corruptions per stretch. on_base: share of them laid over an already smoothed motion.
+        identity_spread: how different the random faces are, in measured differences.
+        style_spread: standard deviation of the logarithm of each direction's factor.
+        scale_range: all directions together are scaled by up to this factor up and down.
+        voice_spread: size of the changes to the voice; 0 keeps the recorded ones.
+        capture_noise_mm: see :class:`SpoilingSampler`.
+
+    Raises:
+        UserError: no recording is long enough, or the corruptions are controls only.
+    """
+
+    def __init__(
+        self,
+        bank: MotionBank,
+        motion: MotionSubspace,
+        projection: MeshProjection,
+        regressor: SpeechRegressor | None,
+        corruptions: Sequence[Corruption],
+        seed: int = 0,
+        n_stretches: int = 8,
+        stretch_frames: int = 64,
+        n_corruptions: int = 5,
+        on_base: float = 0.25,
+        identity_spread: float = 1.0,
+        style_spread: float = 0.1,
+        scale_range: float = 1.1,
+        voice_spread: float = 1.0,
+        capture_noise_mm: float = 0.0,
+    ) -> None:
+        self._frames = [bank[position].n_clips + CLIP_FRAMES - 1 for position in range(len(bank))]
+        usable = [position for position, n_frames in enumerate(self._frames) if n_frames >= WINDOW_FRAMES]
+        if not usable:
+            raise UserError(f"no recording has {WINDOW_FRAMES} frames with sound: a judge is trained on longer ones")
+        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm)
+        self.projection, self.n_stretches, self.stretch_frames = projection, n_stretches, stretch_frames
+        self.identity_spread, self.style_spread = identity_spread, style_spread
+        self.scale_range, self.voice_spread = scale_range, voice_spread
+
+    def is_base(self, corruption: Corruption) -> bool:
+        return corruption.family in _BASE_FAMILIES and LIP_SCORE in corruption.heads
+
+    def is_over(self, corruption: Corruption) -> bool:
+        return corruption.family in _OVER_FAMILIES
+
+    def draw(self) -> StretchBatch:
+        """The next batch."""
+        positions = [self.next_position() for _ in range(self.n_stretches)]
+        length = min(self.stretch_frames, *(self._frames[position] for position in positions))
+        style_map = self.motion.basis @ self.projection.matrix.T  # not kept: a resume replaces the projection's content
+        stretches = [self._stretch(position, length, style_map) for position in positions]
+        versions, owners = [s.versions[0] for s in stretches], list(range(len(stretches)))
+        better, worse, visible, heads, spoiled, spoiled_visible, spoiled_heads = ([] for _ in range(7))
+        for number, stretch in enumerate(stretches):
+            rows = [number, *range(len(versions), len(versions) + len(stretch.versions) - 1)]
+            versions += stretch.versions[1:]
+            owners += [number] * (len(stretch.versions) - 1)
+            for one, other, seen, routed in stretch.comparisons:
+                better.append(rows[one])
+                worse.append(rows[other])
+                visible.append(seen)
+                heads.append(routed)
+            for version, seen, routed in stretch.wrong:
+                spoiled.append(rows[version])
+                spoiled_visible.append(seen)
+                spoiled_heads.append(routed)
+        return StretchBatch(
+            mel=torch.stack([stretch.mel for stretch in stretches]),
+            frames=torch.stack(versions),
+            stretch=torch.tensor(owners),
+            better=torch.tensor(better),
+            worse=torch.tensor(worse),
+            visible=torch.stack(visible),
+            heads=torch.stack(heads),
+            spoiled=torch.tensor(spoiled),
+            spoiled_visible=torch.stack(spoiled_visible),
+            spoiled_heads=torch.stack(spoiled_heads),
+        )
+
+    # ---------------------------------------------------------------- one stretch
+
+    def _stretch(self, position: int, length: int, style_map: Tensor) -> _JudgeStretch:
+        recording = self.bank[position]
+        start = int(torch.randint(self._frames[position] - length + 1, (1,), generator=self.generator))
+        low, frames = self.with_margin(start, length, len(recording.displacement))
+        truth = recording.displacement[frames]
+        context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
+        mel = mel_frames(recording.mel_clips[start : start + length - CLIP_FRAMES + 1])
+        if self.voice_spread:
+            mel = another_voice(mel, self.generator, self.voice_spread)
+        look = _Look(recording.template, self.projection, self.motion, style_map, *self._appearance())
+        stretch = _JudgeStretch(mel, slice(start - low, start - low + length), look)
+        self.spoil(stretch, truth, context)
+        return stretch
+
+    def _appearance(self) -> tuple[Tensor, Tensor]:
+        """What another face adds to projected frames [R], and factors of the motion's directions [K]."""
+        offset = self.projection.random_offset(self.generator, self.identity_spread * self.uniform(0.3, 1.7))
+        scale = math.log(self.scale_range) * self.uniform(-1, 1)
+        style = torch.randn(len(self.motion.std), generator=self.generator) * self.style_spread
+        return offset, (scale + style).exp()
+
+
+def long_enough(corpus: Any, utterances: Sequence[int] | None = None) -> list[int]:
+    """Indices of the utterances (default all) with vertices and at least one window that a judge scores."""
+    bank = MotionBank(corpus, utterances)
+    shortest = WINDOW_FRAMES - CLIP_FRAMES + 1
+    return [utterance for k, utterance in enumerate(bank.utterances) if bank[k].n_clips >= shortest]
+
+
+@dataclass
+class _Look:
+    """How a displacement [T, V*3] looks in a stretch: projected, on another face, in another style."""
+
+    template: Tensor
+    projection: MeshProjection
+    motion: MotionSubspace
+    style_map: Tensor
+    offset: Tensor
+    factors: Tensor
+
+    def __call__(self, displacement: Tensor) -> Tensor:
+        change = self.motion.coefficients(displacement) * (self.motion.std * (self.factors - 1))
+        return self.projection(self.template + displacement) + change @ self.style_map + self.offset
+
+
+class _JudgeStretch(SpoiledStretch):
+    """Versions of one stretch."""
+
+    def __init__(self, mel: Tensor, frames: slice, look: _Look) -> None:
+        super().__init__(lambda motion: look(motion[frames]), lambda each: each[frames].unfold(0, WINDOW_FRAMES, 1))
+        self.mel = mel
+
+
+def another_voice(mel: Tensor, generator: torch.Generator, spread: float = 1.0) -> Tensor:
+    """The same speech by another voice in another room.
+
+    Args:
+        mel: [..., 128] mel rows as in :func:`s2f_rl.data.mel_clips`.
+        spread: of loudness (+-6.5 dB), tilt (+-6.5 dB from end to end), vocal tract length (+-8%) and, every second
+            time, noise from 17 to 52 dB below the loudest.
+
+    Returns:
+        as ``mel``; filters without a bin keep their constant.
+    """
+    draws = (2 * torch.rand(5, generator=generator) - 1) * spread
+    bins = live_bins()
+    rows = mel[..., bins]
+    # vocal tract: filters read from a little above or below
+    at = (bins * (1 + 0.08 * draws[0])).clamp(float(bins[0]), float(bins[-1]))
+    high = torch.searchsorted(bins.float(), at.float()).clamp(1, len(bins) - 1)
+    share = (at - bins[high - 1]) / (bins[high] - bins[high - 1])
+    rows = torch.lerp(rows[..., high - 1], rows[..., high], share)
+    rows = rows + (1.5 * draws[1] + 1.5 * draws[2] * torch.linspace(-0.5, 0.5, len(bins))) / NATS_PER_UNIT
+    if draws[3] > 0:
+        noise = rows.amax() - (8 + 4 * draws[4]) / NATS_PER_UNIT
+        rows = torch.logaddexp(rows * NATS_PER_UNIT, noise * NATS_PER_UNIT) / NATS_PER_UNIT
+    changed = mel.clone()
+    changed[..., bins] = rows
+    return changed

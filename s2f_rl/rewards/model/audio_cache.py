@@ -1,0 +1,108 @@
+"""The audio half of the reward, computed once per utterance: it does not depend on what the policy does."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2f_rl.data.files import atomic_save_npy, load_npy
+from s2f_rl.data.temporary import remove_leftovers
+from s2f_rl.errors import UserError
+from s2f_rl.rewards.judge.judge import AnyReward
+
+logger = logging.getLogger(__name__)
+
+
+class AudioFeatureCache:
+    """Audio features of a corpus's utterances, in memory and, with a folder, on disk.
+
+    A file is keyed by the content of the mel clips and the weights of the audio half, so neither another reward nor
+    another recording under the same name can be answered with old features. Files are written atomically; a damaged
+    file is computed again.
+
+    Args:
+        reward_model: its audio half encodes.
+        corpus: a ``FaceCorpus``, or any sequence whose items have ``mel_clips`` [n, 20, 128].
+        folder: for files, several processes may share it; None keeps the features in memory only.
+        memory_limit_mb: least recently used utterances leave the memory beyond this.
+
+    Attributes:
+        computed, from_disk, from_memory: how often each answered.
+    """
+
+    def __init__(
+        self,
+        reward_model: AnyReward,
+        corpus: Any,
+        folder: str | os.PathLike[str] | None = None,
+        memory_limit_mb: float = 512.0,
+    ) -> None:
+        self.reward_model = reward_model
+        self.corpus = corpus
+        self.folder = None if folder is None else Path(folder)
+        if self.folder is not None:
+            remove_leftovers(self.folder)
+        self.limit_bytes = int(memory_limit_mb * 2**20)
+        self.computed = self.from_disk = self.from_memory = 0
+        self._weights = reward_model.audio_hash() if folder is not None else ""
+        self._memory: OrderedDict[int, Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, utterance: int) -> Tensor:
+        """Unit features [n, E] of utterance ``utterance``, one row per mel clip, on the reward model's device."""
+        utterance = int(utterance)
+        if utterance in self._memory:
+            self._memory.move_to_end(utterance)
+            self.from_memory += 1
+            return self._memory[utterance].to(self.reward_model.device)
+        features = self._read_or_compute(torch.as_tensor(self.corpus[utterance].mel_clips))
+        self._remember(utterance, features)
+        return features.to(self.reward_model.device)
+
+    def path(self, mel_clips: Tensor) -> Path | None:
+        """The file that holds, or would hold, the features of these clips; None without a folder."""
+        if self.folder is None:
+            return None
+        mel = np.ascontiguousarray(mel_clips.detach().cpu().float().numpy())
+        key = hashlib.sha256(f"{self._weights}{mel.shape}".encode() + mel.tobytes()).hexdigest()
+        return self.folder / key[:2] / f"{key}.npy"
+
+    def _read_or_compute(self, mel_clips: Tensor) -> Tensor:
+        path = self.path(mel_clips)
+        if path is not None and path.exists():
+            stored = self._read(path, (len(mel_clips), self.reward_model.feature_width))
+            if stored is not None:
+                self.from_disk += 1
+                return stored
+        with torch.no_grad():
+            features = self.reward_model.encode_audio(mel_clips).cpu()
+        self.computed += 1
+        if path is not None:
+            atomic_save_npy(path, features.numpy())
+        return features
+
+    def _read(self, path: Path, shape: tuple[int, int]) -> Tensor | None:
+        try:
+            array = load_npy(path, mmap=False)
+        except UserError as error:
+            logger.warning("%s; computing the features again", error)
+            return None
+        if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
+            logger.warning("%s: not the features of these clips; computing them again", path)
+            return None
+        return torch.from_numpy(array)
+
+    def _remember(self, utterance: int, features: Tensor) -> None:
+        self._memory[utterance] = features
+        self._bytes += features.nbytes
+        while self._bytes > self.limit_bytes and len(self._memory) > 1:
+            _, oldest = self._memory.popitem(last=False)
+            self._bytes -= oldest.nbytes

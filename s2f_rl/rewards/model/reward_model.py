@@ -1,0 +1,326 @@
+"""The frozen reward: speech-mesh features and the scores that the head reads from them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from s2f_rl.data.mel import CLIP_FRAMES
+from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.errors import UserError
+from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
+from s2f_rl.rewards.model.checked_arrays import ArrayLike, beside, mel_input, mesh_input
+from s2f_rl.rewards.model.checkpoint_files import (
+    BACKBONE_FILE,
+    HEAD_FILE,
+    backbone_file,
+    has_backbone,
+    head_file,
+    is_judge,
+    is_pretrained_folder,
+    read_checkpoint,
+    write_checkpoint,
+)
+from s2f_rl.rewards.model.head import ScoreHead
+from s2f_rl.rewards.model.hub_folder import load_pretrained, save_pretrained
+from s2f_rl.rewards.model.meeting import KEY as MADE_FOR
+from s2f_rl.rewards.model.meeting import made_for, set_made_for
+from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer
+
+
+class RewardModel(nn.Module):
+    """Backbone and, where there is one, head; frozen and in evaluation mode whatever ``.train()`` says.
+
+    Frozen means that no parameter takes a gradient, with one exception: the value branch of the head, which is a
+    critic (``head.value_parameters()``). It shares nothing with the scores, so training it leaves them bit-identical.
+    All scores are differentiable in the vertices.
+
+    Clip i is frames i..i+4 and mel clip i; the scores of clip i belong to frame i+4.
+
+    Args:
+        backbone: the speech-mesh transformer.
+        head: without one, ``lip_score`` is the cosine of the two features, in [-1, 1], and there is no ``real_score``.
+
+    Attributes:
+        fps: frame rate that it was trained at; None where it is not known.
+        mesh_identity: :class:`~s2f_rl.data.mesh_identity.MeshIdentity` that it scores; None where only V is known.
+    """
+
+    fps: float | None = None
+    mesh_identity: MeshIdentity | None = None
+
+    def __init__(self, backbone: SpeechMeshTransformer, head: ScoreHead | None = None) -> None:
+        super().__init__()
+        if head is not None and (head.d_audio, head.d_mesh) != (backbone.width, backbone.width):
+            raise UserError(
+                f"the head reads features of width {head.d_audio} and {head.d_mesh}, the backbone's are "
+                f"{backbone.width} wide: use a head that was trained on this backbone"
+            )
+        self.backbone = backbone
+        self.head = head
+        self.requires_grad_(False)
+        if head is not None:
+            for parameter in head.value_parameters():
+                parameter.requires_grad_(True)
+        self.train(False)
+
+    # ---------------------------------------------------------------- construction
+
+    @classmethod
+    def from_reference(
+        cls,
+        backbone_state_dict: Mapping[str, Any],
+        head_state_dict: Mapping[str, Any] | None = None,
+        n_heads: int = 8,
+        out_activation: str = "sigmoid",
+    ) -> RewardModel:
+        """Model of state dicts in the published layout; wrapper keys are taken off, extra entries warned about.
+
+        Raises:
+            UserError: an entry is missing, misshapen or not finite.
+        """
+        backbone = SpeechMeshTransformer.from_state_dict(backbone_state_dict, n_heads)
+        head = None
+        if head_state_dict is not None:
+            head = ScoreHead.from_state_dict(head_state_dict, out_activation=out_activation)
+        return cls(backbone, head)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        backbone: str | os.PathLike[str] | None = None,
+        head: str | os.PathLike[str] | None = None,
+        n_heads: int | None = None,
+        device: str | torch.device = "cpu",
+    ) -> RewardModel:
+        """Read a reward from disk.
+
+        Args:
+            path: a folder with ``model_loss.pth`` and, for the scores, ``v4_best.pt`` (or their ``.safetensors``), or
+                one of :meth:`save_pretrained`; or one file: a backbone, or ``{"model": ..., "head": ...}``.
+            backbone, head: the two files by name, in place of ``path``.
+            n_heads: attention heads; by default what the file says, else 8 as in the published model.
+            device: where the model goes.
+
+        Raises:
+            UserError: missing, damaged, hostile or unfitting files.
+        """
+        if (path is None) == (backbone is None):
+            raise UserError("RewardModel.load takes either a folder or file, or backbone=... and head=...")
+        if path is not None and is_judge(Path(path)):
+            raise UserError(f"{path}: a judge is for scoring only, not for training; name a reward (recipes/reward.py)")
+        if path is not None and Path(path).is_dir():
+            if not has_backbone(Path(path)) and is_pretrained_folder(path):
+                return load_pretrained(cls, path, device)
+            backbone = backbone_file(Path(path))
+            head = head or head_file(Path(path))
+        backbone_path = Path(backbone if backbone is not None else path)  # type: ignore[arg-type]
+        content = read_checkpoint(backbone_path)
+        heads = n_heads or _setting(content, "n_heads", int) or 8
+        reward_backbone = SpeechMeshTransformer.from_state_dict(content, heads, what=str(backbone_path))
+        head_content: Mapping[str, Any] | None = None
+        if head is not None:
+            head_content = read_checkpoint(head)
+        elif isinstance(content.get("head"), Mapping):
+            head_content = {"head": content["head"], "config": content.get("config")}
+        reward_head = None
+        if head_content is not None:
+            activation = _setting(head_content, "out_activation", str) or "sigmoid"
+            reward_head = ScoreHead.from_state_dict(
+                head_content, out_activation=activation, what=str(head or backbone_path)
+            )
+        model = cls(reward_backbone, reward_head).to(device)
+        set_made_for(model, content.get("config"), str(backbone_path))
+        return model
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write ``model_loss.pth`` and, with a head, ``v4_best.pt`` into ``folder``, atomically.
+
+        The layouts are the published ones; ``config`` beside the state dicts holds what tensors cannot tell.
+        """
+        folder = Path(folder)
+        backbone = {name: tensor.detach().cpu() for name, tensor in self.backbone.state_dict().items()}
+        config: dict[str, Any] = {"n_heads": self.backbone.n_heads, MADE_FOR: made_for(self)}
+        write_checkpoint(folder / BACKBONE_FILE, {"model": backbone, "config": config})
+        if self.head is not None:
+            head = {name: tensor.detach().cpu() for name, tensor in self.head.state_dict().items()}
+            settings = {"out_activation": self.head.out_activation}
+            write_checkpoint(folder / HEAD_FILE, {"head": head, "config": settings})
+
+    def save_pretrained(self, folder: str | os.PathLike[str], corpus: str | None = None) -> None:
+        """Write the reward in the form of the Hugging Face hub: :mod:`s2f_rl.rewards.model.hub_folder`."""
+        save_pretrained(self, folder, corpus)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | os.PathLike[str],
+        device: str | torch.device = "cpu",
+        revision: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> RewardModel:
+        """Read a folder of :meth:`save_pretrained` (no network), or a hub repository ``owner/name``.
+
+        See :func:`s2f_rl.rewards.model.hub_folder.load_pretrained`.
+        """
+        return load_pretrained(cls, source, device, revision, cache_dir)
+
+    # ---------------------------------------------------------------- sizes, state
+
+    @property
+    def n_vertices(self) -> int:
+        """V of the meshes it scores."""
+        return self.backbone.n_vertices
+
+    @property
+    def feature_width(self) -> int:
+        """E."""
+        return self.backbone.width
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        return self._weight.device
+
+    def train(self, mode: bool = True) -> RewardModel:
+        """Stays in evaluation mode: a reward with dropout would be another reward at every call."""
+        return super().train(False)
+
+    def content_hash(self) -> str:
+        """sha256 over everything lip and real depend on, as hex; the value branch does not enter."""
+        parts: list[tuple[str, Tensor]] = list(self.backbone.state_dict().items())
+        settings = f"n_heads={self.backbone.n_heads}"
+        if self.head is not None:
+            scores = self.head.state_dict().items()
+            parts += [(f"head.{name}", tensor) for name, tensor in scores if not name.startswith("value")]
+            settings += f" out_activation={self.head.out_activation}"
+        return hash_tensors(parts, settings)
+
+    def audio_hash(self) -> str:
+        """sha256 over the audio half alone, as hex: the key of cached audio features."""
+        return hash_tensors(self.backbone.encoder_audio.state_dict().items(), f"n_heads={self.backbone.n_heads}")
+
+    # ---------------------------------------------------------------- features, scores of clips
+
+    def encode_audio(self, mel_clips: ArrayLike) -> Tensor:
+        """Mel clips [M, 20, 128] (or [M, 1, 20, 128]) -> unit features [M, E]."""
+        return self.backbone.encode_audio(mel_input(mel_clips, self._weight))
+
+    def encode_mesh(self, vertices: ArrayLike) -> Tensor:
+        """Vertices [B, T, V*3] or [B, T, V, 3], metres -> unit features [B, T-4, E] of every clip (none for T < 5)."""
+        return self.backbone.encode_mesh(self._meshes(vertices, batched=True))
+
+    def heads(self, mesh_feature: Tensor, audio_feature: Tensor) -> dict[str, Tensor]:
+        """Unit features [..., E] -> ``lip_score``, ``real_score`` [...]; without a head the cosine as ``lip_score``."""
+        if self.head is None:
+            return {LIP_SCORE: (mesh_feature * audio_feature).sum(-1)}
+        lip, real = self.head.scores(audio_feature, mesh_feature)
+        return {LIP_SCORE: lip, REAL_SCORE: real}
+
+    def value(self, mesh_feature: Tensor, audio_feature: Tensor) -> Tensor:
+        """Critic's estimate [...] from unit features [..., E]; trainable, no gradient to the features."""
+        if self.head is None:
+            raise UserError("this reward has no head, so no value: load it with its head file (v4_best.pt)")
+        return self.head.estimate_value(audio_feature, mesh_feature)
+
+    # ---------------------------------------------------------------- scores of sequences
+
+    def score(self, vertices: ArrayLike, mel_clips: ArrayLike, stride: int = 1) -> dict[str, Tensor]:
+        """Score one sequence: min(n, T-4) clips.
+
+        Args:
+            vertices: [T, V*3] or [T, V, 3], metres. mel_clips: [n, 20, 128].
+            stride: score every stride-th clip only, from the first on.
+
+        Returns:
+            ``lip_score``, ``real_score`` float32 [T] and ``score_mask`` bool [T]. Frame t's score belongs to frames
+            t-4..t and mel clip t-4. A frame without a clip has score 0 and mask False. Without a head ``lip_score`` is
+            the cosine and ``real_score`` absent.
+        """
+        meshes = self._meshes(vertices, batched=False).unsqueeze(0)
+        n_wanted = max(0, meshes.shape[1] - CLIP_FRAMES + 1)
+        audio = self.encode_audio(beside(mel_clips, self._weight)[:n_wanted])
+        scores = self.score_batch(meshes, audio.unsqueeze(0), stride=stride)
+        return {key: value[0] for key, value in scores.items()}
+
+    def score_batch(
+        self,
+        vertices: ArrayLike,
+        audio_features: Tensor,
+        n_clips: Tensor | Iterable[int] | None = None,
+        stride: int = 1,
+    ) -> dict[str, Tensor]:
+        """Score a padded batch with audio features that were computed before.
+
+        Args:
+            vertices: [B, T, V*3] or [B, T, V, 3], metres; whatever the padding holds, nan included, is never read.
+            audio_features: [B, n, E] from :meth:`encode_audio`.
+            n_clips: [B] valid clips per lane, at most frames of the lane minus 4; default all. Capped at n and T-4.
+            stride: score every stride-th clip of a lane only.
+
+        Returns:
+            as :meth:`score`, each [B, T].
+        """
+        if stride < 1:
+            raise UserError(f"stride={stride}: score every stride-th clip, with stride 1 or more")
+        meshes = self._meshes(vertices, batched=True)
+        audio_features = beside(audio_features, self._weight)
+        batch, n_frames = meshes.shape[:2]
+        n_columns = max(0, min(n_frames - CLIP_FRAMES + 1, audio_features.shape[1]))
+        column = torch.arange(n_columns, device=meshes.device)
+        wanted = (column % stride == 0).expand(batch, n_columns)
+        if n_clips is not None:
+            counts = torch.as_tensor(n_clips, device=meshes.device).reshape(batch, 1)
+            wanted = wanted & (column < counts)
+        lane, first = wanted.nonzero(as_tuple=True)
+
+        # only frames of a wanted clip are embedded: padding costs nothing and its content cannot leak, not even as nan
+        used = torch.zeros(batch, n_frames, dtype=torch.bool, device=meshes.device)
+        offsets = torch.arange(CLIP_FRAMES, device=meshes.device)
+        frames = first[:, None] + offsets
+        used[lane[:, None], frames] = True
+        place = used.flatten().cumsum(0).view(batch, n_frames) - 1
+        embedded = self.backbone.embed_frames(meshes.flatten(0, 1) if bool(used.all()) else meshes[used])
+        mesh_feature = self.backbone.encode_embedded(embedded[place[lane[:, None], frames]])
+
+        scores = self.heads(mesh_feature, audio_features[lane, first])
+        result = {}
+        for key, value in scores.items():
+            padded = value.new_zeros(batch, n_frames)
+            result[key] = padded.index_put((lane, first + CLIP_FRAMES - 1), value)
+        mask = torch.zeros(batch, n_frames, dtype=torch.bool, device=meshes.device)
+        mask[lane, first + CLIP_FRAMES - 1] = True
+        result[SCORE_MASK] = mask
+        return result
+
+    @property
+    def _weight(self) -> Tensor:
+        return self.backbone.encoder.patch_embed.weight
+
+    def _meshes(self, vertices: ArrayLike, batched: bool) -> Tensor:
+        return mesh_input(vertices, self.backbone.n_coordinates, self._weight, batched)
+
+
+def hash_tensors(parts: Iterable[tuple[str, Tensor]], settings: str = "") -> str:
+    """sha256 as hex over names, shapes and float32 contents of ``parts`` (sorted by name) and a line of settings."""
+    digest = hashlib.sha256(settings.encode())
+    for name, tensor in sorted(parts, key=lambda part: part[0]):
+        array = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
+        digest.update(f"{name}{array.shape}".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _setting(content: Mapping[str, Any], key: str, kind: type) -> Any:
+    config = content.get("config")
+    value = config.get(key) if isinstance(config, Mapping) else None
+    return value if type(value) is kind else None

@@ -1,0 +1,209 @@
+"""Batches of true and spoiled clips, from which a reward is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from s2f_rl.data.mel import CLIP_FRAMES
+from s2f_rl.rewards.corruptions import Corruption
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
+from s2f_rl.rewards.training.projection import MeshProjection
+from s2f_rl.rewards.training.recordings import MotionBank
+from s2f_rl.rewards.training.spoiled_stretches import SpoiledStretch, SpoilingSampler
+
+_BASES = ("regression_to_mean", "over_smoothing", "amplitude_down", "policy_samples")
+_ON_BASES = (
+    "jitter", "policy_noise", "policy_noise_fine", "policy_noise_coarse", "policy_noise_correlated",
+    "shift_early", "shift_late",
+)  # fmt: skip
+
+
+@dataclass
+class ClipBatch:
+    """True and spoiled versions of the same clips. N pairs of clips, P comparisons, R numbers per frame.
+
+    Attributes:
+        mel: [N, 20, 128] mel clips of the true pairs. recording, clip: [N] where they come from.
+        clips: [M, 5, R] mesh frames of all versions (projected, or raw vertices without a projection); the first N are
+            the true ones.
+        audio: [M] row of ``mel`` that belongs to each of ``clips``.
+        better, worse: [P] rows of ``clips`` to compare.
+        visible: [P] in [0, 1], how much of the difference of the two can be seen in these 5 frames.
+        heads: [P, 2] bool, which of lip and real ought to notice.
+        spoiled: [Q] rows of ``clips`` that are wrong beyond doubt; ``spoiled_visible`` [Q], ``spoiled_heads`` [Q, 2].
+        n_windows: true pairs and spoiled clips come in runs of so many from one stretch.
+    """
+
+    mel: Tensor
+    recording: Tensor
+    clip: Tensor
+    clips: Tensor
+    audio: Tensor
+    better: Tensor
+    worse: Tensor
+    visible: Tensor
+    heads: Tensor
+    spoiled: Tensor
+    spoiled_visible: Tensor
+    spoiled_heads: Tensor
+    n_windows: int
+
+    def to(self, device: str | torch.device) -> ClipBatch:
+        """The batch on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return ClipBatch(**moved, n_windows=self.n_windows)
+
+
+class ClipSampler(SpoilingSampler):
+    """Draws :class:`ClipBatch` from a bank.
+
+    Several clips come from one stretch of an utterance, at least ``min_spacing`` frames apart: the others are the
+    time-shifted hard negatives of each in InfoNCE. Faces are given what another identity would add, and scaled a
+    little, so that new speakers are not new to the reward. Of every corruption a weak and a strong version is made,
+    with the same draws.
+
+    Args:
+        bank: recorded motion of the training speakers.
+        motion: its statistics.
+        projection: view of the mesh for the first layer, None for raw vertices (a given backbone).
+        regressor: for the corruptions that need one.
+        corruptions: to draw from.
+        seed: of all draws.
+        n_stretches: stretches per batch. n_windows: clips per stretch. stretch_frames: length of a stretch.
+        n_corruptions: per stretch.
+        emphasis: how often a corruption is drawn (by name), compared with those that are not named.
+        on_base: share of them laid over an already smoothed motion.
+        identity_spread: how different the random identities are, in measured differences; 0 keeps the speaker's own.
+        scale_range: displacements are scaled by up to this factor up and down.
+        capture_noise_mm: see :class:`SpoilingSampler`.
+    """
+
+    def __init__(
+        self,
+        bank: MotionBank,
+        motion: MotionSubspace,
+        projection: MeshProjection | None,
+        regressor: SpeechRegressor | None,
+        corruptions: Sequence[Corruption],
+        seed: int = 0,
+        n_stretches: int = 16,
+        n_windows: int = 5,
+        stretch_frames: int = 28,
+        min_spacing: int = 3,
+        n_corruptions: int = 3,
+        emphasis: Mapping[str, float] | None = None,
+        on_base: float = 0.3,
+        identity_spread: float = 1.0,
+        scale_range: float = 1.1,
+        capture_noise_mm: float = 0.0,
+    ) -> None:
+        self._clips = [bank[position].n_clips for position in range(len(bank))]
+        usable = [position for position, n_clips in enumerate(self._clips) if n_clips >= n_windows]
+        super().__init__(bank, motion, regressor, corruptions, seed, usable, n_corruptions, on_base, capture_noise_mm)
+        self.projection, self.min_spacing = projection, min_spacing
+        self.n_stretches, self.n_windows, self.stretch_frames = n_stretches, n_windows, stretch_frames
+        self.identity_spread, self.scale_range = identity_spread, scale_range
+        self.emphasis = dict(emphasis or {})
+
+    def is_base(self, corruption: Corruption) -> bool:
+        return corruption.name in _BASES
+
+    def is_over(self, corruption: Corruption) -> bool:
+        return corruption.name in _ON_BASES
+
+    def choose(self, pool: Sequence[Corruption]) -> Corruption:
+        """One of ``pool``, as often as ``emphasis`` says."""
+        often = torch.tensor([float(self.emphasis.get(each.name, 1.0)) for each in pool])
+        return pool[int(torch.multinomial(often, 1, generator=self.generator))]
+
+    def draw(self) -> ClipBatch:
+        """The next batch."""
+        positions = [self.next_position() for _ in range(self.n_stretches)]
+        stretches = [self._stretch(position) for position in positions]
+        n_true = sum(len(stretch.mel) for stretch in stretches)
+        clips, audio, better, worse, visible, heads = [], [], [], [], [], []
+        spoiled, spoiled_visible, spoiled_heads = [], [], []
+        first_mel, first_clip = 0, n_true
+        for stretch in stretches:
+            n = len(stretch.mel)
+            rows = [torch.arange(first_mel, first_mel + n)]  # row of each version's clips in the batch
+            for _ in stretch.versions[1:]:
+                rows.append(torch.arange(first_clip, first_clip + n))
+                first_clip += n
+            clips.append(stretch.versions)
+            audio.append(torch.arange(first_mel, first_mel + n).expand(len(stretch.versions) - 1, n))
+            for one, other, seen, routed in stretch.comparisons:
+                better.append(rows[one])
+                worse.append(rows[other])
+                visible.append(seen)
+                heads.append(routed.expand(n, 2))
+            for version, seen, routed in stretch.wrong:
+                spoiled.append(rows[version])
+                spoiled_visible.append(seen)
+                spoiled_heads.append(routed.expand(n, 2))
+            first_mel += n
+        return ClipBatch(
+            mel=torch.cat([stretch.mel for stretch in stretches]),
+            recording=torch.tensor(positions).repeat_interleave(torch.tensor([len(s.mel) for s in stretches])),
+            clip=torch.cat([stretch.clip for stretch in stretches]),
+            clips=torch.cat([versions[0] for versions in clips] + [v for versions in clips for v in versions[1:]]),
+            audio=torch.cat([torch.arange(n_true), *(rows.flatten() for rows in audio)]),
+            better=torch.cat(better),
+            worse=torch.cat(worse),
+            visible=torch.cat(visible),
+            heads=torch.cat(heads),
+            spoiled=torch.cat(spoiled),
+            spoiled_visible=torch.cat(spoiled_visible),
+            spoiled_heads=torch.cat(spoiled_heads),
+            n_windows=self.n_windows,
+        )
+
+    # ---------------------------------------------------------------- one stretch
+
+    def _stretch(self, position: int) -> _ClipStretch:
+        recording = self.bank[position]
+        length = min(self.stretch_frames, self._clips[position] + CLIP_FRAMES - 1)
+        start = int(torch.randint(self._clips[position] + CLIP_FRAMES - length, (1,), generator=self.generator))
+        windows = self._windows(length - CLIP_FRAMES + 1)
+        low, frames = self.with_margin(start, length, len(recording.displacement))
+        truth = recording.displacement[frames] * self.scale_range ** self.uniform(-1, 1)
+        context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
+        clip = start + windows
+        template, face = recording.template, self.another_face()
+        stretch = _ClipStretch(
+            recording.mel_clips[clip], clip, clip - low, lambda motion: self.seen(template + motion, face)
+        )
+        self.spoil(stretch, truth, context)
+        return stretch
+
+    def _windows(self, n_starts: int) -> Tensor:
+        """Starts of ``n_windows`` clips in a stretch, sorted, ``min_spacing`` apart where there is room."""
+        spacing = min(self.min_spacing, max(1, (n_starts - 1) // max(1, self.n_windows - 1)))
+        room = n_starts - spacing * (self.n_windows - 1)
+        draws = torch.randint(room, (self.n_windows,), generator=self.generator).sort().values
+        return draws + spacing * torch.arange(self.n_windows)
+
+    def another_face(self) -> Tensor | None:
+        """What another face at rest adds to the projected frames [R]; None one time in four, and for raw vertices."""
+        if self.projection is None or self.identity_spread == 0 or self.uniform(0, 1) < 0.25:
+            return None
+        return self.projection.random_offset(self.generator, self.identity_spread * self.uniform(0.3, 1.7))
+
+    def seen(self, vertices: Tensor, offset: Tensor | None = None) -> Tensor:
+        """Vertices [..., V*3] as the first layer sees them [..., R], on another face."""
+        frames = vertices if self.projection is None else self.projection(vertices)
+        return frames if offset is None else frames + offset
+
+
+class _ClipStretch(SpoiledStretch):
+    """Versions of the clips of one stretch."""
+
+    def __init__(self, mel: Tensor, clip: Tensor, windows: Tensor, seen: Callable[[Tensor], Tensor]) -> None:
+        frames = windows[:, None] + torch.arange(CLIP_FRAMES)
+        super().__init__(lambda motion: seen(motion)[frames], lambda each: each.unfold(0, CLIP_FRAMES, 1)[windows])
+        self.mel, self.clip = mel, clip

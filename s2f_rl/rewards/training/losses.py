@@ -1,0 +1,114 @@
+"""What trains a reward on batches of clips: losses, the steps before and after. The loop is in recipes/reward.py."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from s2f_rl.rewards.model.head import ScoreHead
+from s2f_rl.rewards.model.reward_model import RewardModel
+from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer, info_nce
+from s2f_rl.rewards.training.clips import ClipBatch
+from s2f_rl.rewards.training.projection import MeshProjection
+from s2f_rl.rewards.training.recordings import MotionBank
+
+
+@torch.no_grad()
+def centre_features(backbone: SpeechMeshTransformer, batch: ClipBatch) -> None:
+    """Start training with features that differ: move the last norms' biases so that a batch's mean feature is zero.
+
+    Fresh transformers answer almost the same to every input; after normalisation all clips sit in one spot of the
+    sphere and InfoNCE needs a hundred steps to pull them apart.
+    """
+    backbone.encoder.norm.bias.sub_(backbone.pool_mesh(backbone.embed_frames(batch.clips[: len(batch.mel)])).mean(0))
+    backbone.encoder_audio.norm.bias.sub_(backbone.pool_audio(batch.mel).mean(0))
+
+
+def finished_reward(backbone: SpeechMeshTransformer, head: ScoreHead, projection: MeshProjection | None) -> RewardModel:
+    """A frozen copy for use on raw vertices: the projection folded into the first layer."""
+    folded = copy.deepcopy(backbone) if projection is None else projection.fold(backbone)
+    return RewardModel(folded, copy.deepcopy(head))
+
+
+class AudioFeatures:
+    """Audio features of a bank's clips by an audio half that no longer trains, each recording encoded once.
+
+    At full size the audio half is nearly all of a training step's cost.
+    """
+
+    def __init__(self, backbone: SpeechMeshTransformer, bank: MotionBank) -> None:
+        self.backbone, self.bank = backbone, bank
+        self._known: dict[int, Tensor] = {}
+
+    def __call__(self, batch: ClipBatch) -> Tensor:
+        """[N, E] for the true pairs of a batch."""
+        device = batch.mel.device
+        for position in sorted(set(batch.recording.tolist()) - self._known.keys()):
+            with torch.no_grad():
+                self._known[position] = self.backbone.encode_audio(self.bank[position].mel_clips.to(device))
+        pairs = zip(batch.recording.tolist(), batch.clip.tolist(), strict=True)
+        return torch.stack([self._known[position][clip] for position, clip in pairs])
+
+
+def reward_losses(
+    backbone: SpeechMeshTransformer,
+    head: ScoreHead,
+    batch: ClipBatch,
+    audio_features: Tensor | None = None,
+    temperature: float = 0.07,
+) -> dict[str, Tensor]:
+    """The terms of the reward's objective on one batch.
+
+    Args:
+        backbone, head: what trains.
+        batch: from :class:`ClipSampler`.
+        audio_features: [N, E] of the true pairs where they are known (:class:`AudioFeatures`); else computed, with
+            gradient.
+        temperature: of InfoNCE.
+
+    Returns:
+        ``info_nce``: symmetric InfoNCE of the true pairs. ``pooled``: the mean log-odds of the true clips of a stretch
+        above those of every spoiled one, of its own and of other speakers, since scores of different utterances are
+        compared in the end. ``rank``: less corrupted scores above more corrupted
+        (logistic, on log-odds), over the heads that ought to notice and weighted by visibility. ``classify``: binary
+        cross-entropy of true against strongly corrupted clips, both classes of equal weight per head. ``value``:
+        squared error of the critic's branch against lip + real (reaches only that branch).
+    """
+    mesh = backbone.encode_embedded(backbone.embed_frames(batch.clips))
+    audio = audio_features
+    if audio is None:
+        audio = backbone.encode_audio(batch.mel, max_clips=len(batch.mel))
+    heard = audio[batch.audio]
+    n_true = len(batch.mel)
+    log_odds = torch.stack(head.log_odds(heard, mesh), dim=-1)
+    weight = batch.visible[:, None] * batch.heads
+    rank = ranking_loss(log_odds[batch.better], log_odds[batch.worse], weight)
+    right = F.softplus(-log_odds[:n_true]).mean(0)
+    n_windows = batch.n_windows
+    mean_true = log_odds[:n_true].unflatten(0, (-1, n_windows)).mean(1)[:, None]
+    mean_wrong = log_odds[batch.spoiled].unflatten(0, (-1, n_windows)).mean(1)[None]
+    wrong_weight = batch.spoiled_visible[:, None] * batch.spoiled_heads
+    wrong = (F.softplus(log_odds[batch.spoiled]) * wrong_weight).sum(0) / wrong_weight.sum(0).clamp_min(1e-6)
+    lip, real = head.scores(heard, mesh)
+    value = F.mse_loss(head.estimate_value(heard, mesh), (lip + real).detach())
+    return {
+        "info_nce": info_nce(mesh[:n_true], audio, temperature),
+        "rank": rank,
+        "classify": 0.5 * (right + wrong).mean(),
+        "pooled": ranking_loss(mean_true, mean_wrong, wrong_weight.unflatten(0, (-1, n_windows)).mean(1)[None]),
+        "value": value,
+    }
+
+
+def ranking_loss(better: Tensor, worse: Tensor, weight: Tensor) -> Tensor:
+    """Mean of -log sigmoid(better - worse) over log-odds, weighted; all three broadcast.
+
+    The Bradley-Terry likelihood of "better beats worse", with which reward models are trained from preferences
+    (Christiano et al., 2017).
+    """
+    loss = F.softplus(worse - better)
+    weight = weight.expand_as(loss)
+    return (weight * loss).sum() / weight.sum().clamp_min(1e-6)

@@ -1,0 +1,178 @@
+"""What the samplers of a reward's and a judge's training share: recordings in turn, spoiled weakly and strongly."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from s2f_rl.data.units import MILLIMETRE
+from s2f_rl.errors import UserError
+from s2f_rl.keys import LIP_SCORE, REAL_SCORE
+from s2f_rl.rewards.corruptions import Corruption, CorruptionContext
+from s2f_rl.rewards.corruptions.tools import subspace_noise
+from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
+from s2f_rl.rewards.training.recordings import MotionBank
+
+MARGIN_FRAMES = 10
+"""Frames on both sides of a stretch for corruptions that look around, such as shifts and smoothing."""
+_VISIBLE_MM = 0.5
+
+
+class SpoiledStretch:
+    """Versions of one stretch, and how they compare.
+
+    Args:
+        look: displacement [frames with margin, V*3] -> what is kept of a version.
+        windowed: values [frames with margin] -> [n, window], those that each score sees.
+
+    Attributes:
+        comparisons: (better version, worse version, visibility [n], heads [2]).
+        wrong: (version, visibility [n], heads [2]) of those that are wrong beyond doubt.
+    """
+
+    def __init__(self, look: Callable[[Tensor], Tensor], windowed: Callable[[Tensor], Tensor]) -> None:
+        self.look, self.windowed = look, windowed
+        self.versions: list[Tensor] = []
+        self.comparisons: list[tuple[int, int, Tensor, Tensor]] = []
+        self.wrong: list[tuple[int, Tensor, Tensor]] = []
+
+    def add(self, displacement: Tensor) -> int:
+        """Add a version and return its number."""
+        self.versions.append(self.look(displacement))
+        return len(self.versions) - 1
+
+
+class SpoilingSampler(ABC):
+    """Draws recordings in turn, and spoils stretches of them; what a batch looks like is the subclass's business.
+
+    Args:
+        bank: recorded motion of the training speakers. motion: its statistics.
+        regressor: for the corruptions that need one.
+        corruptions: to draw from; controls, which no score ought to notice, are left out.
+        seed: of all draws.
+        usable: positions of the bank to draw from.
+        n_corruptions: corruptions per stretch. on_base: share of them laid over an already smoothed motion.
+        capture_noise_mm: every version, the true one too, gets noise of up to this root mean square at the lips, so
+            that nothing finer tells true from spoiled; 0: none.
+
+    Raises:
+        UserError: the corruptions are controls only.
+    """
+
+    def __init__(
+        self,
+        bank: MotionBank,
+        motion: MotionSubspace,
+        regressor: SpeechRegressor | None,
+        corruptions: Sequence[Corruption],
+        seed: int,
+        usable: Sequence[int],
+        n_corruptions: int,
+        on_base: float,
+        capture_noise_mm: float = 0.0,
+    ) -> None:
+        self.bank, self.motion, self.regressor = bank, motion, regressor
+        self.corruptions = [each for each in corruptions if each.heads]
+        if not self.corruptions:
+            raise UserError("corruptions: only controls, which no score ought to notice; name others as well")
+        self.generator = torch.Generator().manual_seed(seed)
+        self.n_corruptions, self.on_base = n_corruptions, on_base
+        if capture_noise_mm < 0:
+            raise UserError(f"capture_noise_mm={capture_noise_mm}: give a root mean square, 0 for none")
+        self.capture_noise_mm = capture_noise_mm
+        self._usable = list(usable)
+        self._order: list[int] = []
+
+    @abstractmethod
+    def is_base(self, corruption: Corruption) -> bool:
+        """Whether other corruptions may be laid over what this one makes."""
+
+    @abstractmethod
+    def is_over(self, corruption: Corruption) -> bool:
+        """Whether this one may be laid over smoothed motion."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """State of the draws, to resume with."""
+        return {"generator": self.generator.get_state(), "order": torch.tensor(self._order, dtype=torch.int64)}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Go on where :meth:`state_dict` was taken."""
+        self.generator.set_state(state["generator"])
+        self._order = [int(position) for position in state["order"]]
+
+    def next_position(self) -> int:
+        """A recording of the bank; all are drawn once before one is drawn again."""
+        if not self._order:
+            order = torch.randperm(len(self._usable), generator=self.generator).tolist()
+            self._order = [self._usable[i] for i in order]
+        return self._order.pop()
+
+    def uniform(self, low: float, high: float) -> float:
+        """A number between the two."""
+        return low + (high - low) * float(torch.rand((), generator=self.generator))
+
+    def choose(self, pool: Sequence[Corruption]) -> Corruption:
+        """One of ``pool``."""
+        return pool[int(torch.randint(len(pool), (1,), generator=self.generator))]
+
+    def with_margin(self, start: int, length: int, n_frames: int) -> tuple[int, slice]:
+        """First frame and slice of a stretch with its margin, in a recording of ``n_frames``."""
+        low = max(0, start - MARGIN_FRAMES)
+        return low, slice(low, min(n_frames, start + length + MARGIN_FRAMES))
+
+    def spoil(self, stretch: SpoiledStretch, truth: Tensor, context: CorruptionContext) -> None:
+        """Add ``truth`` [frames with margin, V*3] to a new stretch, then ``n_corruptions`` weak and strong versions."""
+        true = self._add(stretch, truth, context)
+        for _ in range(self.n_corruptions):
+            self._spoil_once(stretch, true, truth, context)
+
+    def _spoil_once(self, stretch: SpoiledStretch, true: int, truth: Tensor, context: CorruptionContext) -> None:
+        """One corruption, with the same draws for both strengths, over the true motion or over a smoothed one."""
+        better, base = true, truth
+        pool = [each for each in self.corruptions if each.possible(context)]
+        if not pool:
+            needs = dict.fromkeys(need for each in self.corruptions for need in each.needs)
+            raise UserError(
+                f"no chosen corruption can be made here, for want of {', '.join(needs)}; choose others as well"
+            )
+        if self.uniform(0, 1) < self.on_base:
+            bases = [each for each in pool if self.is_base(each)]
+            over = [each for each in pool if self.is_over(each)]
+            if bases and over:
+                base = self.choose(bases)(truth, self.uniform(0.3, 1.0), context)
+                better, pool = self._add(stretch, base, context), over
+        corruption = self.choose(pool)
+        strong = self.uniform(0.4, 1.0)
+        weak = strong * self.uniform(0.15, 0.6)
+        draws = self.generator.get_state()
+        faint_motion = corruption(base, weak, context)
+        self.generator.set_state(draws)
+        spoiled_motion = corruption(base, strong, context)
+        faint, spoiled = (self._add(stretch, each, context) for each in (faint_motion, spoiled_motion))
+        routed = torch.tensor([head in corruption.heads for head in (LIP_SCORE, REAL_SCORE)])
+        seen = self.visibility(stretch, base - spoiled_motion)
+        stretch.comparisons += [
+            (better, faint, self.visibility(stretch, base - faint_motion), routed),
+            (faint, spoiled, self.visibility(stretch, faint_motion - spoiled_motion), routed),
+            (better, spoiled, seen, routed),
+        ]
+        stretch.wrong.append((spoiled, seen * strong, routed))
+
+    def _add(self, stretch: SpoiledStretch, displacement: Tensor, context: CorruptionContext) -> int:
+        """Add a version as a capture would have it, and return its number."""
+        if self.capture_noise_mm:
+            size, correlation = self.uniform(0.0, self.capture_noise_mm), self.uniform(0.0, 0.9)
+            displacement = displacement + subspace_noise(len(displacement), size, correlation, context)
+        return stretch.add(displacement)
+
+    def visibility(self, stretch: SpoiledStretch, difference: Tensor) -> Tensor:
+        """[n] RMS of a difference [frames, V*3] in what each score sees: of lips or face, whichever is more; at most 1.
+
+        What did not change within a window is not punished for what happens elsewhere.
+        """
+        seen = stretch.windowed(self.motion.seen_square(difference)).mean(-1).sqrt()
+        return (seen / (_VISIBLE_MM * MILLIMETRE)).clamp_max(1.0)

@@ -1,0 +1,56 @@
+"""Names of kinds: what a person may name and what a file may."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from s2f_rl.errors import UserError
+from s2f_rl.registry import Registry
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry("actors", {"faceformer": "s2f_rl.models.faceformer:FaceFormer"})
+
+
+class TestRegistry:
+    def test_ours(self, registry: Registry) -> None:
+        from s2f_rl.models.faceformer import FaceFormer
+
+        assert registry.named_by_person("faceformer") is FaceFormer
+        assert registry.named_by_file("faceformer", "best.pt") is FaceFormer
+        assert "faceformer" in registry.names()
+
+    def test_registered(self, registry: Registry) -> None:
+        class Mine: ...
+
+        assert registry.register("mine", Mine) is Mine
+        assert registry.named_by_file("mine", "best.pt") is Mine and "mine" in registry.names()
+        registry.register("mine", Mine)
+        for name in ("mine", "faceformer"):
+            with pytest.raises(UserError, match=f"{name}: there is one of the actors of this name"):
+                registry.register(name, object())
+
+    def test_a_person_may_name_a_module_and_a_file_may_not(
+        self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "their_actor.py").write_text("class TheirActor: pass\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(UserError, match="best.pt: its kind is 'their_actor:TheirActor', which none of the known"):
+            registry.named_by_file("their_actor:TheirActor", "best.pt")
+        assert "their_actor" not in sys.modules
+        assert registry.named_by_person("their_actor:TheirActor").__name__ == "TheirActor"
+        monkeypatch.delitem(sys.modules, "their_actor")
+
+    @pytest.mark.parametrize("name", ["nothing", "no_such_module:X", "s2f_rl.keys:Nothing", ":", "a:b:c"])
+    def test_unknown(self, registry: Registry, name: str) -> None:
+        with pytest.raises(UserError, match="package.module:Name"):
+            registry.named_by_person(name)
+
+    @pytest.mark.parametrize("name", [None, 3, ["faceformer"], "nothing"])
+    def test_a_file_with_another_kind(self, registry: Registry, name: object) -> None:
+        with pytest.raises(UserError, match="its kind is .*none of the known actors has"):
+            registry.named_by_file(name, "best.pt")
