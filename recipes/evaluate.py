@@ -43,6 +43,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         cfg.progress,
         cfg.rows_format,
         cfg.true_distance,
+        list(cfg.measures or ()),
     )
     for kind in ("style_dependent", "style_independent"):
         if kind in summary:

@@ -195,6 +195,7 @@ def add_evaluate(commands: Any) -> None:
             device=_device(options),
             rows_format=options.rows_format,
             true_distance=options.true_distance,
+            measures=options.measure,
             **_given(options, "topology"),
         )
         for kind in ("style_dependent", "style_independent"):
@@ -225,6 +226,13 @@ def add_evaluate(commands: Any) -> None:
         default="false",
         choices=["true", "false", "auto"],
         help="distance to the nearest plausible motion, built-in corpus only (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--measure",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="one of your own (repeatable; see examples/metric)",
     )
     parser.add_argument("--no-predictions", action="store_true", help="do not write the predicted vertices")
     _add_topology(parser)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -17,7 +19,7 @@ class Registry(Generic[T]):
 
     A name is looked up in this order: registered here (:meth:`register`), one of ours, an entry point of an installed
     package in the group ``s2f_rl.<what>`` (``actors``, ``rewards``). A *person* may name ``package.module:Name``, which
-    imports that module; a *file* may not, since reading a file must never run code that it names.
+    imports that module (also from the current folder); a *file* may not, since reading a file must never run code.
 
     Args:
         what: plural, for messages and the group of the entry points, e.g. ``"actors"``.
@@ -63,6 +65,8 @@ class Registry(Generic[T]):
             raise UserError(
                 f"{name}: not one of the {self.what} ({', '.join(self.names())}); name your own as package.module:Name"
             )
+        if os.getcwd() not in sys.path:  # a script's own folder is there, the one that a person stands in is not
+            sys.path.append(os.getcwd())
         return self._imported(name)
 
     def _find(self, name: str) -> T | None:

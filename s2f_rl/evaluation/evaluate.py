@@ -22,7 +22,7 @@ from s2f_rl.evaluation.summary import MEAN, counts, summaries
 from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
 from s2f_rl.metrics import diversity
-from s2f_rl.metrics.measures import definitions, motion_measures
+from s2f_rl.metrics.measures import Measure, definitions, motion_measures, own_measures
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
@@ -62,6 +62,7 @@ def evaluate_actor(
     predictions: Path | None = None,
     progress: bool = False,
     plausible: TrueDistances | None = None,
+    more: Sequence[Measure] = (),
 ) -> list[Row]:
     """Predict and measure every utterance of a corpus split, deterministically.
 
@@ -76,6 +77,7 @@ def evaluate_actor(
             ``NAME_condition_mean.npy``; None: not written.
         progress: show a bar.
         plausible: measures true distances (built-in corpus); None leaves their columns out.
+        more: measures of one's own, a column each.
 
     Returns:
         rows with ``utterance``, ``subject``, ``condition`` (a training subject, or ``mean`` for the mean prediction
@@ -97,7 +99,9 @@ def evaluate_actor(
                 spread = {"diversity_over_styles": float(diversity(vertices, corpus.regions["lips"]))}
             vertices = torch.cat([vertices, vertices.mean(0, keepdim=True)])
             names.append(MEAN)
-        rows += measure_motions(prediction.utterance, utterance, vertices, names, corpus, scorer, timing, plausible)
+        rows += measure_motions(
+            prediction.utterance, utterance, vertices, names, corpus, scorer, timing, plausible, more
+        )
         rows[-1] |= spread
         if predictions is not None:
             for name, motion in zip(names, vertices, strict=True):
@@ -139,7 +143,11 @@ def _prediction_file(folder: Path, utterance: str, condition: str) -> Path:
 
 
 def evaluate_truth(
-    corpus: Any, scorer: Scorer | None = None, timing: bool = True, plausible: TrueDistances | None = None
+    corpus: Any,
+    scorer: Scorer | None = None,
+    timing: bool = True,
+    plausible: TrueDistances | None = None,
+    more: Sequence[Measure] = (),
 ) -> list[Row]:
     """The same measures of the ground truth itself: what a perfect animation would get. Skips audio-only utterances."""
     rows: list[Row] = []
@@ -147,7 +155,7 @@ def evaluate_truth(
         utterance = corpus[i]
         if utterance.vertices is not None:
             motion = utterance.vertices.unsqueeze(0)
-            rows += measure_motions(i, utterance, motion, ["truth"], corpus, scorer, timing, plausible)
+            rows += measure_motions(i, utterance, motion, ["truth"], corpus, scorer, timing, plausible, more)
     return rows
 
 
@@ -160,9 +168,10 @@ def measure_motions(
     scorer: Scorer | None = None,
     timing: bool = True,
     plausible: TrueDistances | None = None,
+    more: Sequence[Measure] = (),
 ) -> list[Row]:
     """A row for each of the motions [K, T, V*3] (metres) of utterance ``index``; ``names``: their conditions."""
-    measured = motion_measures(vertices, utterance, corpus.regions, corpus.fps, timing)
+    measured = motion_measures(vertices, utterance, corpus.regions, corpus.fps, timing, more)
     scored = [{} for _ in names] if scorer is None else scorer.scores(index, vertices, readability=timing)
     distances = [{} for _ in names] if plausible is None else plausible.columns(utterance, vertices)
     return [
@@ -186,6 +195,7 @@ def write_report(
     scorer: Scorer | None,
     about: Mapping[str, Any],
     rows_format: str = "csv",
+    more: Sequence[Measure] = (),
 ) -> dict:
     """Write the rows and a summary to folder ``out``; returns the summary.
 
@@ -195,7 +205,7 @@ def write_report(
     :func:`~s2f_rl.evaluation.intervals.bootstrap_intervals`), definitions and versions.
     """
     require_format(rows_format)
-    defined = definitions(corpus.regions)
+    defined = definitions(corpus.regions, more)
     parts = {"style_dependent": [r for r in rows if r["condition"] != MEAN]}
     parts["style_independent"] = [r for r in rows if r["condition"] == MEAN]
     summary = {
@@ -229,6 +239,7 @@ def evaluate_checkpoint(
     progress: bool = True,
     rows_format: str = "csv",
     true_distance: str | bool = "false",
+    measures: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Evaluate a checkpoint file on a split of a corpus folder: ``s2f-rl evaluate`` and ``recipes/evaluate.py``.
 
@@ -242,11 +253,13 @@ def evaluate_checkpoint(
         rows_format: ``csv``, or ``parquet`` (needs pyarrow) for the row per value.
         true_distance: ``true``, ``false`` or ``auto`` (where the corpus is the built-in one): also measure the distance
             to the nearest plausible motion, about two seconds for each prediction.
+        measures: of one's own, as ``package.module:NAME`` (:class:`~s2f_rl.metrics.measures.Measure`).
 
     Returns:
         the summary.
     """
     require_format(rows_format)
+    more = own_measures(measures)
     corpus = FaceCorpus(corpus_root, split=split, topology=topology)
     actor, _ = load_actor_for(checkpoint, corpus)
     actor.to(device)
@@ -255,6 +268,6 @@ def evaluate_checkpoint(
     out = Path(out)
     predictions = out / "predictions" if save_predictions else None
     plausible = true_distances(corpus, true_distance)
-    rows = evaluate_actor(actor, corpus, scorer, None, conditions, True, predictions, progress, plausible)
+    rows = evaluate_actor(actor, corpus, scorer, None, conditions, True, predictions, progress, plausible, more)
     about = {"checkpoint": str(checkpoint), "corpus": str(corpus_root), "split": split}
-    return write_report(out, rows, corpus, scorer, about, rows_format)
+    return write_report(out, rows, corpus, scorer, about, rows_format, more)

@@ -2,27 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from s2f_rl import metrics
+from s2f_rl.data.contract import SpokenUtterance
 from s2f_rl.errors import UserError
+from s2f_rl.metrics.registry import Metric
+from s2f_rl.registry import Registry
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of one's own: one more column of every row, beside those of :func:`motion_measures`.
+
+    Attributes:
+        column: its name; none of ours.
+        metric: what it is, with unit, version and source.
+        function: (motions [K, T, V*3], truth [K, T, V*3], utterance, regions, fps) -> [K], nan where it cannot be
+            measured. Both are in metres and equally long.
+        region: the vertices it is taken over, for the record.
+    """
+
+    column: str
+    metric: Metric
+    function: Callable[[Tensor, Tensor, SpokenUtterance, Mapping[str, Tensor], float], Tensor]
+    region: str | None = None
+
+
+MEASURES: Registry[Measure] = Registry("measures", {})
+"""Measures of one's own by name; a person may name ``package.module:NAME``."""
+
+
+def own_measures(names: Sequence[str]) -> list[Measure]:
+    """The measures that a person names. Raises UserError for what is none, or has a column of ours."""
+    found = [MEASURES.named_by_person(name) for name in names]
+    taken = set(COLUMNS)
+    for name, measure in zip(names, found, strict=True):
+        if not isinstance(measure, Measure):
+            raise UserError(f"{name}: is a {type(measure).__name__}, not a s2f_rl.metrics.measures.Measure")
+        if measure.column in taken:
+            raise UserError(f"{name}: there is a column {measure.column!r} already; give it another name")
+        taken.add(measure.column)
+    return found
 
 
 def motion_measures(
-    vertices: Tensor, utterance: Any, regions: Mapping[str, Tensor], fps: float, timing: bool = True
+    vertices: Tensor,
+    utterance: SpokenUtterance,
+    regions: Mapping[str, Tensor],
+    fps: float,
+    timing: bool = True,
+    more: Sequence[Measure] = (),
 ) -> list[dict[str, float]]:
     """Geometric measures of motions [K, T, V*3] (metres) of one utterance against its ground truth, a row for each.
 
     Columns, with unit, version and source in :data:`s2f_rl.metrics.METRICS`: ``lve``, ``mve``, ``fdd`` (signed),
     ``amplitude_ratio``, ``jitter_ratio``, ``lip_intensity`` and its ratio to the truth's; with ``timing`` also ``mtm``,
     ``lag_ms``, and where there is sound ``speech_intensity`` and ``slcc_within``; with phone timings
-    ``closure_rate`` and ``false_closure_rate``. Rows are empty for an utterance without vertices. Prediction and
-    truth are cut to the shorter; a region that the corpus does not have leaves its measures out, and what cannot be
-    measured (a truth that does not move, no extrema, no /m b p/) is nan.
+    ``closure_rate`` and ``false_closure_rate``; then those of ``more``. Rows are empty for an utterance without
+    vertices. Prediction and truth are cut to the shorter; a region that the corpus does not have leaves its measures
+    out, and what cannot be measured (a truth that does not move, no extrema, no /m b p/) is nan.
     """
     truth, template = utterance.vertices, utterance.template
     if truth is None:
@@ -63,6 +107,8 @@ def motion_measures(
                 columns[name] = getattr(metrics, name)(
                     vertices, truth, utterance.phones, fps=fps, threshold_m=threshold, **pair
                 )
+    for measure in more:
+        columns[measure.column] = measure.function(vertices, truth, utterance, regions, fps)
     return [{name: float(values[k]) for name, values in columns.items()} for k in range(len(vertices))]
 
 
@@ -90,17 +136,17 @@ COLUMNS: dict[str, tuple[str, str | None]] = {
 _RATIOS = {"lip_intensity_ratio": "one", "true_distance_relative": "lower"}  # without unit, and where to aim
 
 
-def definitions(regions: Mapping[str, Tensor]) -> dict[str, dict[str, Any]]:
+def definitions(regions: Mapping[str, Tensor], more: Sequence[Measure] = ()) -> dict[str, dict[str, Any]]:
     """What each column of a row means: metric, version, unit, aim and the hash of the vertex mask it was taken over.
 
     A measure of the lips' opening is named by the upper lip's mask; it takes the lower lip's as well.
     """
+    ours = [(column, metrics.METRICS[name], region) for column, (name, region) in COLUMNS.items()]
     out = {}
-    for column, (name, region) in COLUMNS.items():
-        metric = metrics.METRICS[name]
+    for column, metric, region in [*ours, *((measure.column, measure.metric, measure.region) for measure in more)]:
         known = region is not None and region in regions
         out[column] = {
-            "metric": name,
+            "metric": metric.name,
             "version": metric.version,
             "unit": "1" if column in _RATIOS else metric.unit,
             "best": _RATIOS.get(column, metric.best),

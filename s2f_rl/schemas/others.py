@@ -34,6 +34,7 @@ class Evaluate:
     reward_folder: Text | None = key("the reward that was trained against; null: none")
     judge_folder: Text | None = key("a reward that was never trained against; null: none")
     rows_format: Annotated[str, Choice(*FORMATS)] = key("of measures.*")
+    measures: list[Text] | None = key("of your own, as package.module:NAME; null: none")
     true_distance: bool | Annotated[str, Choice("auto")] = key("distance to the nearest motion that could have been")
 
 
