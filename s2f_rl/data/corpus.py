@@ -18,7 +18,7 @@ from s2f_rl.data.clock import Clock
 from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, read_description
 from s2f_rl.data.files import load_npy, npy_header
 from s2f_rl.data.listing import list_names, list_sounds
-from s2f_rl.data.lru import TensorCache
+from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.mel import mel_clips
 from s2f_rl.data.mel_cache import cached_mel_clips
 from s2f_rl.data.mesh_files import find_faces
@@ -122,7 +122,7 @@ class FaceCorpus:
         }
         self._frames: dict[int, int] = {}
         self._seen: set[int] = set()  # recordings whose first face has been compared with its template
-        self._cache = TensorCache(int(cache_mb * 2**20))
+        self._cache: ByteCache[torch.Tensor] = ByteCache(int(cache_mb * 2**20))
         first = next((i for i, name in enumerate(self.names) if name in self._recorded), None)
         if first is not None:
             self._stored_frames(first)
@@ -232,7 +232,8 @@ class FaceCorpus:
     # reading, for Utterance
 
     def _waveform(self, i: int) -> torch.Tensor:
-        return self._cache.get(("waveform", i), lambda: torch.from_numpy(self._speech(i, SPEECH_RATE_HZ)))
+        kept = self._cache.get(("waveform", i), lambda: torch.from_numpy(self._speech(i, SPEECH_RATE_HZ)))
+        return kept.clone()  # whoever changes it in place changes nothing here
 
     def _mel_clips(self, i: int) -> torch.Tensor:
         rate = self.clock.mel_rate_hz
@@ -244,7 +245,7 @@ class FaceCorpus:
             folder = self.root / "wav_npy"
             return cached_mel_clips(folder, self.names[i], self.wav(i), rate, n_samples, lambda: self._speech(i, rate))
 
-        return self._cache.get(("mel", i), make)
+        return self._cache.get(("mel", i), make).clone()
 
     def _vertices(self, i: int) -> torch.Tensor | None:
         if not self.has_vertices(i):

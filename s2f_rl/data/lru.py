@@ -1,25 +1,36 @@
-"""A small cache that is bounded by the bytes of its tensors."""
+"""The memory cache of the project: bounded by bytes, least recently used goes first."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
-
-import torch
+from typing import Any, Generic, Protocol, TypeVar
 
 
-class TensorCache:
-    """Keeps the most recently used tensors up to a number of bytes. Several threads may use it at once.
+class HasBytes(Protocol):
+    """What knows its own size, such as a tensor or an array."""
 
-    A tensor larger than the whole cache is returned but not kept. The kept tensor itself is never handed out but a
-    copy, so that changing a result in place changes nothing here.
+    @property
+    def nbytes(self) -> int: ...
+
+
+Value = TypeVar("Value", bound=HasBytes)
+
+
+class ByteCache(Generic[Value]):
+    """Keeps the most recently used values up to a number of bytes. Several threads may use it at once.
+
+    What is handed out is the kept value itself: copy it where somebody may change it in place. The newest value stays
+    whatever its size. A copy in another process starts empty.
+
+    Args:
+        max_bytes: bound on the sum of ``value.nbytes``.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
-        self._entries: OrderedDict[Hashable, torch.Tensor] = OrderedDict()
+        self._entries: OrderedDict[Hashable, Value] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
 
@@ -28,27 +39,31 @@ class TensorCache:
         """Bytes held at the moment."""
         return self._bytes
 
-    def get(self, key: Hashable, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-        """Return a copy of the tensor under ``key``, made by ``make()`` when it is not there."""
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._entries
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value under ``key``, made by ``make()`` when it is not there."""
         with self._lock:
-            kept = self._entries.get(key)
-            if kept is not None:
+            if key in self._entries:
                 self._entries.move_to_end(key)
-        if kept is not None:
-            return kept.clone()
+                return self._entries[key]
         made = make()
-        size = made.element_size() * made.nelement()
         with self._lock:
-            if size <= self.max_bytes and key not in self._entries:
-                self._entries[key] = made.clone()
-                self._bytes += size
-                while self._bytes > self.max_bytes:
-                    _, dropped = self._entries.popitem(last=False)
-                    self._bytes -= dropped.element_size() * dropped.nelement()
+            if key not in self._entries:
+                self._entries[key] = made
+                self._bytes += made.nbytes
+                while self._bytes > self.max_bytes and len(self._entries) > 1:
+                    self._bytes -= self._entries.popitem(last=False)[1].nbytes
         return made
 
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
     def __getstate__(self) -> dict[str, Any]:
-        """A copy in another process starts empty."""
         return {"max_bytes": self.max_bytes}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from s2f_rl.data.files import atomic_save_npy, load_npy
+from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.data.lru import ByteCache
+from s2f_rl.data.stored_features import hash_tensors, stored_features
 from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder
@@ -21,17 +21,6 @@ if TYPE_CHECKING:
     from s2f_rl.data import FaceCorpus
 
 log = logging.getLogger(__name__)
-
-
-def weights_hash(module: nn.Module) -> str:
-    """SHA-256 (16 hex digits) of a module's parameters and buffers, by name and content."""
-    digest = hashlib.sha256()
-    for name, value in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.ndim else b"")
-        if not value.ndim:
-            digest.update(repr(value.item()).encode())
-    return digest.hexdigest()[:16]
 
 
 class CachedAudio:
@@ -69,9 +58,7 @@ class CachedAudio:
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None:
             remove_leftovers(self.folder)
-        self.max_bytes = int(max_megabytes * 2**20)
-        self._memory: OrderedDict[int, Tensor] = OrderedDict()
-        self._bytes = 0
+        self._memory: ByteCache[Tensor] = ByteCache(int(max_megabytes * 2**20))
         self._weights: str | None = None
 
     @property
@@ -85,20 +72,11 @@ class CachedAudio:
     def refresh(self) -> None:
         """Forget everything in memory; needed after the encoder was trained further."""
         self._memory.clear()
-        self._bytes, self._weights = 0, None
+        self._weights = None
 
     def get(self, index: int) -> Tensor:
         """Features [T, A, D] float32 on the CPU of utterance ``index``."""
-        found = self._memory.get(index)
-        if found is not None:
-            self._memory.move_to_end(index)
-            return found
-        features = self._load_or_compute(index)
-        self._memory[index] = features
-        self._bytes += features.nbytes
-        while self._bytes > self.max_bytes and len(self._memory) > 1:
-            self._bytes -= self._memory.popitem(last=False)[1].nbytes
-        return features
+        return self._memory.get(index, lambda: self._load_or_compute(index))
 
     def _load_or_compute(self, index: int) -> Tensor:
         utterance = self.corpus[index]
@@ -106,11 +84,12 @@ class CachedAudio:
         shape = (n_frames, self.features_per_frame, self.width)
         path = None
         if self.folder is not None:
-            self._weights = self._weights or weights_hash(self.audio_encoder)
+            weights = self.audio_encoder.state_dict().items()
+            self._weights = self._weights or hash_tensors(weights, as_stored=True)[:16]
             content = hashlib.sha256(utterance.waveform.numpy().tobytes()).hexdigest()[:24]
             rate = f"{self.audio_encoder.clock.fps:.9g}"
             path = self.folder / f"audio-{self._weights}-{content}-{rate}-{n_frames}.npy"
-            stored = self._stored(path, shape)
+            stored = stored_features(path, shape)
             if stored is not None:
                 return stored
         features = self._compute(utterance.waveform, n_frames)
@@ -121,19 +100,6 @@ class CachedAudio:
             except (OSError, UserError) as error:
                 log.warning("cannot write %s (%s): features stay in memory", path, error)
         return features
-
-    def _stored(self, path: Path, shape: tuple[int, ...]) -> Tensor | None:
-        if not path.exists():
-            return None
-        try:
-            stored = load_npy(path, mmap=False)
-        except UserError as error:
-            log.warning("%s: computed anew", error)
-            return None
-        if stored.shape == shape and stored.dtype == np.float32 and np.isfinite(stored).all():
-            return torch.from_numpy(stored)
-        log.warning("%s does not hold %s finite float32 features: computed anew", path, shape)
-        return None
 
     @torch.no_grad()
     def _compute(self, waveform: Tensor, n_frames: int) -> Tensor:

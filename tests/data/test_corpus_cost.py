@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s2f_rl.data.lru import TensorCache
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.lru import ByteCache
 from tests.tiny import make_tiny_corpus
 
 
@@ -50,9 +51,9 @@ print(len(corpus), opened, peak() - before, corpus._cache.n_bytes)
         assert out.strip() == "[]"
 
 
-class TestTensorCache:
+class TestByteCache:
     def test_it_is_bounded_and_drops_the_oldest(self) -> None:
-        cache = TensorCache(100)
+        cache: ByteCache[torch.Tensor] = ByteCache(100)
         made: list[int] = []
 
         def make(key: int) -> torch.Tensor:
@@ -64,6 +65,23 @@ class TestTensorCache:
             assert cache.n_bytes <= 100
         assert made == [1, 2, 3, 2]
 
-    def test_what_is_too_large_is_not_kept(self) -> None:
-        cache = TensorCache(8)
-        assert cache.get("a", lambda: torch.zeros(10)).shape == (10,) and cache.n_bytes == 0
+    def test_the_newest_stays_however_large(self) -> None:
+        cache: ByteCache[torch.Tensor] = ByteCache(8)
+        cache.get("b", lambda: torch.zeros(1))
+        kept = cache.get("a", lambda: torch.zeros(10))
+        assert cache.get("a", lambda: torch.ones(10)) is kept and cache.n_bytes == 40 and "b" not in cache
+
+    def test_a_copy_in_another_process_starts_empty(self) -> None:
+        cache: ByteCache[torch.Tensor] = ByteCache(100)
+        cache.get("a", lambda: torch.zeros(10))
+        copy = pickle.loads(pickle.dumps(cache))
+        assert copy.max_bytes == 100 and copy.n_bytes == 0 and "a" not in copy
+        cache.clear()
+        assert cache.n_bytes == 0 and "a" not in cache
+
+    def test_what_a_corpus_hands_out_is_nobodys_memory(self, tmp_path: Path) -> None:
+        corpus = FaceCorpus(make_tiny_corpus(tmp_path), split="all")
+        for read in (lambda: corpus[0].waveform, lambda: corpus[0].mel_clips):
+            before = read().clone()
+            read().zero_()
+            assert torch.equal(read(), before) and before.any()

@@ -12,7 +12,7 @@ from tiny import make_tiny_corpus
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder, build_audio_encoder
-from s2f_rl.models.audio_cache import CachedAudio, weights_hash
+from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.audio_encoders import conv_frames
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 
@@ -123,7 +123,6 @@ class TestCachedAudio:
 
     def test_other_weights_other_key(self, corpus, tmp_path):
         one, other = MelAudioEncoder(width=12), MelAudioEncoder(width=12)
-        assert weights_hash(one) != weights_hash(other)
         a = CachedAudio(one, corpus, tmp_path).get(0)
         b = CachedAudio(other, corpus, tmp_path).get(0)
         assert not torch.allclose(a, b)
@@ -132,7 +131,7 @@ class TestCachedAudio:
         cache = CachedAudio(MelAudioEncoder(width=12), corpus, max_megabytes=1e-6)
         for i in range(3):
             cache.get(i)
-        assert list(cache._memory) == [2]
+        assert [i in cache._memory for i in range(3)] == [False, False, True]
 
 
 class TestCheckpoint:

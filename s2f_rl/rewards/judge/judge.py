@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.data.stored_features import hash_tensors
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.judge.layers import LOCAL_FRAMES, WINDOW_FRAMES, AudioHalf, MeshHalf, mel_frames
@@ -26,7 +27,7 @@ from s2f_rl.rewards.model.checked_arrays import ArrayLike, beside, mel_input, me
 from s2f_rl.rewards.model.checkpoint_files import JUDGE_FILE, is_judge, pick, read_checkpoint, tensors, write_checkpoint
 from s2f_rl.rewards.model.meeting import KEY as MADE_FOR
 from s2f_rl.rewards.model.meeting import made_for, set_made_for
-from s2f_rl.rewards.model.reward_model import RewardModel, hash_tensors
+from s2f_rl.rewards.model.reward_model import RewardModel
 from s2f_rl.rewards.training.projection import MeshProjection
 
 _LAGS = range(-6, 7)

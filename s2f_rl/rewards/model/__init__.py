@@ -16,7 +16,7 @@ from s2f_rl.lazy import lazy_exports
 if TYPE_CHECKING:
     from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
     from s2f_rl.rewards.model.head import HeadScores, ScoreHead
-    from s2f_rl.rewards.model.reward_model import RewardModel, hash_tensors
+    from s2f_rl.rewards.model.reward_model import RewardModel
     from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer, info_nce
 
 _HOMES = {
@@ -25,7 +25,6 @@ _HOMES = {
     "RewardModel": "reward_model",
     "ScoreHead": "head",
     "SpeechMeshTransformer": "speech_mesh",
-    "hash_tensors": "reward_model",
     "info_nce": "speech_mesh",
 }
 __all__ = [
@@ -34,7 +33,6 @@ __all__ = [
     "RewardModel",
     "ScoreHead",
     "SpeechMeshTransformer",
-    "hash_tensors",
     "info_nce",
 ]
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2f_rl.data.files import atomic_save_npy, load_npy
+from s2f_rl.data.files import atomic_save_npy
+from s2f_rl.data.lru import ByteCache
+from s2f_rl.data.stored_features import stored_features
 from s2f_rl.data.temporary import remove_leftovers
-from s2f_rl.errors import UserError
 from s2f_rl.rewards.judge.judge import AnyReward
-
-logger = logging.getLogger(__name__)
+from s2f_rl.rewards.model.checked_arrays import ArrayLike
 
 
 class AudioFeatureCache:
@@ -50,21 +48,15 @@ class AudioFeatureCache:
         self.folder = None if folder is None else Path(folder)
         if self.folder is not None:
             remove_leftovers(self.folder)
-        self.limit_bytes = int(memory_limit_mb * 2**20)
         self.computed = self.from_disk = self.from_memory = 0
         self._weights = reward_model.audio_hash() if folder is not None else ""
-        self._memory: OrderedDict[int, Tensor] = OrderedDict()
-        self._bytes = 0
+        self._memory: ByteCache[Tensor] = ByteCache(int(memory_limit_mb * 2**20))
 
     def get(self, utterance: int) -> Tensor:
         """Unit features [n, E] of utterance ``utterance``, one row per mel clip, on the reward model's device."""
         utterance = int(utterance)
-        if utterance in self._memory:
-            self._memory.move_to_end(utterance)
-            self.from_memory += 1
-            return self._memory[utterance].to(self.reward_model.device)
-        features = self._read_or_compute(torch.as_tensor(self.corpus[utterance].mel_clips))
-        self._remember(utterance, features)
+        self.from_memory += utterance in self._memory
+        features = self._memory.get(utterance, lambda: self._read_or_compute(self.corpus[utterance].mel_clips))
         return features.to(self.reward_model.device)
 
     def path(self, mel_clips: Tensor) -> Path | None:
@@ -75,10 +67,11 @@ class AudioFeatureCache:
         key = hashlib.sha256(f"{self._weights}{mel.shape}".encode() + mel.tobytes()).hexdigest()
         return self.folder / key[:2] / f"{key}.npy"
 
-    def _read_or_compute(self, mel_clips: Tensor) -> Tensor:
+    def _read_or_compute(self, mel_clips: ArrayLike) -> Tensor:
+        mel_clips = torch.as_tensor(mel_clips)
         path = self.path(mel_clips)
-        if path is not None and path.exists():
-            stored = self._read(path, (len(mel_clips), self.reward_model.feature_width))
+        if path is not None:
+            stored = stored_features(path, (len(mel_clips), self.reward_model.feature_width))
             if stored is not None:
                 self.from_disk += 1
                 return stored
@@ -88,21 +81,3 @@ class AudioFeatureCache:
         if path is not None:
             atomic_save_npy(path, features.numpy())
         return features
-
-    def _read(self, path: Path, shape: tuple[int, int]) -> Tensor | None:
-        try:
-            array = load_npy(path, mmap=False)
-        except UserError as error:
-            logger.warning("%s; computing the features again", error)
-            return None
-        if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
-            logger.warning("%s: not the features of these clips; computing them again", path)
-            return None
-        return torch.from_numpy(array)
-
-    def _remember(self, utterance: int, features: Tensor) -> None:
-        self._memory[utterance] = features
-        self._bytes += features.nbytes
-        while self._bytes > self.limit_bytes and len(self._memory) > 1:
-            _, oldest = self._memory.popitem(last=False)
-            self._bytes -= oldest.nbytes

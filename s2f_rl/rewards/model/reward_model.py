@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.data.stored_features import hash_tensors
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.model.checked_arrays import ArrayLike, beside, mel_input, mesh_input
@@ -308,16 +307,6 @@ class RewardModel(nn.Module):
 
     def _meshes(self, vertices: ArrayLike, batched: bool) -> Tensor:
         return mesh_input(vertices, self.backbone.n_coordinates, self._weight, batched)
-
-
-def hash_tensors(parts: Iterable[tuple[str, Tensor]], settings: str = "") -> str:
-    """sha256 as hex over names, shapes and float32 contents of ``parts`` (sorted by name) and a line of settings."""
-    digest = hashlib.sha256(settings.encode())
-    for name, tensor in sorted(parts, key=lambda part: part[0]):
-        array = np.ascontiguousarray(tensor.detach().float().cpu().numpy())
-        digest.update(f"{name}{array.shape}".encode())
-        digest.update(array.data)
-    return digest.hexdigest()
 
 
 def _setting(content: Mapping[str, Any], key: str, kind: type) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.mel import CLIP_FRAMES, mel_clips
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
@@ -35,6 +35,11 @@ class Recording:
     def n_clips(self) -> int:
         """Clips that have both halves."""
         return max(0, min(len(self.mel_clips), len(self.displacement) - CLIP_FRAMES + 1))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of motion and clips."""
+        return self.displacement.nbytes + self.mel_clips.nbytes
 
 
 class MotionBank:
@@ -72,21 +77,20 @@ class MotionBank:
             raise UserError("the corpus has no utterance with vertices: a reward is trained on recorded motion")
         names = [str(corpus.names[index]) for index in self.utterances]
         self.subjects, self.sentences = (list(part) for part in zip(*map(parse_name, names), strict=True))
-        self.limit_bytes = int(memory_limit_mb * 2**20)
         if self.policy is not None and not any(name in self.policy for name in names):
             raise UserError(
                 f"{policy_samples}: no prediction of an utterance of this split ({corpus.split}); predict it"
             )
-        self._memory: OrderedDict[int, Recording] = OrderedDict()
+        self._memory: ByteCache[Recording] = ByteCache(int(memory_limit_mb * 2**20))
         self._regressed: dict[tuple[int, int], Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.utterances)
 
     def __getitem__(self, position: int) -> Recording:
-        if position in self._memory:
-            self._memory.move_to_end(position)
-            return self._memory[position]
+        return self._memory.get(position, lambda: self._read(position))
+
+    def _read(self, position: int) -> Recording:
         u = self.corpus[self.utterances[position]]
         speed = self.speeds[position]
         template = torch.as_tensor(u.template).float().flatten()
@@ -96,7 +100,7 @@ class MotionBank:
         else:
             displacement = stretched(displacement, max(CLIP_FRAMES, round(len(displacement) / speed)))
             mel = mel_clips(u.speech_at(self.corpus.clock.mel_rate_hz, speed))
-        recording = Recording(
+        return Recording(
             name=u.name,
             subject=u.subject,
             sentence=self.sentences[position],
@@ -104,10 +108,6 @@ class MotionBank:
             template=template,
             mel_clips=mel,
         )
-        self._memory[position] = recording
-        while len(self._memory) > 1 and sum(_bytes(kept) for kept in self._memory.values()) > self.limit_bytes:
-            self._memory.popitem(last=False)
-        return recording
 
     def fit_regressor(self, motion: MotionSubspace, max_utterances: int = 200) -> SpeechRegressor:
         """A least-squares regressor of this bank's motion on its speech."""
@@ -167,7 +167,3 @@ class MotionBank:
 def _draw(positions: list[int], generator: torch.Generator) -> int | None:
     choice = int(torch.randint(max(1, len(positions)), (1,), generator=generator))
     return positions[choice] if positions else None
-
-
-def _bytes(recording: Recording) -> int:
-    return recording.displacement.nbytes + recording.mel_clips.nbytes
