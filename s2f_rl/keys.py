@@ -18,7 +18,6 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 | real_score (next)| [B, 1]     | float32 | realism score of the 5 frames that end here                          |
 | score_mask (next)| [B, 1]     | bool    | a clip was scored for this frame                                     |
 | reward (next)    | [B, 1]     | float32 | weighted sum of the scores; 0 where ``score_mask`` is False          |
-| reference_kl     | [B, 1]     | float32 | (next) distance to the reference policy, nats                        |
 | mesh_feature     | [B, E]     | float32 | (next) unit mesh feature of that clip, on demand; 0 without a clip   |
 | audio_feature    | [B, E]     | float32 | (next) unit audio feature of that clip, on demand                    |
 | state_value      | [B, 1]     | float32 | critic's estimate of the return                                      |
@@ -42,7 +41,6 @@ LIP_SCORE = "lip_score"
 REAL_SCORE = "real_score"
 SCORE_MASK = "score_mask"
 REWARD = "reward"
-REFERENCE_KL = "reference_kl"
 MESH_FEATURE = "mesh_feature"
 AUDIO_FEATURE = "audio_feature"
 STATE_VALUE = "state_value"

@@ -52,7 +52,7 @@ def through_everything(root: Path) -> dict[str, float]:
     policy = FaceFormerPolicy(actor, noise_mm=NOISE_MM, noise_vertices=lips)
     batch = FrozenRewardTransform(model, corpus, cap="truth")(rollout(corpus, policy, actor))
     found = {f"batch/{k}": v for k, v in batch_statistics(batch, policy, lips).items()}
-    found["amplitude_ratio"] = AmplitudeReference(corpus, lips).ratio(found["batch/amplitude_mm"])
+    found["sampled_amplitude_ratio"] = AmplitudeReference(corpus, lips).ratio(found["batch/amplitude_mm"])
     reference = ReferenceKL(policy.actor_module)
     with torch.no_grad():
         actor.decoder.layer.linear1.weight.mul_(1.2)

@@ -165,7 +165,7 @@ def _training(results: Results, styles: Mapping[str, Look]) -> Any:
         "grad_norm_supervised": ("gradient norm, supervised", 1.0),
         "noise_mm": ("exploration noise at the lips, mm", 1.0),
         "reward": ("reward of the samples", 1.0),
-        "amplitude_ratio": ("amplitude ratio of the samples", 1.0),
+        "sampled_amplitude_ratio": ("amplitude ratio of the samples", 1.0),
         "policy_kl_approx": ("KL of an update, nats per frame", 1.0),
     }
     return _curves(results, styles, columns, log="grad_norm")

@@ -162,7 +162,11 @@ class Results(Runs):
         self.suite: Row = about["suite"]
         self.machine: Row = about["machine"]
         super().__init__(read_lines(self.folder / "runs.jsonl"), self.suite["judges"])
-        self.curves = read_lines(self.folder / "curves.jsonl")
+        # what a column of samples was called until 0.1 is now the name of a measure of predictions alone
+        self.curves = [
+            {"sampled_amplitude_ratio" if key == "amplitude_ratio" else key: value for key, value in row.items()}
+            for row in read_lines(self.folder / "curves.jsonl")
+        ]
         self.sequences = read_sequences(self.folder / "sequences.csv")
 
     def curve(self, variant: str, column: str) -> tuple[Floats, Floats]:

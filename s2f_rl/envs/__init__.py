@@ -2,7 +2,6 @@
 
 from s2f_rl.envs.draws import UtteranceDraws
 from s2f_rl.envs.frozen_reward import FrozenRewardTransform
-from s2f_rl.envs.kl import ReferenceKLTransform
 from s2f_rl.envs.speech_to_face import SpeechToFaceEnv
 
-__all__ = ["FrozenRewardTransform", "ReferenceKLTransform", "SpeechToFaceEnv", "UtteranceDraws"]
+__all__ = ["FrozenRewardTransform", "SpeechToFaceEnv", "UtteranceDraws"]

@@ -31,7 +31,7 @@ from s2f_rl.metrics.intensity import lip_intensity
 from s2f_rl.metrics.jitter import jitter_ratio, rms_jerk
 from s2f_rl.metrics.lag import lag_ms
 from s2f_rl.metrics.lips import lip_distance, rest_lip_distance
-from s2f_rl.metrics.misalignment import Misalignment, mean_temporal_misalignment, temporal_misalignment_matches
+from s2f_rl.metrics.misalignment import mean_temporal_misalignment
 from s2f_rl.metrics.plausibility import PlausibleTake, TakeMeter, true_distance
 from s2f_rl.metrics.readability import lip_readability_per_clip, perceptual_lip_readability
 from s2f_rl.metrics.registry import METRICS, Metric, vertex_mask_hash
@@ -40,7 +40,6 @@ __all__ = [
     "METRICS",
     "STILL_M",
     "Metric",
-    "Misalignment",
     "PlausibleTake",
     "TakeMeter",
     "amplitude_ratio",
@@ -68,7 +67,6 @@ __all__ = [
     "speech_intensity",
     "speech_lip_correlation",
     "speech_lip_correlation_within",
-    "temporal_misalignment_matches",
     "true_distance",
     "upper_face_dynamics_deviation",
     "vertex_mask_hash",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from torch import Tensor
 
@@ -14,111 +12,33 @@ from s2f_rl.metrics.lips import lip_distance, map_curves
 from s2f_rl.metrics.warping import dynamic_time_warping
 
 
-@dataclass(frozen=True)
-class Misalignment:
-    """Everything behind one value of :func:`mean_temporal_misalignment`. M matches, P path points, T frames.
-
-    ``pairs`` [M, 2] are the matched extrema as (truth frame, prediction frame), ``delta`` [M] their distances in
-    frames, ``path`` [P, 2] the warping path and ``cost`` its cost. ``distance_*`` and ``smooth_*`` [T] are the lip
-    distance in metres before and after smoothing, ``peaks_*`` and ``valleys_*`` the frames of its extrema.
-    """
-
-    pairs: np.ndarray
-    path: np.ndarray
-    cost: float
-    distance_truth: np.ndarray
-    distance_prediction: np.ndarray
-    smooth_truth: np.ndarray
-    smooth_prediction: np.ndarray
-    peaks_truth: np.ndarray
-    valleys_truth: np.ndarray
-    peaks_prediction: np.ndarray
-    valleys_prediction: np.ndarray
-
-    @property
-    def delta(self) -> np.ndarray:
-        return np.abs(self.pairs[:, 0] - self.pairs[:, 1])
-
-    @property
-    def value(self) -> float:
-        """Mean of ``delta`` in frames; nan without a match."""
-        return float(self.delta.mean()) if len(self.pairs) else float("nan")
-
-
-def _match(prediction: np.ndarray, truth: np.ndarray, sigma: float) -> Misalignment:
-    """``prediction`` and ``truth`` [T]: lip distances in metres."""
+def matched_extrema(truth: np.ndarray, prediction: np.ndarray, sigma: float = 2.0) -> np.ndarray:
+    """The matches of two curves [T], metres: (frame of the truth, frame of the prediction) [M, 2]; see
+    :func:`mean_temporal_misalignment`."""
     from scipy.ndimage import gaussian_filter1d
     from scipy.signal import find_peaks
 
     still = len(truth) < 2 or min(np.ptp(truth), np.ptp(prediction)) <= STILL_M  # its extrema would be rounding
     if still or not (np.isfinite(prediction).all() and np.isfinite(truth).all()):
-        nothing = np.zeros(0, np.int64)
-        return Misalignment(
-            np.zeros((0, 2), np.int64),
-            np.zeros((0, 2), np.int64),
-            float("nan"),
-            truth,
-            prediction,
-            truth,
-            prediction,
-            nothing,
-            nothing,
-            nothing,
-            nothing,
-        )
-    smooth_truth, smooth_prediction = (
-        gaussian_filter1d(curve, sigma) if sigma > 0 else curve for curve in (truth, prediction)
-    )
+        return np.zeros((0, 2), np.int64)
+    if sigma > 0:
+        truth, prediction = gaussian_filter1d(truth, sigma), gaussian_filter1d(prediction, sigma)
     # The slopes are warped, not the distances: a mouth that opens less wide is not thereby late.
-    path, cost = dynamic_time_warping(
-        np.diff(smooth_truth, prepend=smooth_truth[:1]), np.diff(smooth_prediction, prepend=smooth_prediction[:1])
-    )
-    peaks_truth, valleys_truth = find_peaks(smooth_truth)[0], find_peaks(-smooth_truth)[0]
-    peaks_prediction, valleys_prediction = find_peaks(smooth_prediction)[0], find_peaks(-smooth_prediction)[0]
-
-    turns = np.sort(np.concatenate([[0], peaks_truth, valleys_truth, [len(truth) - 1]]))
-    kind_truth, kind_prediction = np.zeros(len(truth), np.int8), np.zeros(len(prediction), np.int8)
-    kind_truth[peaks_truth], kind_truth[valleys_truth] = 1, -1
-    kind_prediction[peaks_prediction], kind_prediction[valleys_prediction] = 1, -1
+    path, _ = dynamic_time_warping(np.diff(truth, prepend=truth[:1]), np.diff(prediction, prepend=prediction[:1]))
+    kinds = []  # of every frame: 1 at a peak, -1 at a valley
+    for curve in (truth, prediction):
+        kind = np.zeros(len(curve), np.int8)
+        kind[find_peaks(curve)[0]], kind[find_peaks(-curve)[0]] = 1, -1
+        kinds.append(kind)
+    turns = np.concatenate([[0], np.flatnonzero(kinds[0]), [len(truth) - 1]])
     pairs = []
     for i, j in path:
-        if kind_truth[i] == 0 or kind_truth[i] != kind_prediction[j]:
+        if kinds[0][i] == 0 or kinds[0][i] != kinds[1][j]:
             continue
         at = int(np.searchsorted(turns, i))
         if turns[at - 1] <= j <= turns[at + 1]:
             pairs.append((i, j))
-    return Misalignment(
-        np.array(pairs, np.int64).reshape(-1, 2),
-        path,
-        cost,
-        truth,
-        prediction,
-        smooth_truth,
-        smooth_prediction,
-        peaks_truth,
-        valleys_truth,
-        peaks_prediction,
-        valleys_prediction,
-    )
-
-
-def _curves(
-    prediction: ArrayLike, truth: ArrayLike, upper_lip: Indices, lower_lip: Indices, sigma: float
-) -> tuple[Tensor, Tensor]:
-    if not sigma >= 0:
-        raise UserError(f"sigma is {sigma}; it must be 0 (no smoothing) or more frames")
-    prediction, truth = as_pair(prediction, truth)
-    return (lip_distance(prediction, upper_lip, lower_lip).detach(), lip_distance(truth, upper_lip, lower_lip).detach())
-
-
-def temporal_misalignment_matches(
-    prediction: ArrayLike, truth: ArrayLike, *, upper_lip: Indices, lower_lip: Indices, sigma: float = 2.0
-) -> Misalignment:
-    """The matches behind :func:`mean_temporal_misalignment` for one sequence [T, V*3] or [T, V, 3]."""
-    a, b = _curves(prediction, truth, upper_lip, lower_lip, sigma)
-    if a.ndim != 1:
-        raise UserError(f"prediction has batch shape {list(a.shape[:-1])}; pass one sequence [T, V*3] or [T, V, 3]")
-    return _match(a.cpu().numpy(), b.cpu().numpy(), sigma)
+    return np.array(pairs, np.int64).reshape(-1, 2)
 
 
 def mean_temporal_misalignment(
@@ -143,5 +63,13 @@ def mean_temporal_misalignment(
     Raises:
         UserError: shapes that do not fit, or indices outside the mesh.
     """
-    a, b = _curves(prediction, truth, upper_lip, lower_lip, sigma)
-    return map_curves(lambda p, t: _match(p, t, sigma).value, a, b)
+    if not sigma >= 0:
+        raise UserError(f"sigma is {sigma}; it must be 0 (no smoothing) or more frames")
+    prediction, truth = as_pair(prediction, truth)
+    curves = (lip_distance(each, upper_lip, lower_lip).detach() for each in (prediction, truth))
+
+    def misalignment(prediction: np.ndarray, truth: np.ndarray) -> float:
+        pairs = matched_extrema(truth, prediction, sigma)
+        return float(np.abs(pairs[:, 0] - pairs[:, 1]).mean()) if len(pairs) else float("nan")
+
+    return map_curves(misalignment, *curves)

@@ -118,9 +118,9 @@ class RLRun:
         row = batch_statistics(batch, parts.policy, parts.lips) | mean_of(outputs)
         skipped = self.guard.skipped()
         row |= {"updates": float(len(outputs) - skipped), "skipped_steps": float(skipped)}
-        row["amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
+        row["sampled_amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
         self.state.frames += int(row["batch_frames"])
-        watched = {key: row[key] for key in ("amplitude_ratio", "noise_mm")}
+        watched = {"amplitude_ratio": row["sampled_amplitude_ratio"], "noise_mm": row["noise_mm"]}
         kl = row.get("kl_kl_reference", row.get("policy_kl_approx"))
         parts.alarm.check(watched if kl is None else watched | {"kl": kl})
         self._row = {**row, **(more or {}), **self._times}

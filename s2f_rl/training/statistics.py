@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from s2f_rl import keys
+from s2f_rl.metrics import motion_amplitude
 from s2f_rl.models import FaceFormerPolicy
 
 
@@ -53,14 +55,9 @@ def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:
 
 def mean_amplitude_mm(corpus: Any, lips: Tensor, n_utterances: int = 16) -> float | None:
     """RMS lip motion of the ground truth of the first utterances that have one, millimetres; None without any."""
-    squares: list[float] = []
-    for i in range(len(corpus)):
-        if len(squares) == n_utterances:
-            break
-        vertices = corpus[i].vertices
-        if vertices is not None:
-            motion = vertices.unflatten(-1, (-1, 3))[:, lips.cpu()]
-            squares.append(float((motion - motion.mean(0)).square().sum(-1).mean()))
+    recorded = (vertices for i in range(len(corpus)) if (vertices := corpus[i].vertices) is not None)
+    moving = (vertices for vertices in recorded if len(vertices) > 1)
+    squares = [float(motion_amplitude(each, lips.cpu())) ** 2 for each in itertools.islice(moving, n_utterances)]
     return 1e3 * math.sqrt(sum(squares) / len(squares)) if squares else None
 
 

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from s2f_rl import metrics
+from s2f_rl.metrics.misalignment import matched_extrema
+from s2f_rl.metrics.warping import dynamic_time_warping
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PAIRS = ("pair0", "pair1", "pair2")
@@ -53,25 +55,24 @@ def test_errors_dynamics_and_intensity(golden, pair, form):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_misalignment_and_its_matches(golden, lips, pair):
     prediction, truth = golden[f"{pair}/pred"], golden[f"{pair}/gt"]
-    match = metrics.temporal_misalignment_matches(prediction, truth, **lips, sigma=float(golden["sigma"]))
-    np.testing.assert_array_equal(match.path, golden[f"{pair}/mtm_path"])
-    np.testing.assert_array_equal(match.pairs, golden[f"{pair}/mtm_pairs"])
-    np.testing.assert_array_equal(match.delta, golden[f"{pair}/mtm_delta"])
     stored = {"rtol": 1e-6, "atol": 0}  # the golden data are float32
-    for side, key in (("truth", "gt"), ("prediction", "pred")):
-        np.testing.assert_array_equal(getattr(match, f"peaks_{side}"), golden[f"{pair}/peaks_{key}"])
-        np.testing.assert_array_equal(getattr(match, f"valleys_{side}"), golden[f"{pair}/valleys_{key}"])
-        np.testing.assert_allclose(getattr(match, f"distance_{side}"), golden[f"{pair}/lip_distance_{key}"], **stored)
-        np.testing.assert_allclose(getattr(match, f"smooth_{side}"), golden[f"{pair}/lip_smooth_{key}"], **stored)
-    assert match.cost == pytest.approx(float(golden[f"{pair}/mtm_cost"]), rel=1e-5)
+    curves = [metrics.lip_distance(each, **lips).numpy() for each in (truth, prediction)]
+    for curve, key in zip(curves, ("gt", "pred"), strict=True):
+        np.testing.assert_allclose(curve, golden[f"{pair}/lip_distance_{key}"], **stored)
+    pairs = matched_extrema(*curves, sigma=float(golden["sigma"]))
+    np.testing.assert_array_equal(pairs, golden[f"{pair}/mtm_pairs"])
+    np.testing.assert_array_equal(np.abs(pairs[:, 0] - pairs[:, 1]), golden[f"{pair}/mtm_delta"])
+    slopes = [np.diff(golden[f"{pair}/lip_smooth_{key}"].astype(np.float64), prepend=0.0) for key in ("gt", "pred")]
+    for slope in slopes:
+        slope[0] = 0.0
+    path, cost = dynamic_time_warping(*slopes)
+    np.testing.assert_array_equal(path, golden[f"{pair}/mtm_path"])
+    assert cost == pytest.approx(float(golden[f"{pair}/mtm_cost"]), rel=1e-5)
     assert float(metrics.mean_temporal_misalignment(prediction, truth, **lips)) == float(golden[f"{pair}/mtm"])
 
 
 def test_without_extrema_the_misalignment_is_nan(golden, lips):
     prediction, truth = golden["noextrema/pred"], golden["noextrema/gt"]
-    match = metrics.temporal_misalignment_matches(prediction, truth, **lips)
-    assert match.pairs.shape == (0, 2) and math.isnan(match.value)
-    assert match.cost == pytest.approx(float(golden["noextrema/mtm_cost"]), rel=1e-5)
     assert math.isnan(metrics.mean_temporal_misalignment(prediction, truth, **lips))
 
 

@@ -56,8 +56,13 @@ def require_finite_scores(scored: Mapping[str, Tensor], what: str) -> None:
 
 def auc(better: Sequence[float], worse: Sequence[float]) -> float:
     """Probability that a draw of ``better`` exceeds a draw of ``worse``, ties counting half (Mann-Whitney)."""
-    a, b = np.asarray(better, dtype=np.float64)[:, None], np.asarray(worse, dtype=np.float64)[None]
-    return float((a > b).mean() + 0.5 * (a == b).mean())
+    return float(wins(better, worse).mean())
+
+
+def wins(better: Sequence[float] | np.ndarray, worse: Sequence[float] | np.ndarray) -> np.ndarray:
+    """[n, m]: 1 where a score of ``better`` [n] exceeds one of ``worse`` [m], 0.5 at a tie; its mean is the AUC."""
+    a, b = np.asarray(better, dtype=np.float64)[:, None], np.asarray(worse, dtype=np.float64)
+    return (a > b) + 0.5 * (a == b)
 
 
 def corruption_auc(

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
-from s2f_rl.rewards.calibration.auc import SUM, require_finite_scores, utterance_seed
+from s2f_rl.rewards.calibration.auc import SUM, require_finite_scores, utterance_seed, wins
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption, CorruptionContext
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
@@ -237,13 +237,11 @@ def auc_interval(
     Returns:
         (auc, low, high). Utterances of one speaker are treated as independent, which makes the interval narrow.
     """
-    a, b = np.asarray(better, dtype=np.float64), np.asarray(worse, dtype=np.float64)
-    wins = (a[:, None] > b) + 0.5 * (a[:, None] == b)
-    n = len(a)
+    won, n = wins(better, worse), len(better)
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    draws = np.einsum("ri,ij,rj->r", counts, wins, counts, optimize=True) / n**2
+    draws = np.einsum("ri,ij,rj->r", counts, won, counts, optimize=True) / n**2
     low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])
-    return float(wins.mean()), float(low), float(high)
+    return float(won.mean()), float(low), float(high)
 
 
 def spearman(x: Sequence[float] | np.ndarray, y: Sequence[float] | np.ndarray) -> float:

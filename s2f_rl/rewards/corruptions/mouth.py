@@ -7,7 +7,6 @@ from torch import Tensor
 
 from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.corruptions.base import LIP, CorruptionContext, register
-from s2f_rl.rewards.motion.subspace import MotionSubspace, gap
 
 APART_MM = 3.0
 CLOSURE_S = 0.1
@@ -34,8 +33,7 @@ def frozen_mouth(displacement: Tensor, strength: float, context: CorruptionConte
 def missing_closure(displacement: Tensor, strength: float, context: CorruptionContext) -> Tensor:
     """Lips that never meet: opened along the corpus's own opening motion wherever they are closer than that."""
     motion = context.motion
-    rest = gap(context.template, motion.upper_lip, motion.lower_lip)
-    now = gap(context.template + displacement, motion.upper_lip, motion.lower_lip)
+    rest, now = (motion.lip_to_lip(face).norm(dim=-1) for face in (context.template, context.template + displacement))
     lift = (rest + strength * APART_MM * MILLIMETRE - torch.maximum(now, rest)).clamp_min(0)
     return displacement + lift[:, None] * motion.opening
 
@@ -49,8 +47,8 @@ def extra_closure(displacement: Tensor, strength: float, context: CorruptionCont
     Strength is the share of the opening beyond rest that is taken away.
     """
     motion, n_frames = context.motion, len(displacement)
-    apart = _lip_to_lip(context.template + displacement, motion)
-    rest, now = _lip_to_lip(context.template, motion).norm(dim=-1), apart.norm(dim=-1)
+    apart = motion.lip_to_lip(context.template + displacement)
+    rest, now = motion.lip_to_lip(context.template).norm(dim=-1), apart.norm(dim=-1)
     excess = (now - rest).clamp_min(0)
 
     length = CLOSURE_S * context.fps
@@ -65,7 +63,7 @@ def extra_closure(displacement: Tensor, strength: float, context: CorruptionCont
 
     # the lips' distance as a vector shrinks by this much, through the likeliest coefficients that do so (a Gaussian's)
     change = -(strength * closed * excess / now.clamp_min(1e-12))[:, None] * apart
-    lead = motion.std[:, None] * _lip_to_lip(motion.basis, motion)
+    lead = motion.std[:, None] * motion.lip_to_lip(motion.basis)
     return displacement + (change @ torch.linalg.pinv(lead, rtol=1e-3) * motion.std) @ motion.basis
 
 
@@ -81,9 +79,3 @@ def constant_offset(displacement: Tensor, strength: float, context: CorruptionCo
     offset = (draws * motion.std * motion.lip_rms(motion.basis)) @ motion.basis
     length = OFFSET_MM * MILLIMETRE / motion.lip_rms(offset).clamp_min(1e-12)
     return displacement + strength * length * offset
-
-
-def _lip_to_lip(vertices: Tensor, motion: MotionSubspace) -> Tensor:
-    """Vector between the middles of the lips in vertices [..., V*3] (or displacements) -> [..., 3]."""
-    points = vertices.unflatten(-1, (-1, 3))
-    return points[..., motion.upper_lip, :].mean(-2) - points[..., motion.lower_lip, :].mean(-2)

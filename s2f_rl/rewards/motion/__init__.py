@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from s2f_rl.rewards.motion.subspace import MotionSubspace, gap, principal_directions, with_vertices
+    from s2f_rl.rewards.motion.subspace import MotionSubspace, principal_directions, with_vertices
     from s2f_rl.rewards.motion.unseen_faces import polynomial_fields, unseen_differences
 
 _HOMES = {
     "MotionSubspace": "subspace",
-    "gap": "subspace",
     "polynomial_fields": "unseen_faces",
     "principal_directions": "subspace",
     "unseen_differences": "unseen_faces",
@@ -22,7 +21,6 @@ _HOMES = {
 }
 __all__ = [
     "MotionSubspace",
-    "gap",
     "polynomial_fields",
     "principal_directions",
     "unseen_differences",

@@ -71,7 +71,7 @@ class MotionSubspace:
         lips = _indices(regions["lips"])
         upper, lower = _indices(regions["upper_lip"]), _indices(regions["lower_lip"])
         still = _indices(regions.get("upper_face", ()))
-        opening = gap(frames + templates.mean(0), upper, lower)
+        opening = _lip_to_lip(frames + templates.mean(0), upper, lower).norm(dim=-1)
         centred = opening - opening.mean()
         return cls(
             mean=mean,
@@ -89,6 +89,10 @@ class MotionSubspace:
         """Root mean square length over the lip vertices of displacements [..., V*3] -> [...], metres."""
         points = displacement.unflatten(-1, (-1, 3))[..., self.lips, :]
         return points.square().sum(-1).mean(-1).sqrt()
+
+    def lip_to_lip(self, vertices: Tensor) -> Tensor:
+        """Vector between the middles of the lips in vertices [..., V*3] (or displacements) -> [..., 3], metres."""
+        return _lip_to_lip(vertices, self.upper_lip, self.lower_lip)
 
     def seen_square(self, displacement: Tensor) -> Tensor:
         """How much of displacements [..., V*3] is to be seen -> [...]: mean square length over the lips or over the
@@ -137,10 +141,9 @@ def principal_directions(centred: Tensor, n_components: int) -> tuple[Tensor, Te
     return directions[order[keep]].float(), std[keep].float()
 
 
-def gap(vertices: Tensor, upper_lip: Tensor, lower_lip: Tensor) -> Tensor:
-    """Distance of the middles of the lips in vertices [..., V*3] -> [...], metres."""
+def _lip_to_lip(vertices: Tensor, upper_lip: Tensor, lower_lip: Tensor) -> Tensor:
     points = vertices.unflatten(-1, (-1, 3))
-    return (points[..., upper_lip, :].mean(-2) - points[..., lower_lip, :].mean(-2)).norm(dim=-1)
+    return points[..., upper_lip, :].mean(-2) - points[..., lower_lip, :].mean(-2)
 
 
 def _indices(region: Any) -> Tensor:

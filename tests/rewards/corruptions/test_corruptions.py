@@ -13,7 +13,7 @@ from torch import Tensor
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import corruptions as module
 from s2f_rl.rewards.corruptions import CORRUPTIONS, CorruptionContext, chosen_corruptions
-from s2f_rl.rewards.motion.subspace import MotionSubspace, gap
+from s2f_rl.rewards.motion.subspace import MotionSubspace
 
 ALL = sorted(CORRUPTIONS)
 
@@ -211,7 +211,7 @@ class TestMissingClosure:
         self, displacement: Tensor, context: CorruptionContext, motion: MotionSubspace
     ) -> None:
         def opening(d: Tensor) -> Tensor:
-            return gap(context.template + d, motion.upper_lip, motion.lower_lip)
+            return motion.lip_to_lip(context.template + d).norm(dim=-1)
 
         rest = opening(torch.zeros_like(displacement[:1]))
         before, after = opening(displacement), opening(CORRUPTIONS["missing_closure"](displacement, 1.0, context))
@@ -226,7 +226,7 @@ class TestExtraClosure:
         self, strength: float, displacement: Tensor, context: CorruptionContext
     ) -> tuple[Tensor, Tensor, Tensor]:
         def opening(d: Tensor) -> Tensor:
-            return gap(context.template + d, context.motion.upper_lip, context.motion.lower_lip)
+            return context.motion.lip_to_lip(context.template + d).norm(dim=-1)
 
         context.generator.manual_seed(5)
         spoiled = CORRUPTIONS["extra_closure"](displacement, strength, context)

@@ -10,7 +10,7 @@ import torch
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.motion.subspace import MotionSubspace, gap, principal_directions
+from s2f_rl.rewards.motion.subspace import MotionSubspace, principal_directions
 from s2f_rl.rewards.motion.unseen_faces import polynomial_fields, unseen_differences
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.projection import MeshProjection
@@ -48,8 +48,8 @@ class TestMotionStatistics:
 
     def test_opening_opens_by_as_much(self, motion: MotionSubspace, bank: MotionBank) -> None:
         recording = bank[0]
-        rest = gap(recording.template, motion.upper_lip, motion.lower_lip)
-        opened = gap(recording.template + 2e-3 * motion.opening, motion.upper_lip, motion.lower_lip)
+        rest = motion.lip_to_lip(recording.template).norm(dim=-1)
+        opened = motion.lip_to_lip(recording.template + 2e-3 * motion.opening).norm(dim=-1)
         assert float(opened - rest) == pytest.approx(2e-3, abs=2e-4)
 
     def test_lip_rms_by_hand(self, motion: MotionSubspace) -> None:
