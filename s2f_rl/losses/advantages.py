@@ -6,6 +6,7 @@ are ours. ``frame_mask`` [B, T, 1] is True on valid frames.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -112,6 +113,32 @@ def group_normalised_advantage(
     n = frame_mask.unflatten(0, (-1, group_size)).sum((1, 2, 3), keepdim=True).clamp_min(1)
     std = (groups.square().sum((1, 2, 3), keepdim=True) / n).sqrt()  # the mean is 0 already
     return (groups / (std + eps)).flatten(0, 1)
+
+
+def group_decoupled_advantage(
+    returns: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    frame_mask: Tensor,
+    group_size: int,
+    standardise: bool = True,
+) -> Tensor:
+    """Every term normalised within its group, weighted, summed, then standardised over the batch, [B, T, 1] (GDPO).
+
+        A = standardise(sum_k w_k A_k),     A_k = :func:`group_normalised_advantage` of term k alone
+
+    A sum that is normalised once (GRPO) is that of the term with the largest spread; here a weight says how much a term
+    counts whatever its spread (Liu et al., 2026, arXiv:2601.05242; for faces GDPO-Listener, arXiv:2603.25020).
+
+    Args:
+        returns: of every term, [B, T, 1] (:func:`credited_returns`).
+        weights: of the terms.
+        frame_mask: [B, T, 1].
+        group_size: G adjacent lanes that share utterance and style.
+        standardise: over the valid frames of the batch, so that the size does not grow with the number of terms.
+    """
+    terms = [weights[name] * group_normalised_advantage(term, frame_mask, group_size) for name, term in returns.items()]
+    total = torch.stack(terms).sum(0)
+    return masked_standardise(total, frame_mask) if standardise else total
 
 
 def gae_advantage(

@@ -24,6 +24,7 @@ from s2f_rl.losses import (
     credited_returns,
     discounted_returns,
     gae_advantage,
+    group_decoupled_advantage,
     group_normalised_advantage,
     group_relative_advantage,
     masked_standardise,
@@ -253,6 +254,43 @@ class TestGroupNormalised:
                 terms.append(min(ratio * advantage, min(max(ratio, 0.8), 1.2) * advantage))
         out = ClipPPOLoss(policy.actor_module, clip_epsilon=0.2)(pair)
         assert float(out["loss_objective"]) == pytest.approx(-sum(terms) / len(terms), rel=1e-3, abs=1e-5)
+
+
+class TestGroupDecoupled:
+    def test_against_a_loop(self):
+        generator = torch.Generator().manual_seed(1)
+        lengths = [5, 5, 3, 3]
+        mask = (torch.arange(5) < torch.tensor(lengths)[:, None]).unsqueeze(-1)
+        poison = torch.where(mask, 0.0, 1e5)
+        terms = {
+            name: torch.randn(4, 5, 1, generator=generator) * size + poison for name, size in (("a", 1), ("b", 50))
+        }
+        weights = {"a": 2.0, "b": 0.5}
+        summed = [[0.0] * n for n in lengths]
+        for name, term in terms.items():
+            for first, n in ((0, 5), (2, 3)):
+                rows = [[float(term[first + g, t]) for t in range(n)] for g in range(2)]
+                centred = [[row[t] - (rows[0][t] + rows[1][t]) / 2 for t in range(n)] for row in rows]
+                std = math.sqrt(sum(x * x for row in centred for x in row) / (2 * n))
+                for g in range(2):
+                    for t in range(n):
+                        summed[first + g][t] += weights[name] * centred[g][t] / std
+        every = [x for row in summed for x in row]
+        mean = sum(every) / len(every)
+        std = math.sqrt(sum((x - mean) ** 2 for x in every) / len(every))
+        out = group_decoupled_advantage(terms, weights, mask, 2)
+        for b, row in enumerate(summed):
+            assert out[b, : len(row), 0].tolist() == pytest.approx([(x - mean) / std for x in row], abs=1e-4)
+        assert (out[~mask] == 0).all()
+
+    def test_a_term_of_another_scale_counts_the_same(self):
+        generator = torch.Generator().manual_seed(2)
+        a, b = torch.randn(2, 4, 6, 1, generator=generator)
+        mask = torch.ones(4, 6, 1, dtype=torch.bool)
+        weights = {"a": 1.0, "b": 1.0}
+        small = group_decoupled_advantage({"a": a, "b": b}, weights, mask, 2)
+        large = group_decoupled_advantage({"a": a, "b": 1e3 * b}, weights, mask, 2)
+        torch.testing.assert_close(small, large, rtol=1e-4, atol=1e-4)
 
 
 class TestBaselineAdvantage:
