@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from s2f_rl.data.files import load_json
 from s2f_rl.errors import UserError
 from s2f_rl.provenance import package_versions, source_commit
-from s2f_rl.rewards.calibration.auc import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
+from s2f_rl.rewards.calibration.auc import AucRow, auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.judge.judge import Judge
 from s2f_rl.rewards.judge.losses import judge_losses
@@ -113,9 +113,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     return values
 
 
-def report(
-    judge: Judge, validation: Any, scored: list[int], motion: Any, regressor: Any, folder: Any
-) -> list[dict[str, Any]]:
+def report(judge: Judge, validation: Any, scored: list[int], motion: Any, regressor: Any, folder: Any) -> list[AucRow]:
     """Save the judge as it is, and how well it tells true from spoiled motion in the ``scored`` utterances."""
     rows = corruption_auc(judge, validation, motion, regressor, utterances=scored)  # first: refuses what has diverged
     judge.save(folder.path)

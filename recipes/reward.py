@@ -21,7 +21,7 @@ from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.calibration.auc import auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
+from s2f_rl.rewards.calibration.auc import AucRow, auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
 from s2f_rl.rewards.calibration.report import reward_report
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
@@ -151,7 +151,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     return values
 
 
-def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[dict]:
+def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[AucRow]:
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
     reward.fps, reward.mesh_identity = float(validation.fps), validation.mesh_identity
     chosen = spread_evenly(len(validation), cfg.evaluation.utterances)  # over all speakers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from s2f_rl.data.files import is_there, load_json
 from s2f_rl.errors import UserError
@@ -32,7 +31,7 @@ def read_transcripts(path: Path) -> dict[str, str]:
     return content
 
 
-def _is_phone(entry: Any) -> bool:
+def _is_phone(entry: object) -> bool:
     if not isinstance(entry, list) or len(entry) != 3 or not isinstance(entry[0], str):
         return False
     start, end = entry[1:]

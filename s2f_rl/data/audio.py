@@ -7,7 +7,6 @@ import math
 import os
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +17,7 @@ from s2f_rl.data.sound_decoding import open_sound
 from s2f_rl.errors import UserError
 
 logger = logging.getLogger(__name__)
-_LONG: dict[str, Any] = {"disable": None, "delay": 2}
+_LONG: dict[str, object] = {"disable": None, "delay": 2}
 """A bar on a terminal, for what takes more than two seconds."""
 
 SPEECH_RATE_HZ = 16000

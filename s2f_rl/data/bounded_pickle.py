@@ -35,8 +35,8 @@ class BoundedUnpickler(pickle._Unpickler):
     """
 
     # attributes of the base class, which has no types
-    stack: list[Any]
-    append: Callable[[Any], None]
+    stack: list[object]
+    append: Callable[[object], None]
     read: Callable[[int], bytes]
     readline: Callable[[], bytes]
 
@@ -46,9 +46,9 @@ class BoundedUnpickler(pickle._Unpickler):
         self._room = _ROOM + _ROOM_PER_BYTE * bounded.size
         super().__init__(bounded, encoding="latin1")
 
-    def spend(self, *values: Any) -> None:
+    def spend(self, *values: object) -> None:
         """Count all that lies in ``values``, what is shared as often as it occurs; stop a file that asks for more."""
-        waiting: list[Any] = list(values)
+        waiting: list[object] = list(values)
         while waiting:
             value = waiting.pop()
             self._room -= 1 + (len(value) if isinstance(value, (str, bytes, bytearray, *_CONTAINERS)) else 0)
@@ -63,7 +63,7 @@ class BoundedUnpickler(pickle._Unpickler):
     def get_extension(self, code: int) -> None:
         raise UserError(f"asks for the registered class number {code}, which is not plain data, and was not loaded")
 
-    def _keys(self, keys: Iterable[Any]) -> None:
+    def _keys(self, keys: Iterable[object]) -> None:
         for key in keys:
             check_key(key)
             self.spend(key)
@@ -126,7 +126,7 @@ class BoundedUnpickler(pickle._Unpickler):
     }
 
 
-def _spending(name: str, arguments: Callable[[Any], Any]) -> Callable[[BoundedUnpickler], None]:
+def _spending(name: str, arguments: Callable[[object], object]) -> Callable[[BoundedUnpickler], None]:
     """An instruction that calls something: its arguments are counted first, for the callee may walk through them."""
     original = getattr(pickle._Unpickler, name)
 
@@ -168,7 +168,7 @@ _CONTAINERS = (tuple, list, dict, set, frozenset)
 _KEY_TYPES = (str, bytes, int, float, type(None), np.bool_, np.number)
 
 
-def check_key(key: Any) -> Any:
+def check_key(key: object) -> Any:
     """Return a dictionary's key or a set's member if hashing it is cheap; raises UserError for anything else."""
     for part in key if type(key) is tuple else (key,):
         if not isinstance(part, _KEY_TYPES) or isinstance(part, int) and part.bit_length() > _KEY_BITS:

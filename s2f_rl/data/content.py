@@ -75,7 +75,7 @@ def _present(root: Path, names: Iterable[str]) -> list[Path]:
     return [root / name for name in names if (root / name).is_file()]
 
 
-def _of_json(value: Any) -> str:
+def _of_json(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -132,7 +132,7 @@ def _hash_file(file: Path) -> tuple[list[int], str]:
     return stamp, digest.hexdigest()
 
 
-def _remembered(store: Path) -> dict[str, list[Any]]:
+def _remembered(store: Path) -> dict[str, list[object]]:
     try:
         content = load_json(store)
         return {
@@ -144,7 +144,7 @@ def _remembered(store: Path) -> dict[str, list[Any]]:
         return {}
 
 
-def _remember(stores: Sequence[Path], known: dict[str, list[Any]]) -> None:
+def _remember(stores: Sequence[Path], known: dict[str, list[object]]) -> None:
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in sorted(known.items()))
     for store in stores:
         try:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from s2f_rl.data.clock import Clock
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.errors import UserError
 
 Phone = tuple[str, float, float]
 """(name, start, end) in seconds."""
@@ -115,3 +116,30 @@ class Corpus(Protocol):
 
     def template(self, subject: str) -> Tensor:
         """[V*3] of a subject, metres."""
+
+
+def recorded(utterance: SpokenUtterance) -> Tensor:
+    """[T, V*3] the recorded face, metres. Raises UserError where there is speech alone."""
+    vertices = utterance.vertices
+    if vertices is None:
+        raise UserError(f"{utterance.name}: its face was not recorded; choose utterances that have vertices")
+    return vertices
+
+
+def speech_at(utterance: SpokenUtterance, rate_hz: int, speed: float) -> Tensor:
+    """Speech [N] at ``rate_hz``, played ``speed`` times as fast (see :meth:`~s2f_rl.data.Utterance.speech_at`, which a
+    corpus need not have). Raises UserError where it has not."""
+    if not hasattr(utterance, "speech_at"):
+        raise UserError(f"{utterance.name}: its corpus cannot play it faster or slower; leave the speeds out")
+    speech: Tensor = utterance.speech_at(rate_hz, speed)
+    return speech
+
+
+def place_of(corpus: Corpus) -> str:
+    """Where a corpus lies, for messages: its ``root``, which only those on disk have."""
+    return str(getattr(corpus, "root", "the corpus"))
+
+
+def metres_per_file_unit(corpus: Corpus) -> float:
+    """What a length of 1 in the files of a corpus is; 1.0 where it does not say (``metres_per_unit``)."""
+    return float(getattr(corpus, "metres_per_unit", 1.0))

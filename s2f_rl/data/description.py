@@ -20,7 +20,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from s2f_rl.data.clock import HIGHEST_FPS, LOWEST_FPS, PRESETS, Clock
 from s2f_rl.data.files import is_there, load_json
@@ -73,7 +72,7 @@ class CorpusDescription:
     metres_per_unit: float | None
     training_subjects: tuple[str, ...]
     splits: dict[str, Split]
-    metadata: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, object] = field(default_factory=dict)
 
     @property
     def fps(self) -> float:
@@ -124,7 +123,7 @@ def default_description(topology: str) -> CorpusDescription:
     )
 
 
-def parse_description(content: Any, path: Path, topology: str | None = None) -> CorpusDescription:
+def parse_description(content: object, path: Path, topology: str | None = None) -> CorpusDescription:
     """Check the content of a ``corpus.json``. Raises UserError naming the file and the key."""
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: holds {type(content).__name__} where an object is expected; mend or delete it")
@@ -158,7 +157,7 @@ def parse_description(content: Any, path: Path, topology: str | None = None) -> 
     )
 
 
-def _rates(content: Mapping[str, Any], topology: str, path: Path) -> tuple[float, int]:
+def _rates(content: Mapping[str, object], topology: str, path: Path) -> tuple[float, int]:
     """``stored_fps`` and ``frame_step``; a file that states another stored rate than the preset uses every frame."""
     preset_fps, preset_step = STORED[topology]
     wanted = content.get("fps")  # not one of our keys, but what a person writes first
@@ -182,7 +181,7 @@ def _rates(content: Mapping[str, Any], topology: str, path: Path) -> tuple[float
     return stored_fps, int(step)
 
 
-def _unit(content: Mapping[str, Any], topology: str, path: Path) -> tuple[str, float | None]:
+def _unit(content: Mapping[str, object], topology: str, path: Path) -> tuple[str, float | None]:
     """Unit of the files in words and its size in metres; None for published BIWI."""
     units = content.get("units", "metres" if topology == "vocaset" else PUBLISHED)
     if not isinstance(units, str):
@@ -200,14 +199,16 @@ def _unit(content: Mapping[str, Any], topology: str, path: Path) -> tuple[str, f
     return units, size
 
 
-def _number(content: Mapping[str, Any], key: str, default: float | None, path: Path, low: float, high: float) -> float:
+def _number(
+    content: Mapping[str, object], key: str, default: float | None, path: Path, low: float, high: float
+) -> float:
     value = content.get(key, default)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise UserError(f"{path}: {key} is {str(value)[:40]}; it must be a number from {low:g} to {high:g}")
     return value
 
 
-def _strings(value: Any, key: str, path: Path) -> tuple[str, ...] | None:
+def _strings(value: object, key: str, path: Path) -> tuple[str, ...] | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -229,7 +230,7 @@ def _is_file_name(name: str) -> bool:
     return not any(0xD800 <= ord(letter) <= 0xDFFF for letter in name)
 
 
-def _splits(value: Any, topology: str, path: Path) -> dict[str, Split]:
+def _splits(value: object, topology: str, path: Path) -> dict[str, Split]:
     if value is None:
         return dict(DEFAULT_SPLITS[topology])
     if not isinstance(value, Mapping):

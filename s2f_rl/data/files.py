@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from s2f_rl.data.plain_pickle import PlainUnpickler
 from s2f_rl.data.regular_files import decoded, is_there, kind_of, open_file, read_bytes, read_text, require_file
@@ -123,12 +124,12 @@ def atomic_write_text(path: str | os.PathLike[str], text: str) -> None:
     atomic_write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
-def atomic_write_json(path: str | os.PathLike[str], content: Any) -> None:
+def atomic_write_json(path: str | os.PathLike[str], content: object) -> None:
     """Write plain data as indented JSON, atomically. NaN and infinities are refused with ValueError."""
     atomic_write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def atomic_save_npy(path: str | os.PathLike[str], array: Any) -> None:
+def atomic_save_npy(path: str | os.PathLike[str], array: npt.ArrayLike) -> None:
     """Save an array to ``path`` atomically. Object arrays are refused with ValueError."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, np.asarray(array), allow_pickle=False)
@@ -188,7 +189,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _checked_header(file: IO[bytes], size: int, path: Any) -> tuple[tuple[int, ...], np.dtype]:
+def _checked_header(file: IO[bytes], size: int, path: str | os.PathLike[str]) -> tuple[tuple[int, ...], np.dtype]:
     try:
         version = np.lib.format.read_magic(file)
         shape, _, dtype = _read_header(file, version)
@@ -244,7 +245,7 @@ def load_plain_pickle(path: str | os.PathLike[str]) -> Any:
         return _unpickled(file, path)
 
 
-def _unpickled(file: IO[bytes], path: Any) -> Any:
+def _unpickled(file: IO[bytes], path: str | os.PathLike[str]) -> object:
     try:
         return PlainUnpickler(file).load()
     except UserError as error:

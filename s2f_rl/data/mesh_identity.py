@@ -241,7 +241,7 @@ def _nearest(points: np.ndarray, probes: np.ndarray, size: float) -> np.ndarray:
     return distances.topk(_n_neighbours(len(points)), largest=False).indices.numpy()
 
 
-def _problem(content: Any) -> str | None:
+def _problem(content: object) -> str | None:
     """What keeps ``content`` from being an identity, or None."""
     if not isinstance(content, Mapping):
         return f"holds {type(content).__name__} where the identity of a mesh is expected"

@@ -41,7 +41,7 @@ class PlainUnpickler(BoundedUnpickler):
             raise UserError("sets attributes of something that is plain data, and was not loaded")
         BoundedUnpickler.dispatch[pickle.BUILD[0]](self)
 
-    dispatch: ClassVar[dict[int, Any]] = {**BoundedUnpickler.dispatch, pickle.BUILD[0]: _load_build}
+    dispatch: ClassVar[dict[int, object]] = {**BoundedUnpickler.dispatch, pickle.BUILD[0]: _load_build}
 
     def load(self) -> Any:
         return Finish(_SHARED_BYTES + _SHARED_TIMES * self.size).of(super().load(), 0)[0]
@@ -52,20 +52,20 @@ class _Constructor:
 
     __slots__ = ("_function",)
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: object) -> Any:
         return self._function(*arguments)
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         raise UserError("tries to alter a constructor, and was not loaded")
 
 
 class _Dtype:
     __slots__ = ("dtype",)
 
-    def __init__(self, code: Any, align: Any = False, copy: Any = False) -> None:
+    def __init__(self, code: object, align: object = False, copy: object = False) -> None:
         self.dtype = _checked_dtype(code)
 
     def __setstate__(self, state: Any) -> None:
@@ -90,7 +90,7 @@ class _Array:
         self.array = _array_of(content, dtype, shape, "F" if is_fortran else "C")
 
 
-def _checked_dtype(code: Any) -> np.dtype:
+def _checked_dtype(code: object) -> np.dtype:
     if not isinstance(code, (str, bytes)):
         raise UserError("holds an array of an unreadable type; only plain numbers and strings are accepted")
     text = code.decode("latin1") if isinstance(code, bytes) else code
@@ -101,7 +101,7 @@ def _checked_dtype(code: Any) -> np.dtype:
     return np.dtype(code.decode("latin1") if isinstance(code, bytes) else code)
 
 
-def _array_of(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
+def _array_of(content: object, dtype: object, shape: object, order: str) -> np.ndarray:
     if not isinstance(dtype, _Dtype):
         raise UserError("holds an array without a readable type; the file is damaged")
     if isinstance(content, str):  # bytes of a Python 2 pickle
@@ -119,48 +119,48 @@ def _array_of(content: Any, dtype: Any, shape: Any, order: str) -> np.ndarray:
     return np.ndarray(shape, dtype.dtype, buffer=content, order="F" if order == "F" else "C")
 
 
-def _reconstruct(kind: Any, shape: Any = None, code: Any = None) -> _Array:
+def _reconstruct(kind: object, shape: object = None, code: object = None) -> _Array:
     if kind is not _NDARRAY:
         raise UserError("holds a special kind of array; only plain arrays are accepted")
     return _Array()
 
 
-def _from_buffer(content: Any, dtype: Any, shape: Any, order: Any, axis_order: Any = None) -> _Array:
+def _from_buffer(content: object, dtype: object, shape: object, order: Any, axis_order: Any = None) -> _Array:
     if order == "K" and axis_order is not None:
         return _Array(_array_of(content, dtype, shape, "C").transpose(axis_order))
     return _Array(_array_of(content, dtype, shape, order))
 
 
-def _scalar(dtype: Any, content: Any = b"") -> Any:
+def _scalar(dtype: object, content: object = b"") -> object:
     return _array_of(content, dtype, (), "C")[()]
 
 
-def _encode(text: Any, encoding: Any = "latin1") -> bytes:
+def _encode(text: object, encoding: object = "latin1") -> bytes:
     """How Python 3 writes bytes in the old pickle protocols."""
     if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
         raise UserError(f"asks for the codec {str(encoding)[:40]!r}, and was not loaded")
     return text.encode("latin1")
 
 
-def _empty_bytes(*arguments: Any) -> bytes:
+def _empty_bytes(*arguments: object) -> bytes:
     if arguments:
         raise UserError("asks for bytes in an unknown way; the file is damaged")
     return b""
 
 
-def _ordered(pairs: Any = ()) -> OrderedDict[Any, Any]:
+def _ordered(pairs: Any = ()) -> OrderedDict[Any, object]:
     return OrderedDict((check_key(key), value) for key, value in (pairs.items() if isinstance(pairs, dict) else pairs))
 
 
-def _set(members: Iterable[Any] = ()) -> set[Any]:
+def _set(members: Iterable[object] = ()) -> set[object]:
     return {check_key(member) for member in members}
 
 
-def _frozenset(members: Iterable[Any] = ()) -> frozenset[Any]:
+def _frozenset(members: Iterable[object] = ()) -> frozenset[object]:
     return frozenset(_set(members))
 
 
-def _not_called(*_: Any) -> None:
+def _not_called(*_: object) -> None:
     raise UserError("holds an array written in an unknown way; save it again with a plain pickle.dump")
 
 
@@ -192,9 +192,9 @@ class Finish:
 
     def __init__(self, limit: int, circular: bool = True) -> None:
         self._limit, self._circular = limit, circular
-        self._done: dict[int, tuple[Any, Any, int]] = {}  # {id: (object, result, bytes)}
+        self._done: dict[int, tuple[object, object, int]] = {}  # {id: (object, result, bytes)}
 
-    def of(self, value: Any, depth: int) -> tuple[Any, int]:
+    def of(self, value: object, depth: int) -> tuple[Any, int]:
         """``value`` with arrays in it, and its size in bytes with shared parts counted as often as they occur."""
         if isinstance(value, (_Dtype, _Constructor)):
             raise UserError(
@@ -219,7 +219,7 @@ class Finish:
         self._done[id(value)] = (value, result, size)
         return result, size
 
-    def _container(self, value: Any, depth: int) -> tuple[Any, int]:
+    def _container(self, value: Any, depth: int) -> tuple[object, int]:
         if isinstance(value, (tuple, set, frozenset)):
             parts = [self.of(item, depth) for item in value]
             return type(value)(part for part, _ in parts), 1 + sum(size for _, size in parts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +40,7 @@ class Regions(dict[str, torch.Tensor]):
         remedy = _REMEDY.get(name, f"known here are: {', '.join(sorted(self)) or 'none'}")
         raise UserError(f"{self.root}: has no region {name!r}; {remedy}")
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[Regions], tuple[Path, dict[str, torch.Tensor]]]:
         return (Regions, (self.root, dict(self)))
 
 
@@ -75,7 +74,7 @@ def load_regions(
             raise error
         on_fault(path, error)
 
-    def read_named(file: str, reader: Callable[[Path], Any]) -> None:
+    def read_named(file: str, reader: Callable[[Path], object]) -> None:
         """Add every {region: indices} of a file that are right; tell of the others."""
         path = root / file
         if not is_there(path):
@@ -118,7 +117,7 @@ def read_index_list(path: Path) -> list[int]:
     return [int(word) for word in words if word]
 
 
-def checked_indices(value: Any, n_vertices: int, what: str) -> torch.Tensor:
+def checked_indices(value: object, n_vertices: int, what: str) -> torch.Tensor:
     """Return vertex indices as int64 [n]; UserError when they are no whole numbers in 0..V-1, or none at all."""
     try:
         array = value if isinstance(value, np.ndarray) else np.asarray(_flat(value))
@@ -137,7 +136,7 @@ def checked_indices(value: Any, n_vertices: int, what: str) -> torch.Tensor:
     return torch.from_numpy(array.astype(np.int64))
 
 
-def _flat(value: Any) -> list[Any]:
+def _flat(value: object) -> list[object]:
     """A list of numbers, or of lists of the same length; numpy would follow a list that holds itself for ever."""
     rows = value if isinstance(value, (list, tuple)) else [value]
     if len({len(row) if isinstance(row, (list, tuple)) else -1 for row in rows}) > 1:

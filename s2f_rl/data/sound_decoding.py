@@ -251,7 +251,7 @@ def _by_pyav(path: Path, demuxer: str, notes: tuple[str, ...] = ()) -> Sound:
 
     def decode() -> Iterator[np.ndarray]:
         resampler: Any = None
-        form: tuple[Any, ...] = ()
+        form: tuple[object, ...] = ()
         first: tuple[Any, ...] = ()
         n_packets = 0
         try:

@@ -33,7 +33,7 @@ def require_checksums(path: Path) -> None:
         raise UserError(f"{path}: is damaged (the checksum of {broken[:60]!r} is wrong); copy it again")
 
 
-def not_finite(value: Any, where: str = "a tensor") -> str | None:
+def not_finite(value: object, where: str = "a tensor") -> str | None:
     """The name of the first tensor in nested plain containers that holds NaN or infinity, None when there is none."""
     if isinstance(value, Tensor):
         numbers = value.layout == torch.strided and not value.is_nested and not value.is_meta
@@ -41,7 +41,7 @@ def not_finite(value: Any, where: str = "a tensor") -> str | None:
             return None
         whole = value.float() if value.element_size() == 1 else value  # 8-bit floats have no isfinite
         return None if bool(torch.isfinite(whole).all()) else where
-    inner: Iterable[tuple[str, Any]] = ()
+    inner: Iterable[tuple[str, object]] = ()
     if isinstance(value, Mapping):
         inner = ((repr(name)[:60], each) for name, each in value.items())
     elif isinstance(value, (list, tuple)):
@@ -49,7 +49,7 @@ def not_finite(value: Any, where: str = "a tensor") -> str | None:
     return next((found for name, each in inner if (found := not_finite(each, name)) is not None), None)
 
 
-def float_weights(state: Mapping[str, Any], wanted: Mapping[str, Tensor], what: str) -> dict[str, Any]:
+def float_weights(state: Mapping[str, object], wanted: Mapping[str, Tensor], what: str) -> dict[str, Any]:
     """``state`` with its weights in the precision of ``wanted``, ready for ``load_state_dict``.
 
     Half, bfloat16 and double precision are converted. Anything else in a weight's place is refused: torch would take

@@ -115,7 +115,7 @@ def _telling(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _load(path: Path, device: str | torch.device) -> Any:
+def _load(path: Path, device: str | torch.device) -> object:
     with _telling(path), warnings.catch_warnings():  # torch also warns about the file that the error names
         warnings.simplefilter("ignore")
         if path.suffix == ".safetensors":
@@ -125,7 +125,7 @@ def _load(path: Path, device: str | torch.device) -> Any:
         return torch.load(path, map_location=device, weights_only=True)
 
 
-def _tensors(value: Any, where: str = "a tensor") -> Iterator[tuple[str, torch.Tensor]]:
+def _tensors(value: object, where: str = "a tensor") -> Iterator[tuple[str, torch.Tensor]]:
     """Every dense tensor inside, with the name under which it lies; what wants dense tensors refuses the others."""
     if isinstance(value, torch.Tensor):
         if value.layout == torch.strided and not value.is_nested:
@@ -152,7 +152,7 @@ def safetensors_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         return dict(file.metadata() or {})
 
 
-def save_tensors(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+def save_tensors(path: str | os.PathLike[str], content: Mapping[str, object]) -> None:
     """Write tensors and plain containers with ``torch.save``: a kill leaves the old file or the new one, whole.
 
     Raises:
@@ -175,13 +175,13 @@ def save_safetensors(path: str | os.PathLike[str], tensors: Mapping[str, torch.T
         save_file(own, temporary, metadata={"format": "pt"})
 
 
-def _assert_finite(path: str | os.PathLike[str], content: Any) -> None:
+def _assert_finite(path: str | os.PathLike[str], content: object) -> None:
     broken = not_finite(content)
     if broken is not None:
         raise NotFinite(f"{path}: not written, because {broken} is not finite; train with a smaller optimizer.lr")
 
 
-def content_hash(value: Any) -> str:
+def content_hash(value: object) -> str:
     """sha256 as hex over tensors (names, types, shapes, bytes) and plain values in nested containers.
 
     Equal for the same content saved twice, whose files may differ.
@@ -189,7 +189,7 @@ def content_hash(value: Any) -> str:
     return _digest(value, {}).hex()
 
 
-def _digest(value: Any, known: dict[int, bytes]) -> bytes:
+def _digest(value: object, known: dict[int, bytes]) -> bytes:
     if id(value) in known:  # a container may hold another one many times, at every level
         return known[id(value)]
     digest = hashlib.sha256()
@@ -210,7 +210,7 @@ def _digest(value: Any, known: dict[int, bytes]) -> bytes:
     return digest.digest()
 
 
-def _assert_plain(value: Any, where: str) -> None:
+def _assert_plain(value: object, where: str) -> None:
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, (str, int)):

@@ -35,12 +35,12 @@ class _StandIn:
     def __init__(self, callable_name: str | None = None) -> None:
         self.callable_name = callable_name
 
-    def __call__(self, *_: Any) -> _StandIn:
+    def __call__(self, *_: object) -> _StandIn:
         if self.callable_name is not None:
             raise UserError(f"calls {self.callable_name[:80]}, which no checkpoint of plain tensors needs")
         return _StandIn("the result of a call")
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         raise UserError("sets attributes of something that is no plain data")
 
 
@@ -66,7 +66,7 @@ class DryRun(BoundedUnpickler):
             return CONSTRUCTORS[module, name]
         return _StandIn(None if (module, name) in _CALLED else f"{module}.{name}")
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> Any:
         self.spend(pid)
         if not isinstance(pid, tuple) or len(pid) < 5 or not isinstance(pid[2], str) or type(pid[4]) is not int:
             raise UserError("refers to a storage in an unknown way")
@@ -89,7 +89,7 @@ class DryRun(BoundedUnpickler):
             raise UserError("sets attributes, which no checkpoint of plain tensors needs")
         self.spend(self.stack.pop())
 
-    dispatch: ClassVar[dict[int, Any]] = {
+    dispatch: ClassVar[dict[int, object]] = {
         **BoundedUnpickler.dispatch,
         pickle.NEWOBJ[0]: _load_newobj,
         pickle.NEWOBJ_EX[0]: _load_newobj,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from s2f_rl.errors import UserError
 
 
 def bootstrap_intervals(
-    rows: Sequence[dict[str, Any]],
+    rows: Sequence[dict[str, object]],
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -63,7 +62,7 @@ def _weights(rng: np.random.Generator, subjects: list[np.ndarray], resample: boo
     return weights
 
 
-def _per_utterance(rows: Sequence[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[str]]:
+def _per_utterance(rows: Sequence[dict[str, object]]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[str]]:
     """Sums and numbers of finite values [utterances, columns], utterances by subject, and the columns' names."""
     utterances: dict[tuple[str, str], int] = {}
     found: dict[str, dict[int, list[float]]] = {}

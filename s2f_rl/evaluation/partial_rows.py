@@ -64,7 +64,7 @@ class PartialRows:
         if kind is not None and not self._has_rows():
             self.path.unlink(missing_ok=True)  # nothing to go on from
 
-    def _line(self, content: Any) -> None:
+    def _line(self, content: object) -> None:
         self._file.write(json.dumps(content) + "\n")
         self._file.flush()
 

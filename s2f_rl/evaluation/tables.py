@@ -54,7 +54,7 @@ def require_format(rows_format: str) -> None:
             ) from None
 
 
-def long_rows(rows: Iterable[Row], definitions: Mapping[str, Mapping[str, Any]]) -> list[Row]:
+def long_rows(rows: Iterable[Row], definitions: Mapping[str, Mapping[str, object]]) -> list[Row]:
     """One row for each value: utterance, subject, condition, measure, metric, version, unit, mask, value.
 
     Columns without a definition are the scores of reward models: ``metric`` is ``reward_score``, the version and the

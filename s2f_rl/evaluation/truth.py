@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
+from s2f_rl.data import FaceCorpus
+from s2f_rl.data.contract import SpokenUtterance
 from s2f_rl.errors import UserError
 from s2f_rl.metrics import TakeMeter
 
@@ -23,14 +24,16 @@ class TrueDistances:
         UserError: another corpus.
     """
 
-    def __init__(self, corpus: Any) -> None:
+    def __init__(self, corpus: FaceCorpus) -> None:
         from s2f_rl.data.synthetic import load_speakers
 
         self.speakers = load_speakers(corpus.root)
         self.regions, self.fps = corpus.regions, corpus.fps
         self.scale = float(corpus.metadata.get("synthesis", {}).get("hidden_scale", 1.0))
 
-    def columns(self, utterance: Any, vertices: Tensor, speaker: str | None = None) -> list[dict[str, float]]:
+    def columns(
+        self, utterance: SpokenUtterance, vertices: Tensor, speaker: str | None = None
+    ) -> list[dict[str, float]]:
         """Columns for each of the motions [K, T, V*3] (metres): ``true_distance`` (lips, metres),
         ``true_distance_relative`` (to the size of the usual lip movement) and ``true_distance_face`` (all vertices).
 
@@ -58,7 +61,7 @@ class TrueDistances:
         return rows
 
 
-def true_distances(corpus: Any, choice: str | bool) -> TrueDistances | None:
+def true_distances(corpus: FaceCorpus, choice: str | bool) -> TrueDistances | None:
     """A meter for ``choice`` true, false or auto (a meter if the corpus is the built-in one, else None)."""
     wanted = str(choice).lower()
     if wanted not in CHOICES:

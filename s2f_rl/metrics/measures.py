@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -49,6 +49,13 @@ def own_measures(names: Sequence[str]) -> list[Measure]:
             raise UserError(f"{name}: there is a column {measure.column!r} already; give it another name")
         taken.add(measure.column)
     return found
+
+
+class LipPair(TypedDict):
+    """Vertices of both lips, as the measures of their opening take them."""
+
+    upper_lip: Tensor
+    lower_lip: Tensor
 
 
 def motion_measures(
@@ -97,7 +104,7 @@ def motion_measures(
     if "upper_face" in regions:
         columns["fdd"] = metrics.upper_face_dynamics_deviation(vertices, truth, template, regions["upper_face"])
     if "upper_lip" in regions and "lower_lip" in regions:
-        pair: dict[str, Any] = {"upper_lip": regions["upper_lip"], "lower_lip": regions["lower_lip"]}
+        pair = LipPair(upper_lip=regions["upper_lip"], lower_lip=regions["lower_lip"])
         if timing:
             columns["mtm"] = metrics.mean_temporal_misalignment(vertices, truth, **pair)
             columns["lag_ms"] = metrics.lag_ms(vertices, truth, fps=fps, **pair)
@@ -136,13 +143,13 @@ COLUMNS: dict[str, tuple[str, str | None]] = {
 _RATIOS = {"lip_intensity_ratio": "one", "true_distance_relative": "lower"}  # without unit, and where to aim
 
 
-def definitions(regions: Mapping[str, Tensor], more: Sequence[Measure] = ()) -> dict[str, dict[str, Any]]:
+def definitions(regions: Mapping[str, Tensor], more: Sequence[Measure] = ()) -> dict[str, dict[str, str | int | None]]:
     """What each column of a row means: metric, version, unit, aim and the hash of the vertex mask it was taken over.
 
     A measure of the lips' opening is named by the upper lip's mask; it takes the lower lip's as well.
     """
     ours = [(column, metrics.METRICS[name], region) for column, (name, region) in COLUMNS.items()]
-    out = {}
+    out: dict[str, dict[str, str | int | None]] = {}
     for column, metric, region in [*ours, *((measure.column, measure.metric, measure.region) for measure in more)]:
         known = region is not None and region in regions
         out[column] = {

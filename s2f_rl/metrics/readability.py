@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,7 +15,15 @@ from s2f_rl.metrics._meshes import ArrayLike, as_frames, as_tensor
 _CLIPS_AT_ONCE = 128
 
 
-def lip_readability_per_clip(vertices: ArrayLike, mel_clips: ArrayLike, reward_model: Any) -> Tensor:
+class ReadsClips(Protocol):
+    """What is needed of a reward model; where it has ``n_vertices``, a mesh of another size is refused."""
+
+    @property
+    def backbone(self) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Mesh clips [M, 5, V*3] and mel clips [M, 1, 20, 128] -> features of both, [M, E] each."""
+
+
+def lip_readability_per_clip(vertices: ArrayLike, mel_clips: ArrayLike, reward_model: ReadsClips) -> Tensor:
     """Cosine similarity of mesh and speech for every whole 5-frame clip: float64 [clips] in [-1, 1].
 
     Clip i holds frames 5i to 5i+4 and mel clip 5i; see :func:`perceptual_lip_readability`.
@@ -48,7 +57,7 @@ def lip_readability_per_clip(vertices: ArrayLike, mel_clips: ArrayLike, reward_m
     return torch.cat(similarity) if similarity else torch.zeros(0, dtype=torch.float64, device=device)
 
 
-def perceptual_lip_readability(vertices: ArrayLike, mel_clips: ArrayLike, reward_model: Any) -> Tensor:
+def perceptual_lip_readability(vertices: ArrayLike, mel_clips: ArrayLike, reward_model: ReadsClips) -> Tensor:
     """PLRS: mean cosine similarity of mesh and speech features over non-overlapping 5-frame clips.
 
     Chae-Yeon et al., CVPR 2025. Only ``reward_model.backbone`` is used, no head. An incomplete last clip, and clips

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 _FRAMES_LOOKED_AT = 16
 _DISTANCE = 5.0  # in half face heights: a portrait lens, no big nose
@@ -81,7 +81,10 @@ def frame_camera(
 
 
 def face_camera(
-    sequences: Sequence[np.ndarray], regions: Mapping[str, Any], yaw_degrees: float = 0.0, pitch_degrees: float = 0.0
+    sequences: Sequence[np.ndarray],
+    regions: Mapping[str, npt.ArrayLike],
+    yaw_degrees: float = 0.0,
+    pitch_degrees: float = 0.0,
 ) -> Camera:
     """:func:`frame_camera` close on the region ``face`` (FLAME's mask) where it is known, else on the whole mesh.
 

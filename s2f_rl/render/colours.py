@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from s2f_rl.data.files import load_npy
 from s2f_rl.errors import UserError
@@ -21,7 +21,7 @@ REGION_COLOURS = {
 """sRGB of FLAME's regions that are not skin."""
 
 
-def region_colours(n_vertices: int, regions: Mapping[str, Any]) -> np.ndarray:
+def region_colours(n_vertices: int, regions: Mapping[str, npt.ArrayLike]) -> np.ndarray:
     """Skin, with lips and eyeballs where their vertex indices are known: uint8 [V, 3], sRGB.
 
     Raises:
@@ -41,7 +41,7 @@ def region_colours(n_vertices: int, regions: Mapping[str, Any]) -> np.ndarray:
     return colours
 
 
-def check_colours(colours: Any, n_vertices: int, name: str = "colours") -> np.ndarray:
+def check_colours(colours: npt.ArrayLike, n_vertices: int, name: str = "colours") -> np.ndarray:
     """Colours as uint8 [V, 3]. Raises UserError for another shape or type."""
     array = np.asarray(colours)
     if array.shape != (n_vertices, 3) or array.dtype != np.uint8:
@@ -50,7 +50,7 @@ def check_colours(colours: Any, n_vertices: int, name: str = "colours") -> np.nd
 
 
 def find_colours(
-    root: str | os.PathLike[str], n_vertices: int, regions: Mapping[str, Any], subject: str | None = None
+    root: str | os.PathLike[str], n_vertices: int, regions: Mapping[str, npt.ArrayLike], subject: str | None = None
 ) -> np.ndarray:
     """Colours that a corpus folder brings: ``colours/SUBJECT.npy``, ``colours.npy``, else :func:`region_colours`.
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from s2f_rl.data import mesh_files
 from s2f_rl.errors import UserError
@@ -15,7 +15,7 @@ from s2f_rl.errors import UserError
 _log = logging.getLogger(__name__)
 
 
-def check_faces(faces: Any, n_vertices: int, name: str = "faces") -> np.ndarray:
+def check_faces(faces: npt.ArrayLike, n_vertices: int, name: str = "faces") -> np.ndarray:
     """Triangles as int32 [F, 3]. Raises UserError for another shape, no triangle, or indices outside the mesh."""
     faces = np.asarray(faces.cpu() if hasattr(faces, "cpu") else faces)
     if faces.ndim != 2 or faces.shape[1] != 3 or len(faces) == 0 or faces.dtype.kind not in "iu":

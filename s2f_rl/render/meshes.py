@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from s2f_rl.data.files import load_npy
 from s2f_rl.errors import UserError
 
-Sequence3D: TypeAlias = "np.ndarray | os.PathLike[str] | str | Any"  # Any: a torch tensor, without importing torch
+if TYPE_CHECKING:  # pictures are drawn without torch
+    from torch import Tensor
+
+Mesh: TypeAlias = "np.ndarray | Tensor"
+Sequence3D: TypeAlias = "np.ndarray | Tensor | os.PathLike[str] | str"
 
 
 def as_sequence(vertices: Sequence3D, name: str = "vertices") -> np.ndarray:
@@ -34,7 +38,7 @@ def as_sequence(vertices: Sequence3D, name: str = "vertices") -> np.ndarray:
     return array
 
 
-def as_mesh(vertices: Any, name: str = "vertices") -> np.ndarray:
+def as_mesh(vertices: Mesh, name: str = "vertices") -> np.ndarray:
     """One mesh [V*3] or [V, 3] to an array [1, V, 3]. Raises UserError for another shape."""
     array = np.asarray(vertices.detach().cpu() if hasattr(vertices, "detach") else vertices)
     if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 3):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from s2f_rl.render.extras import import_extra
 from s2f_rl.render.shading import Lighting, background_image, shade_vertices
 
 _numba = import_extra("numba")
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+_OPTIONS: dict[str, object] = {"nogil": True, "error_model": "numpy"}
 
 
 def compiled(function: Callable) -> Callable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from s2f_rl.render.camera import Camera
 from s2f_rl.render.extras import import_extra
 from s2f_rl.render.frames import check_size, load_sequences, make_painter
 from s2f_rl.render.layout import join_panels
-from s2f_rl.render.meshes import as_mesh
+from s2f_rl.render.meshes import Mesh, as_mesh
 from s2f_rl.render.shading import Lighting
 
 
@@ -26,7 +25,7 @@ def save_png(picture: np.ndarray, out: str | os.PathLike[str]) -> None:
 
 
 def render_still(
-    vertices: Any,
+    vertices: Mesh,
     faces: np.ndarray | None,
     out: str | os.PathLike[str] | None = None,
     size: int = 512,
@@ -43,7 +42,7 @@ def render_still(
 
 
 def contact_sheet(
-    meshes: Sequence[Any],
+    meshes: Sequence[Mesh],
     faces: np.ndarray | None,
     out: str | os.PathLike[str] | None = None,
     captions: Sequence[str] | None = None,

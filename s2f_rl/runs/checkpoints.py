@@ -9,7 +9,7 @@ from s2f_rl.data.tensor_files import load_tensors, save_tensors
 from s2f_rl.errors import UserError
 
 
-def save_checkpoint(path: str | Path, checkpoint: dict[str, Any]) -> None:
+def save_checkpoint(path: str | Path, checkpoint: dict[str, object]) -> None:
     """Write ``checkpoint`` to ``path``: a kill at any moment leaves the old file or the new one, whole.
 
     Args:

@@ -6,7 +6,6 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -58,7 +57,7 @@ def finish_config(
         missing = sorted(OmegaConf.missing_keys(cfg))
         if missing:
             raise UserError(f"{name}: {', '.join(missing)} must be given, for example {missing[0]}=...")
-        kinds: Any = schema or like(_defaults(folder, name, overrides))
+        kinds: object = schema or like(_defaults(folder, name, overrides))
         typed: dict[str, str] = {}
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             key = override.get_key_element().lstrip("+~")
@@ -91,7 +90,7 @@ def opened(overrides: Sequence[str], schema: type | None) -> list[str]:
     return [f"++{item}" if schema and is_open(item) else item for item in overrides]
 
 
-def _defaults(folder: Path, name: str, overrides: Sequence[str]) -> Any:
+def _defaults(folder: Path, name: str, overrides: Sequence[str]) -> object:
     chosen = compose_config(folder, name, [item for item in overrides if _is_group_choice(item, folder)])
     return OmegaConf.to_container(chosen, resolve=False)
 
@@ -138,7 +137,7 @@ def _suggestion(key: str, folder: Path, name: str) -> str:
     return f"; {hint}--cfg job lists all keys"
 
 
-def _keys(config: Any, prefix: str = "") -> Iterator[str]:
+def _keys(config: object, prefix: str = "") -> Iterator[str]:
     if isinstance(config, dict):
         for key, value in config.items():
             yield f"{prefix}{key}"

@@ -54,7 +54,7 @@ class PolicyAverage:
         """Averaged parameters and the number of updates."""
         return dict(self._average.state_dict())
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, object]) -> None:
         """Restore :meth:`state_dict`."""
         self._average.load_state_dict(dict(state))
 

@@ -75,7 +75,7 @@ class RunFolder:
         self,
         name: str,
         root: str | Path = "checkpoints",
-        config: Any = None,
+        config: object = None,
         resume: bool = False,
         may_change: tuple[str, ...] = MAY_CHANGE,
         seed: int | None = None,
@@ -133,7 +133,7 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
-    def save_checkpoint(self, name: str, checkpoint: dict[str, Any]) -> Path:
+    def save_checkpoint(self, name: str, checkpoint: dict[str, object]) -> Path:
         """Write ``name`` (``"last.pt"``, ``"best.pt"``) atomically; see :func:`~s2f_rl.runs.checkpoints`."""
         save_checkpoint(self.path / name, checkpoint)
         return self.path / name
@@ -170,7 +170,7 @@ class RunFolder:
             pass
         return file
 
-    def _compare_config(self, config: Mapping[str, Any], may_change: tuple[str, ...]) -> None:
+    def _compare_config(self, config: Mapping[str, object], may_change: tuple[str, ...]) -> None:
         path = self.path / "config.yaml"
         if not path.exists():
             return
@@ -211,12 +211,12 @@ def _plain_config(config: Any) -> dict[str, Any] | None:
 
     if OmegaConf.is_config(config):
         config = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(config)))
+    plain: dict[str, object] = yaml.safe_load(yaml.safe_dump(dict(config)))
     return plain
 
 
-def _flat(config: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flat(config: Mapping[Any, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping) and value:

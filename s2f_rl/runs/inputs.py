@@ -49,7 +49,7 @@ def samples_hash(folder: str) -> str:
     return content_hash({file.name: digest for file, digest in hashes.items()})
 
 
-READERS: dict[str, Callable[[str], Any]] = {
+READERS: dict[str, Callable[[str], object]] = {
     "start": actor_hash,
     "policy": actor_hash,
     "reward.folder": score_hash,
@@ -59,7 +59,7 @@ READERS: dict[str, Callable[[str], Any]] = {
 """Config keys that name what a run reads, and how it is hashed; beside them ``corpus.root``."""
 
 
-def read_inputs(config: Mapping[str, Any], spare: Path | None = None) -> dict[str, Any]:
+def read_inputs(config: Mapping[str, object], spare: Path | None = None) -> dict[str, Any]:
     """Hashes of everything that a config names: ``{"corpus.root": {part: hash}, "start": hash, ...}``.
 
     Args:
@@ -68,7 +68,7 @@ def read_inputs(config: Mapping[str, Any], spare: Path | None = None) -> dict[st
     Raises:
         UserError: something that is named cannot be read.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     root = _value(config, "corpus.root")
     if _exists(root):
         found["corpus.root"] = corpus_hashes(root, _value(config, "corpus.topology"), spare=spare)
@@ -79,7 +79,7 @@ def read_inputs(config: Mapping[str, Any], spare: Path | None = None) -> dict[st
     return found
 
 
-def changed_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, list[str]]:
+def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> dict[str, list[str]]:
     """What both have and is not the same, with the parts that differ (of a corpus).
 
     Example:
@@ -97,7 +97,7 @@ def changed_inputs(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[st
     return dict(sorted(found.items()))
 
 
-def keep_inputs(folder: Path, config: Mapping[str, Any], resume: bool) -> None:
+def keep_inputs(folder: Path, config: Mapping[str, object], resume: bool) -> None:
     """Write ``inputs.json`` of a new run; compare it when the run goes on.
 
     A run of a version that did not write it goes on, with a warning, and is compared from then on.
@@ -131,12 +131,12 @@ def keep_inputs(folder: Path, config: Mapping[str, Any], resume: bool) -> None:
     atomic_write_json(path, now)
 
 
-def _value(config: Mapping[str, Any], key: str) -> Any:
-    value: Any = config
+def _value(config: Mapping[str, object], key: str) -> Any:
+    value: object = config
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
 
-def _exists(path: Any) -> bool:
+def _exists(path: object) -> bool:
     return isinstance(path, str) and os.path.exists(path)

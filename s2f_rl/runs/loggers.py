@@ -34,7 +34,7 @@ class RunLogger:
         """Log a row of the metrics under its iteration; seed and versions are the same in all rows and left out."""
         self.log_scalars({key: value for key, value in row.items() if key not in _SAME}, row["iteration"])
 
-    def log_scalars(self, scalars: Mapping[str, Any], step: int) -> None:
+    def log_scalars(self, scalars: Mapping[str, object], step: int) -> None:
         """Log numbers (or one-element tensors) of one iteration; what is no finite number is passed over."""
         numbers = {}
         for key, value in scalars.items():
@@ -66,7 +66,7 @@ def make_logger(
     kind: str | Sequence[str] | None,
     folder: str | Path,
     name: str,
-    config: Mapping[str, Any] | None = None,
+    config: Mapping[str, object] | None = None,
     online: bool = False,
 ) -> RunLogger:
     """TorchRL's csv, tensorboard and wandb loggers, one or several, empty: a run's rows are fed to them.
@@ -91,10 +91,10 @@ def make_logger(
         >>> folder.rows.append({"reward": 0.7}, iteration=1)            # doctest: +SKIP
     """
     if config is not None and OmegaConf.is_config(config):
-        config = cast("dict[str, Any]", OmegaConf.to_container(cast(Any, config), resolve=True))
+        config = cast("dict[str, Any]", OmegaConf.to_container(cast(object, config), resolve=True))
     kinds = [kind] if isinstance(kind, str) else list(kind or [])
     kinds = [str(one) for one in kinds if str(one) != "none"]
-    makers: dict[str, Callable[[], Any]] = {
+    makers: dict[str, Callable[[], object]] = {
         "csv": lambda: _csv(logs),
         "tensorboard": lambda: _tensorboard(logs),
         "wandb": lambda: _wandb(logs, name, config, online),
@@ -106,7 +106,7 @@ def make_logger(
     return RunLogger([makers[one]() for one in dict.fromkeys(kinds)])
 
 
-def _csv(logs: Path) -> Any:
+def _csv(logs: Path) -> object:
     from torchrl.record.loggers.csv import CSVLogger
 
     for path in (logs / "csv" / "scalars").rglob("*.csv"):
@@ -114,7 +114,7 @@ def _csv(logs: Path) -> Any:
     return CSVLogger(exp_name="csv", log_dir=str(logs))
 
 
-def _tensorboard(logs: Path) -> Any:
+def _tensorboard(logs: Path) -> object:
     try:
         import tensorboard  # noqa: F401
     except ImportError as error:
@@ -126,7 +126,7 @@ def _tensorboard(logs: Path) -> Any:
     return TensorboardLogger(exp_name="tensorboard", log_dir=str(logs))
 
 
-def _wandb(logs: Path, name: str, config: Mapping[str, Any] | None, online: bool) -> Any:
+def _wandb(logs: Path, name: str, config: Mapping[str, object] | None, online: bool) -> object:
     try:
         import wandb
     except ImportError as error:

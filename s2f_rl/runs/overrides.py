@@ -7,33 +7,33 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(values: Mapping[str, object], prefix: str = "") -> dict[str, Any]:
     """A nested mapping with dotted keys, in order.
 
     Example:
         >>> flat({"iterations": 60, "evaluation": {"every": 20}})
         {'iterations': 60, 'evaluation.every': 20}
     """
-    found: dict[str, Any] = {}
+    found: dict[str, object] = {}
     for key, value in values.items():
         found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return found
 
 
-def as_overrides(*layers: Mapping[str, Any]) -> list[str]:
+def as_overrides(*layers: Mapping[str, object]) -> list[str]:
     """Nested mappings as Hydra overrides; of the same key the last layer's value holds.
 
     Example:
         >>> as_overrides({"iterations": 60, "evaluation": {"every": 20}}, {"iterations": 6, "name": "a b"})
         ['iterations=6', 'evaluation.every=20', "name='a b'"]
     """
-    merged: dict[str, Any] = {}
+    merged: dict[str, object] = {}
     for layer in layers:
         merged |= flat(layer)
     return [f"{key}={literal(value)}" for key, value in merged.items()]
 
 
-def literal(value: Any) -> str:
+def literal(value: object) -> str:
     """A value in Hydra's override grammar."""
     if value is None:
         return "null"

@@ -58,9 +58,11 @@ class MetricsRows:
         self._logger = logger
         return logger
 
-    def append(self, values: Mapping[str, Any], iteration: int, frames: int = 0, kind: str = "train") -> dict[str, Any]:
+    def append(
+        self, values: Mapping[str, object], iteration: int, frames: int = 0, kind: str = "train"
+    ) -> dict[str, Any]:
         """Write one row and return it. Values: numbers, strings, booleans, None or one-element tensors."""
-        row: dict[str, Any] = {"kind": kind, "iteration": int(iteration), "frames": int(frames), "seed": self.seed}
+        row: dict[str, object] = {"kind": kind, "iteration": int(iteration), "frames": int(frames), "seed": self.seed}
         row.update(commit=source_commit(), versions=package_versions())
         row.update({key: _plain(value) for key, value in values.items()})
         line = json.dumps(row, allow_nan=False) + "\n"
@@ -112,12 +114,12 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def without_times(row: Mapping[str, Any]) -> dict[str, Any]:
+def without_times(row: Mapping[str, object]) -> dict[str, Any]:
     """The row without its clock columns: what must be equal in two runs of the same seed."""
     return {key: value for key, value in row.items() if not key.startswith(TIME_PREFIX)}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """A JSON value: one-element tensors and numpy scalars become numbers; what is not finite becomes null."""
     if hasattr(value, "item"):
         value = value.item()

@@ -119,7 +119,7 @@ class TrainingState:
         set_rng_state(state["rng"])
 
 
-def _get(part: Any) -> Any:
+def _get(part: Any) -> object:
     if isinstance(part, torch.Generator):
         return part.get_state()
     if isinstance(part, np.random.Generator):

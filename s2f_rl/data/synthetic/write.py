@@ -144,7 +144,7 @@ def load_take(root: str | os.PathLike[str], name: str) -> Take:
 
 def _checked_request(
     subjects: int, sentences: int, vertices: int, seed: int, audio_only: int, hidden_seed: int, hidden_scale: float
-) -> dict[str, Any]:
+) -> dict[str, object]:
     limits = {
         "subjects": (subjects, 3, MAX_SPEAKERS),
         "sentences": (sentences, 1, MAX_SENTENCES),
@@ -160,11 +160,11 @@ def _checked_request(
         raise UserError(f"subjects + audio_only_subjects = {subjects + audio_only}: at most {MAX_SPEAKERS} together")
     if isinstance(hidden_scale, bool) or not isinstance(hidden_scale, (int, float)) or not 0 <= hidden_scale <= 2:
         raise UserError(f"hidden_scale={hidden_scale!r}: must be a number from 0 to 2")
-    request: dict[str, Any] = {key: int(value) for key, (value, _, _) in limits.items()}
+    request: dict[str, object] = {key: int(value) for key, (value, _, _) in limits.items()}
     return {"format": REQUEST_FORMAT, **request, "hidden_scale": float(hidden_scale)}
 
 
-def _claim_folder(root: Path, request: dict[str, Any]) -> None:
+def _claim_folder(root: Path, request: dict[str, object]) -> None:
     """Start in a new or empty folder, or go on where a run with the same request stopped."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; choose a folder for the corpus")
@@ -271,7 +271,7 @@ def _n_frames(duration_s: float) -> int:
     return int(np.floor(duration_s * STORED_FPS + 1e-6))
 
 
-def _description(cast: Cast, request: dict[str, Any]) -> dict[str, Any]:
+def _description(cast: Cast, request: dict[str, Any]) -> dict[str, object]:
     n = request["sentences"]
     upper = [first_unseen(n), n]
 
@@ -296,5 +296,5 @@ def _description(cast: Cast, request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _json(content: Any) -> str:
+def _json(content: object) -> str:
     return json.dumps(content, indent=1) + "\n"

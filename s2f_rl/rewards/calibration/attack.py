@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
+from s2f_rl.rewards.judge.judge import AnyReward
 
 _MEAN_DECAY, _SQUARE_DECAY = 0.8, 0.95  # of Adam's averages, for a few dozen steps
 _GROW, _SHRINK = 1.15, 0.6
@@ -93,7 +93,7 @@ def into_region(change: Tensor, radius: Tensor, lips: Tensor, space: MotionSpace
     return change * scale.repeat_interleave(3, dim=1)[:, None].to(change.dtype)
 
 
-def score_objective(scorer: Any, template: Tensor, audio: Tensor, weights: Tensor) -> Objective:
+def score_objective(scorer: AnyReward, template: Tensor, audio: Tensor, weights: Tensor) -> Objective:
     """Mean over clips of weighted scores, differentiable in the displacement.
 
     Args:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from s2f_rl.data.contract import SpokenUtterance
 from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.metrics.measures import motion_measures
 from s2f_rl.rewards.calibration.attack import MotionSpace, ascend, change_rms, random_changes, score_objective
 from s2f_rl.rewards.calibration.auc import utterance_seed
 from s2f_rl.rewards.calibration.spoiled_versions import SMOOTHED, TRUTH, clip_scores, encoded
+from s2f_rl.rewards.judge.judge import AnyReward
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank
@@ -28,6 +29,11 @@ OBJECTIVES = {"sum": (1.0, 1.0), LIP_SCORE: (1.0, 0.0), REAL_SCORE: (0.0, 1.0)}
 _RANDOM_DRAWS = 8
 _LANES = 12
 _SHORT = {LIP_SCORE: "lip", REAL_SCORE: "real"}
+
+AttackRow = dict[str, str | float]
+"""See :func:`attack_rows`: what a row has of measures depends on judges and corpus."""
+AttackSummary = dict[str, object]
+"""See :func:`summarise_attacks`."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +47,15 @@ class _Lane:
 class _Case:
     """One utterance under attack."""
 
-    utterance: Any
+    utterance: SpokenUtterance
     starts: dict[str, Tensor]
     audio: dict[str, Tensor]
     seed: int
 
 
 def attack_rows(
-    scorer: Any,
-    judges: Mapping[str, Any],
+    scorer: AnyReward,
+    judges: Mapping[str, AnyReward],
     bank: MotionBank,
     positions: Sequence[int],
     motion: MotionSubspace,
@@ -59,7 +65,7 @@ def attack_rows(
     steps: int = 60,
     seed: int = 0,
     progress: bool = False,
-) -> list[dict[str, Any]]:
+) -> list[AttackRow]:
     """Attack a reward on some utterances; one row per utterance, space, start, objective and radius.
 
     The sum of the heads is attacked from every start (ground truth, the smoothed motion of ``regressor``, a policy's
@@ -81,7 +87,7 @@ def attack_rows(
         ``lip_error_mm`` (root of LVE), ``amplitude_ratio``, ``jitter_ratio`` and, with phone timings, ``closure_rate``
         and ``false_closure_rate``.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[AttackRow] = []
     jobs = [(position, space) for position in positions for space in spaces]
     cases: dict[int, _Case] = {}
     for position, space in tqdm(jobs, disable=None if progress else True, desc="attack", leave=False):
@@ -98,8 +104,8 @@ def attack_rows(
 
 
 def _case(
-    scorer: Any,
-    judges: Mapping[str, Any],
+    scorer: AnyReward,
+    judges: Mapping[str, AnyReward],
     bank: MotionBank,
     position: int,
     regressor: SpeechRegressor | None,
@@ -120,15 +126,15 @@ def _case(
 
 
 def _attack(
-    scorer: Any,
-    judges: Mapping[str, Any],
+    scorer: AnyReward,
+    judges: Mapping[str, AnyReward],
     bank: MotionBank,
     case: _Case,
     lanes: Sequence[_Lane],
     motion: MotionSubspace,
     space: MotionSpace,
     steps: int,
-) -> list[dict[str, Any]]:
+) -> list[AttackRow]:
     template = torch.as_tensor(case.utterance.template).float().flatten()
     start = torch.stack([case.starts[lane.start] for lane in lanes])
     radius = torch.tensor([lane.radius_mm for lane in lanes]) * MILLIMETRE
@@ -146,7 +152,7 @@ def _attack(
     ends = {"before": start, "after": start + change}
     models = {"reward": scorer, **judges}
     told = {end: _described(models, bank, case, moved, motion) for end, moved in ends.items()}
-    rows = []
+    rows: list[AttackRow] = []
     for k, lane in enumerate(lanes):
         gain = float(after[k] - found.before[k])
         moved_mm = float(size[k]) / MILLIMETRE
@@ -182,7 +188,7 @@ def _widest(lanes: Sequence[_Lane], lane: int, after: Sequence[float]) -> int:
 
 
 def _described(
-    scorers: Mapping[str, Any], bank: MotionBank, case: _Case, displacement: Tensor, motion: MotionSubspace
+    scorers: Mapping[str, AnyReward], bank: MotionBank, case: _Case, displacement: Tensor, motion: MotionSubspace
 ) -> list[dict[str, float]]:
     """Scores and measures of displacements [B, T, V*3], a row for each."""
     rows: list[dict[str, float]] = [{} for _ in displacement]
@@ -201,7 +207,7 @@ def _described(
     return rows
 
 
-def _mean_scores(scorer: Any, case: _Case, name: str, displacement: Tensor) -> list[dict[str, float]]:
+def _mean_scores(scorer: AnyReward, case: _Case, name: str, displacement: Tensor) -> list[dict[str, float]]:
     """``lip`` and ``real``, means over the clips, of each of displacements [B, T, V*3]; empty without a window."""
     template = torch.as_tensor(case.utterance.template).float().flatten()
     scores = clip_scores(scorer, template + displacement, case.audio[name])
@@ -213,19 +219,19 @@ def _mean_scores(scorer: Any, case: _Case, name: str, displacement: Tensor) -> l
     return rows
 
 
-def summarise_attacks(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def summarise_attacks(rows: Sequence[AttackRow]) -> list[AttackSummary]:
     """Means over utterances, one row per space, start, objective and radius; a column that is missing or not finite
     (closure without /m b p/) is averaged over the utterances that have it; ``not_measured`` says how many do not."""
-    groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[object, ...], list[AttackRow]] = {}
     for row in rows:
         groups.setdefault(tuple(row[key] for key in ("objective", "start", "space", "radius_mm")), []).append(row)
-    out = []
+    out: list[AttackSummary] = []
     for (objective, start, space, radius), own in groups.items():
-        summary: dict[str, Any] = {"objective": objective, "start": start, "space": space, "radius_mm": radius}
+        summary: AttackSummary = {"objective": objective, "start": start, "space": space, "radius_mm": radius}
         summary["utterances"] = len(own)
         missing: dict[str, int] = {}
         for column in dict.fromkeys(name for row in own for name in row):
-            values = [row[column] for row in own if isinstance(row.get(column), float)]
+            values = [value for row in own if isinstance(value := row.get(column), float)]
             found = [value for value in values if math.isfinite(value)]
             if column not in summary and found:
                 summary[column] = sum(found) / len(found)

@@ -6,12 +6,13 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
@@ -22,6 +23,25 @@ from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank
 
 SUM = "lip_score+real_score"
+
+
+class AucRow(TypedDict):
+    """A corruption and a score; see :func:`corruption_auc`."""
+
+    corruption: str
+    base: str
+    family: str
+    score: str
+    routed: bool
+    auc: float
+    paired: float
+    better: float
+    worse: float
+    strength: float
+    utterances: int
+    not_scored: int
+
+
 _NOISE = ("policy_noise_fine", "policy_noise", "policy_noise_coarse", "jitter")
 
 
@@ -67,14 +87,14 @@ def wins(better: Sequence[float] | np.ndarray, worse: Sequence[float] | np.ndarr
 
 def corruption_auc(
     reward_model: AnyReward,
-    corpus: Any,
+    corpus: Corpus,
     motion: MotionSubspace,
     regressor: SpeechRegressor | None = None,
     corruptions: Sequence[Corruption] | None = None,
     strength: float = 1.0,
     seed: int = 0,
     utterances: Sequence[int] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[AucRow]:
     """Score every utterance as it is and spoiled, and compare the utterance means.
 
     Args:
@@ -122,13 +142,13 @@ def corruption_auc(
                 for score in found:
                     pairs.setdefault(score, []).append((reference[score], found[score]))
     return [
-        {**_row(CORRUPTIONS[name], base, score, pairs, strength), "not_scored": len(bank) - len(pairs)}
+        _row(CORRUPTIONS[name], base, score, pairs, strength, len(bank) - len(pairs))
         for (name, base), by_score in scores.items()
         for score, pairs in by_score.items()
     ]
 
 
-def auc_table(rows: Sequence[dict[str, Any]]) -> str:
+def auc_table(rows: Sequence[AucRow]) -> str:
     """Rows of :func:`corruption_auc` as a text table, a line per corruption; a star where the head ought to notice."""
     lines = [f"{'corruption':26s}{'over':20s}{'lip':>8s}{'real':>8s}{'sum':>8s}{'paired':>8s}"]
     for name, base in dict.fromkeys((row["corruption"], row["base"]) for row in rows):
@@ -139,7 +159,7 @@ def auc_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def auc_summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+def auc_summary(rows: Sequence[AucRow]) -> dict[str, float]:
     """Mean and smallest AUC over the heads that ought to notice, and of the sum of the heads."""
     found = {
         "auc_routed": [row["auc"] for row in rows if row["routed"] and row["score"] != SUM],
@@ -152,7 +172,7 @@ def auc_summary(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return summary
 
 
-def write_auc(folder: str | Path, rows: Sequence[dict[str, Any]], about: dict[str, Any] | None = None) -> None:
+def write_auc(folder: str | Path, rows: Sequence[AucRow], about: Mapping[str, object] | None = None) -> None:
     """Write rows of :func:`corruption_auc` to ``auc.csv`` and, with ``about`` beside them, ``auc.json`` in a folder."""
     folder = Path(folder)
     text = io.StringIO()
@@ -175,8 +195,8 @@ def _means(reward_model: AnyReward, vertices: Tensor, audio: Tensor) -> dict[str
 
 
 def _row(
-    corruption: Corruption, base: str, score: str, pairs: list[tuple[float, float]], strength: float
-) -> dict[str, Any]:
+    corruption: Corruption, base: str, score: str, pairs: list[tuple[float, float]], strength: float, not_scored: int
+) -> AucRow:
     better, worse = zip(*pairs, strict=True)
     return {
         "corruption": corruption.name,
@@ -190,8 +210,9 @@ def _row(
         "worse": float(np.mean(worse)),
         "strength": strength,
         "utterances": len(pairs),
+        "not_scored": not_scored,
     }
 
 
-def _cell(row: dict[str, Any] | None) -> str:
+def _cell(row: AucRow | None) -> str:
     return "-" if row is None else f"{row['auc']:.2f}" + ("*" if row["routed"] and row["score"] != SUM else " ")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,14 +14,20 @@ from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.calibration.auc import SUM
 from s2f_rl.rewards.calibration.spoiled_versions import TRUTH
 
-Rows = Sequence[Mapping[str, Any]]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+Row = Mapping[str, Any]
+"""A row of a report as JSON holds it: numbers that are not finite are None (nan where it is drawn)."""
+Rows = Sequence[Row]
 
 COLOUR = {LIP_SCORE: "#1f6fb4", REAL_SCORE: "#d1642b", SUM: "#555555"}
 LABEL = {LIP_SCORE: "lip", REAL_SCORE: "real", SUM: "lip + real"}
 _SPACE_COLOUR = ("#8a3fa0", "#1b8a5a", "#b08900")
 
 
-def drawable(rows: Rows) -> list[dict[str, Any]]:
+def drawable(rows: Rows) -> list[Row]:
     """The rows with nan, of which nothing is drawn, in place of None, which stands for numbers that are not finite."""
     return [{key: math.nan if value is None else value for key, value in row.items()} for row in rows]
 
@@ -195,7 +201,7 @@ def damage_figure(summary: Rows) -> bytes:
     return _png(figure)
 
 
-def _judged(rows: Sequence[Mapping[str, Any]], judge: str) -> list[float]:
+def _judged(rows: Rows, judge: str) -> list[float]:
     try:
         after = [row[f"{judge}_lip_after"] + row[f"{judge}_real_after"] for row in rows]
         return [rows[0][f"{judge}_lip_before"] + rows[0][f"{judge}_real_before"], *after]
@@ -213,7 +219,7 @@ def _start(start: str) -> str:
     )
 
 
-def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Any, Any]:
+def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
     """A figure of its own, in inches, and its axes; needs matplotlib."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -225,14 +231,14 @@ def _figure(width: float, height: float, rows: int = 1, columns: int = 1, **opti
     return figure, figure.subplots(rows, columns, **options)
 
 
-def _line(colour: str, label: str, marker: str | None = None, ls: str = "-", hollow: bool = False) -> Any:
+def _line(colour: str, label: str, marker: str | None = None, ls: str = "-", hollow: bool = False) -> Line2D:
     from matplotlib.lines import Line2D
 
     fill = "white" if hollow else colour
     return Line2D([], [], color=colour, label=label, marker=marker, ls=ls, mfc=fill, ms=5)
 
 
-def _png(figure: Any) -> bytes:
+def _png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110, metadata={"Software": None})
     return content.getvalue()

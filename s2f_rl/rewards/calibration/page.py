@@ -9,10 +9,11 @@ from typing import Any
 
 from s2f_rl.errors import printable
 from s2f_rl.rewards.calibration.auc import SUM
-from s2f_rl.rewards.calibration.figures import LABEL
+from s2f_rl.rewards.calibration.figures import LABEL, Row
 from s2f_rl.rewards.calibration.spoiled_versions import TRUTH
 
-Rows = Sequence[Mapping[str, Any]]
+Report = Mapping[str, Any]
+"""What :func:`~s2f_rl.rewards.calibration.report.reward_report` returns."""
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #1b1b1b; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; }
@@ -31,7 +32,7 @@ def escape(text: str) -> str:
     return escape_html(printable(text))
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]], text_columns: int = 1) -> str:
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int = 1) -> str:
     """An HTML table; numbers with three decimals, None as a dash; the first ``text_columns`` are set to the left."""
     head = "".join(f'<th class="{"text" if i < text_columns else ""}">{escape(h)}</th>' for i, h in enumerate(headers))
     lines = []
@@ -46,7 +47,7 @@ def picture(content: bytes, alt: str) -> str:
     return f'<img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(content).decode()}">'
 
 
-def page(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
+def page(report: Report, figures: Mapping[str, bytes]) -> str:
     """The page.
 
     Args:
@@ -78,7 +79,7 @@ def page(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:
     )
 
 
-def _trained_on(about: Mapping[str, Any]) -> list[str]:
+def _trained_on(about: Row) -> list[str]:
     count = about["training_speakers"]
     if not count:
         return []
@@ -86,7 +87,7 @@ def _trained_on(about: Mapping[str, Any]) -> list[str]:
     return [f'<p class="bad">{escape(text)}</p>']
 
 
-def findings(report: Mapping[str, Any]) -> list[str]:
+def findings(report: Report) -> list[str]:
     """The report in a few lines of HTML, worst news first."""
     lines = []
     rows = [row for row in report["discrimination"] if row["auc"] is not None]  # None: a score that is not finite
@@ -123,7 +124,7 @@ def findings(report: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _discrimination(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str]:
+def _discrimination(report: Report, figures: Mapping[str, bytes]) -> list[str]:
     rows = report["discrimination"]
     parts = [
         "<h2>Does it tell spoiled motion from true?</h2>",
@@ -137,7 +138,7 @@ def _discrimination(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> 
     scores = [score for score in LABEL if any(row["score"] == score for row in rows)]
     for name, base in dict.fromkeys((row["corruption"], row["base"]) for row in rows):
         own = {row["score"]: row for row in rows if (row["corruption"], row["base"]) == (name, base)}
-        line: list[Any] = [name, "truth" if base == TRUTH else "smoothed", next(iter(own.values()))["family"]]
+        line: list[object] = [name, "truth" if base == TRUTH else "smoothed", next(iter(own.values()))["family"]]
         for score in scores:
             row = own[score]
             star = "*" if row["routed"] and score != SUM else ""
@@ -152,7 +153,7 @@ def _discrimination(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> 
     return parts
 
 
-def _family(report: Mapping[str, Any]) -> list[str]:
+def _family(report: Report) -> list[str]:
     rows = report["leave_one_out"]
     if not rows:
         return []
@@ -174,7 +175,7 @@ def _family(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _reliability(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str]:
+def _reliability(report: Report, figures: Mapping[str, bytes]) -> list[str]:
     rows = report["reliability"]
     parts = ["<h2>Are the scores probabilities?</h2>"]
     if not rows:
@@ -190,7 +191,7 @@ def _reliability(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> lis
     return [*parts, table(["score", "over", "ECE", "Brier", "true", "spoiled"], cells, 2)]
 
 
-def _speakers(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str]:
+def _speakers(report: Report, figures: Mapping[str, bytes]) -> list[str]:
     parts = [
         "<h2>Is every speaker's truth worth the same?</h2>",
         "<p>Scores of ground truth by speaker. A spread between speakers that is larger than that within them means "
@@ -207,7 +208,7 @@ def _speakers(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[s
     return [*parts, table(["score", "speakers", "number", "mean", "sd between", "sd within"], cells, 2)]
 
 
-def _attack(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str]:
+def _attack(report: Report, figures: Mapping[str, bytes]) -> list[str]:
     rows = report["attack_summary"]
     if not rows:
         return []
@@ -230,7 +231,7 @@ def _attack(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str
     columns = [(key, label) for key, label in columns if any(f"{key}_after" in row for row in rows)]
     cells = []
     for row in rows:
-        line: list[Any] = [
+        line: list[object] = [
             LABEL.get(row["objective"], "lip + real"),
             row["start"],
             row["space"],
@@ -242,7 +243,7 @@ def _attack(report: Mapping[str, Any], figures: Mapping[str, bytes]) -> list[str
     return [*parts, table([*headers, *(label for _, label in columns)], cells, 3)]
 
 
-def _pair(row: Mapping[str, Any], key: str) -> str | None:
+def _pair(row: Row, key: str) -> str | None:
     if f"{key}_after" not in row:
         return None
     return f"{_number(row.get(f'{key}_before'))} → {_number(row.get(f'{key}_after'))}"
@@ -253,7 +254,7 @@ def _number(value: float | None, form: str = ".2f") -> str:
     return "-" if value is None else format(value, form)
 
 
-def _sum(row: Mapping[str, Any], *names: str) -> float | None:
+def _sum(row: Row, *names: str) -> float | None:
     values = [row[name] for name in names if row.get(name) is not None]
     return float(sum(values)) if len(values) == len(names) else None
 
@@ -262,7 +263,7 @@ def _shown(figures: Mapping[str, bytes], name: str, alt: str) -> list[str]:
     return [picture(figures[name], alt)] if name in figures else []
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else escape(str(value))

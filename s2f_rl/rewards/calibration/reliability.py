@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,7 +14,34 @@ from s2f_rl.rewards.corruptions import CORRUPTIONS
 N_BINS = 10
 
 
-def reliability(true_scores: np.ndarray, spoiled_scores: np.ndarray, n_bins: int = N_BINS) -> dict[str, Any]:
+class Bin(TypedDict):
+    """One bin of a reliability diagram; see :func:`reliability`."""
+
+    low: float
+    high: float
+    weight: float
+    score: float | None
+    true: float | None
+
+
+class Reliability(TypedDict):
+    """What :func:`reliability` gives."""
+
+    ece: float
+    brier: float
+    bins: list[Bin]
+
+
+class ReliabilityRow(Reliability):
+    """Of one score over clips or utterances; see :func:`reliability_rows`."""
+
+    score: str
+    level: str
+    true_count: int
+    spoiled_count: int
+
+
+def reliability(true_scores: np.ndarray, spoiled_scores: np.ndarray, n_bins: int = N_BINS) -> Reliability:
     """Reliability diagram of scores in [0, 1] as the probability of being true, and its expected calibration error.
 
     True and spoiled motion count half each, whatever their numbers. ECE is the mean over bins, by weight, of
@@ -32,7 +59,8 @@ def reliability(true_scores: np.ndarray, spoiled_scores: np.ndarray, n_bins: int
     label = np.concatenate([np.ones(len(true_scores)), np.zeros(len(spoiled_scores))])
     weight = np.where(label > 0, 0.5 / len(true_scores), 0.5 / len(spoiled_scores))
     place = np.clip((scores * n_bins).astype(int), 0, n_bins - 1)
-    bins, ece = [], 0.0
+    bins: list[Bin] = []
+    ece = 0.0
     for index in range(n_bins):
         inside = place == index
         total = float(weight[inside].sum())
@@ -46,14 +74,14 @@ def reliability(true_scores: np.ndarray, spoiled_scores: np.ndarray, n_bins: int
     return {"ece": ece, "brier": float((weight * (scores - label) ** 2).sum()), "bins": bins}
 
 
-def reliability_rows(scored: Scored, n_bins: int = N_BINS) -> list[dict[str, Any]]:
+def reliability_rows(scored: Scored, n_bins: int = N_BINS) -> list[ReliabilityRow]:
     """:func:`reliability` of each head, over clips and over utterance means.
 
     Spoiled motion is every corruption of the true motion that the head ought to notice, at strength 1. Columns beside
     those of :func:`reliability`: ``score``, ``level`` ("clip" or "utterance"), ``true_count``, ``spoiled_count``.
     A cosine (of a model without a head), or a score outside [0, 1], is no probability and gets no row.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[ReliabilityRow] = []
     if not all(REAL_SCORE in scores for scores in scored.truth.values()):
         return rows
     for score in (LIP_SCORE, REAL_SCORE):
@@ -67,8 +95,15 @@ def reliability_rows(scored: Scored, n_bins: int = N_BINS) -> list[dict[str, Any
             continue
         for level in ("clip", "utterance"):
             a, b = (_pooled(each, level) for each in (true, spoiled))
-            counts = {"true_count": len(a), "spoiled_count": len(b)}
-            rows.append({"score": score, "level": level, **counts, **reliability(a, b, n_bins)})
+            rows.append(
+                {
+                    "score": score,
+                    "level": level,
+                    "true_count": len(a),
+                    "spoiled_count": len(b),
+                    **reliability(a, b, n_bins),
+                }
+            )
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.contract import Corpus
 from s2f_rl.data.files import atomic_write_bytes, atomic_write_json, atomic_write_text, load_json
 from s2f_rl.errors import UserError
 from s2f_rl.models.meeting import load_actor_for
@@ -18,10 +19,12 @@ from s2f_rl.rewards.calibration import figures as draw
 from s2f_rl.rewards.calibration.attack import MotionSpace
 from s2f_rl.rewards.calibration.attack_rows import RADII_MM, attack_rows, summarise_attacks
 from s2f_rl.rewards.calibration.auc import spread_evenly
-from s2f_rl.rewards.calibration.page import page
+from s2f_rl.rewards.calibration.figures import Row
+from s2f_rl.rewards.calibration.page import Report, page
 from s2f_rl.rewards.calibration.reliability import reliability_rows
 from s2f_rl.rewards.calibration.spoiled_versions import (
     STRENGTHS,
+    SpeakerRow,
     clip_scores,
     discrimination_rows,
     encoded,
@@ -29,7 +32,7 @@ from s2f_rl.rewards.calibration.spoiled_versions import (
     speaker_rows,
     speaker_spread,
 )
-from s2f_rl.rewards.judge.judge import load_scorer
+from s2f_rl.rewards.judge.judge import AnyReward, load_scorer
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.recordings import MotionBank
@@ -59,7 +62,7 @@ def reward_report(
     strengths: Sequence[float] = STRENGTHS,
     radii_mm: Sequence[float] = RADII_MM,
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> Report:
     """Report how a reward answers to spoiled motion, whether its scores are probabilities, and what fools it.
 
     Writes ``report.html`` (self-contained), its figures as PNG, and ``calibration.json`` with all rows into ``out``.
@@ -117,7 +120,7 @@ def reward_report(
         seed,
         progress,
     )
-    report: dict[str, Any] = {
+    found = {
         "about": {
             "reward": str(reward_folder),
             "reward_hash": reward.content_hash(),
@@ -147,7 +150,7 @@ def reward_report(
         "attack_summary": summarise_attacks(attack),
         "leave_one_out": lofo,
     }
-    report = _finite(report)
+    report: Report = _finite(found)
     figures = report_figures(report)
     for name, content in figures.items():
         atomic_write_bytes(out / f"{name}.png", content)
@@ -156,7 +159,7 @@ def reward_report(
     return report
 
 
-def report_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
+def report_figures(report: Report) -> dict[str, bytes]:
     """The figures that a report has rows for, name -> PNG."""
     told, attack = draw.drawable(report["discrimination"]), draw.drawable(report["attack_summary"])
     figures = {
@@ -172,7 +175,7 @@ def report_figures(report: Mapping[str, Any]) -> dict[str, bytes]:
     return figures
 
 
-def leave_one_out_rows(path: str | Path) -> list[dict[str, Any]]:
+def leave_one_out_rows(path: str | Path) -> list[Row]:
     """Rows that ``benchmarks/leave_one_out.py`` wrote. Raises UserError for any other file."""
     content = load_json(path)
     rows = content.get("rows") if isinstance(content, dict) else None
@@ -184,7 +187,7 @@ def leave_one_out_rows(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is(value: object, kind: type) -> bool:
     """A value from JSON is of this type; a whole number is also a float, a bool is no number."""
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
@@ -192,8 +195,8 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def _models(
-    reward_folder: str | Path, judges: Sequence[str | Path], corpus: Any, device: str
-) -> tuple[Any, dict[str, Any]]:
+    reward_folder: str | Path, judges: Sequence[str | Path], corpus: Corpus, device: str
+) -> tuple[AnyReward, dict[str, AnyReward]]:
     reward = load_scorer(reward_folder, device)
     names = ["judge"] if len(judges) == 1 else [f"judge{k + 1}" for k in range(len(judges))]
     others = {name: load_scorer(path, device) for name, path in zip(names, judges, strict=True)}
@@ -205,7 +208,7 @@ def _models(
     return reward, others
 
 
-def _confined(actor: str | Path | None, motion: MotionSubspace, corpus: Any) -> MotionSpace:
+def _confined(actor: str | Path | None, motion: MotionSubspace, corpus: Corpus) -> MotionSpace:
     if actor is None:
         return MotionSpace("motion", motion.basis)
     model, _ = load_actor_for(actor, corpus)
@@ -213,7 +216,7 @@ def _confined(actor: str | Path | None, motion: MotionSubspace, corpus: Any) -> 
     return MotionSpace.spanned("actor", weight.T)
 
 
-def _training_speakers(reward: Any, bank: MotionBank, wanted: Collection[str]) -> list[dict[str, Any]]:
+def _training_speakers(reward: AnyReward, bank: MotionBank, wanted: Collection[str]) -> list[SpeakerRow]:
     """Rows of the ``wanted`` ones of the training speakers, some utterances of each."""
     truth, subjects = {}, {}
     for subject in (each for each in dict.fromkeys(bank.subjects) if each in wanted):
@@ -229,7 +232,7 @@ def _training_speakers(reward: Any, bank: MotionBank, wanted: Collection[str]) -
     return speaker_rows(truth, subjects, wanted)
 
 
-def _finite(content: Any) -> Any:
+def _finite(content: object) -> Any:
     """The same content with None in place of numbers that are not finite, which JSON does not have."""
     if isinstance(content, Mapping):
         return {key: _finite(value) for key, value in content.items()}

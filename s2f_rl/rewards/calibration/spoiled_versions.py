@@ -10,7 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
 from s2f_rl.rewards.calibration.auc import SUM, require_finite_scores, utterance_seed, wins
 from s2f_rl.rewards.corruptions import CORRUPTIONS, Corruption, CorruptionContext
+from s2f_rl.rewards.judge.judge import AnyReward
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank, Recording
@@ -61,8 +62,51 @@ class Scored:
     too_short: list[str] = field(default_factory=list)
 
 
+class DiscriminationRow(TypedDict):
+    """A corruption, base and score; see :func:`discrimination_rows`."""
+
+    corruption: str
+    base: str
+    family: str
+    score: str
+    routed: bool
+    strength_one: str
+    auc: float
+    auc_low: float
+    auc_high: float
+    paired: float
+    spearman: float
+    better: float
+    worse: float
+    curve: list[float]
+    strengths: list[float]
+    utterances: int
+
+
+class SpeakerRow(TypedDict):
+    """A speaker and a score; see :func:`speaker_rows`."""
+
+    subject: str
+    seen: bool
+    score: str
+    mean: float
+    sd: float
+    utterances: int
+
+
+class SpreadRow(TypedDict):
+    """A score over the speakers; see :func:`speaker_spread`."""
+
+    score: str
+    seen: bool
+    speakers: int
+    mean: float
+    between_sd: float | None
+    within_sd: float | None
+
+
 @torch.no_grad()
-def clip_scores(scorer: Any, vertices: Tensor, audio: Tensor) -> dict[str, Tensor]:
+def clip_scores(scorer: AnyReward, vertices: Tensor, audio: Tensor) -> dict[str, Tensor]:
     """Scores of motions [B, T, V*3] of one utterance with audio features [n, E] -> score -> [B, clips].
 
     ``lip_score``, and with a head ``real_score`` and their sum. As many motions at a time as fit into 128 MB.
@@ -84,7 +128,7 @@ def clip_scores(scorer: Any, vertices: Tensor, audio: Tensor) -> dict[str, Tenso
 
 
 def score_versions(
-    scorer: Any,
+    scorer: AnyReward,
     bank: MotionBank,
     motion: MotionSubspace,
     regressor: SpeechRegressor | None = None,
@@ -129,16 +173,15 @@ def score_versions(
     return result
 
 
-def encoded(scorer: Any, recording: Recording) -> Tensor:
+def encoded(scorer: AnyReward, recording: Recording) -> Tensor:
     """[n, E] audio features of the clips that a recording has motion for."""
     with torch.no_grad():
-        features: Tensor = scorer.encode_audio(recording.mel_clips[: recording.n_clips])
-    return features
+        return scorer.encode_audio(recording.mel_clips[: recording.n_clips])
 
 
 def _score_utterance(
     result: Scored,
-    scorer: Any,
+    scorer: AnyReward,
     recording: Recording,
     context: CorruptionContext,
     audio: Tensor,
@@ -178,7 +221,7 @@ def _score_utterance(
 # ---------------------------------------------------------------------------------------------------------- tables
 
 
-def discrimination_rows(scored: Scored, seed: int = 0) -> list[dict[str, Any]]:
+def discrimination_rows(scored: Scored, seed: int = 0) -> list[DiscriminationRow]:
     """One row per corruption, base and score.
 
     Columns: ``corruption``, ``base`` (truth, or the smoothed motion that noise was laid over), ``family``, ``score``,
@@ -191,7 +234,7 @@ def discrimination_rows(scored: Scored, seed: int = 0) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[Versions]] = {}
     for version in scored.versions:
         groups.setdefault((version.corruption, version.base), []).append(version)
-    rows = []
+    rows: list[DiscriminationRow] = []
     for (name, base), versions in groups.items():
         for score in versions[0].means:
             table = np.stack([version.means[score] for version in versions])
@@ -259,7 +302,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 def speaker_rows(
     truth: dict[str, dict[str, np.ndarray]], subjects: dict[str, str], training: Collection[str]
-) -> list[dict[str, Any]]:
+) -> list[SpeakerRow]:
     """Scores of ground truth by speaker: ``subject``, ``seen`` (a training speaker), ``score``, ``mean`` and ``sd`` of
     the utterance means, ``utterances``; sd is 0 for a single utterance.
 
@@ -267,39 +310,49 @@ def speaker_rows(
         truth: utterance -> score -> [n] clip scores. subjects: utterance -> speaker.
         training: speakers that the reward was trained on.
     """
-    rows = []
+    rows: list[SpeakerRow] = []
     for subject in dict.fromkeys(subjects[name] for name in truth):
         own = [scores for name, scores in truth.items() if subjects[name] == subject]
         for score in own[0]:
             means = np.array([np.mean(scores[score], dtype=np.float64) for scores in own])
             sd = float(means.std(ddof=1)) if len(means) > 1 else 0.0
-            row = {
-                "subject": subject,
-                "seen": subject in training,
-                "score": score,
-                "mean": float(means.mean()),
-                "sd": sd,
-            }
-            rows.append({**row, "utterances": len(means)})
+            rows.append(
+                {
+                    "subject": subject,
+                    "seen": subject in training,
+                    "score": score,
+                    "mean": float(means.mean()),
+                    "sd": sd,
+                    "utterances": len(means),
+                }
+            )
     return rows
 
 
-def speaker_spread(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def speaker_spread(rows: Sequence[SpeakerRow]) -> list[SpreadRow]:
     """Between and within speakers, a row per score and group of :func:`speaker_rows`.
 
     ``between_sd`` is the standard deviation of the speakers' means (None for one speaker), ``within_sd`` that of an
     utterance around its speaker's mean, pooled over the speakers by degrees of freedom (None where no speaker has two).
     """
-    groups: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+    groups: dict[tuple[str, bool], list[SpeakerRow]] = {}
     for row in rows:
         groups.setdefault((row["score"], row["seen"]), []).append(row)
-    out = []
+    out: list[SpreadRow] = []
     for (score, seen), own in groups.items():
         free = sum(row["utterances"] - 1 for row in own)
         squares = sum((row["utterances"] - 1) * row["sd"] ** 2 for row in own)
         within = float(np.sqrt(squares / free)) if free else None
         means = [row["mean"] for row in own]
         between = float(np.std(means, ddof=1)) if len(means) > 1 else None
-        row = {"score": score, "seen": seen, "speakers": len(own), "mean": float(np.mean(means))}
-        out.append({**row, "between_sd": between, "within_sd": within})
+        out.append(
+            {
+                "score": score,
+                "seen": seen,
+                "speakers": len(own),
+                "mean": float(np.mean(means)),
+                "between_sd": between,
+                "within_sd": within,
+            }
+        )
     return out

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from s2f_rl.data.files import atomic_write_json, load_json, require_target
 from s2f_rl.errors import UserError
 
 
-def _registered(judges_file: str | os.PathLike[str]) -> list[dict[str, Any]]:
+def _registered(judges_file: str | os.PathLike[str]) -> list[dict[str, object]]:
     """Entries of a list of judges, each with ``name`` and ``hash`` at least; none where the file does not exist yet.
 
     Raises:
@@ -35,7 +34,7 @@ def require_register(judges_file: str | os.PathLike[str]) -> None:
     _registered(judges_file)
 
 
-def register_judge(judges_file: str | os.PathLike[str], entry: Mapping[str, Any]) -> None:
+def register_judge(judges_file: str | os.PathLike[str], entry: Mapping[str, object]) -> None:
     """Append ``entry`` (``name``, ``hash``, and where it comes from) to a list of judges, atomically.
 
     The same hash is written once: registering a judge again changes nothing.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.data.mel import CLIP_FRAMES, NATS_PER_UNIT
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE
@@ -170,7 +170,7 @@ class StretchSampler(SpoilingSampler):
         return offset, (scale + style).exp()
 
 
-def long_enough(corpus: Any, utterances: Sequence[int] | None = None) -> list[int]:
+def long_enough(corpus: Corpus, utterances: Sequence[int] | None = None) -> list[int]:
     """Indices of the utterances (default all) with vertices and at least one window that a judge scores."""
     bank = MotionBank(corpus, utterances)
     shortest = WINDOW_FRAMES - CLIP_FRAMES + 1

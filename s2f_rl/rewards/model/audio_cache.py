@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.data.files import atomic_save_npy
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.stored_features import stored_features
@@ -39,7 +39,7 @@ class AudioFeatureCache:
     def __init__(
         self,
         reward_model: AnyReward,
-        corpus: Any,
+        corpus: Corpus,
         folder: str | os.PathLike[str] | None = None,
         memory_limit_mb: float = 512.0,
     ) -> None:

@@ -41,7 +41,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if Path(path).suffix != ".safetensors":
         return dict(content)
     words = safetensors_metadata(path)
-    config: dict[str, Any] = {}
+    config: dict[str, int | str] = {}
     if "n_heads" in words:
         if not re.fullmatch("[0-9]{1,6}", words["n_heads"]):
             raise UserError(
@@ -53,7 +53,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     return {**content, "config": config} if config else dict(content)
 
 
-def write_checkpoint(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+def write_checkpoint(path: str | os.PathLike[str], content: dict[str, object]) -> None:
     """Write plain tensors and numbers to ``path`` atomically."""
     save_tensors(path, content)
 
@@ -88,7 +88,7 @@ def head_file(folder: Path) -> Path | None:
     return _first(folder, HEAD_FILE)
 
 
-def tensors(content: Mapping[str, Any], marker: str, what: str) -> dict[str, Tensor]:
+def tensors(content: Mapping[str, object], marker: str, what: str) -> dict[str, Tensor]:
     """The state dict inside a checkpoint: wrappers (``{"model": ...}``, ``module.``) taken off, values checked.
 
     Args:
@@ -137,7 +137,7 @@ def pick(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor], what: str) -
     return {name: state[name] for name in wanted}
 
 
-def _unwrap(content: Any, marker: str, depth: int = 4) -> dict[str, Any] | None:
+def _unwrap(content: object, marker: str, depth: int = 4) -> dict[str, object] | None:
     if not isinstance(content, Mapping) or depth == 0:
         return None
     state = {str(name): value for name, value in content.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class ScoreHead(nn.Module):
     @classmethod
     def from_state_dict(
         cls,
-        state_dict: Mapping[str, Any],
+        state_dict: Mapping[str, object],
         dropout: float = 0.1,
         out_activation: str = "sigmoid",
         what: str = "ScoreHead state dict",

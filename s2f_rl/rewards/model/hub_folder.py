@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,11 +12,14 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data.files import atomic_write_json, atomic_write_text, load_json
+from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.tensor_files import load_tensors, save_safetensors
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.model.checkpoint_files import CONFIG_FILE, WEIGHTS_FILE
+from s2f_rl.rewards.model.head import ScoreHead
 from s2f_rl.rewards.model.meeting import KEY as MADE_FOR
 from s2f_rl.rewards.model.meeting import made_for, set_made_for
+from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer
 
 CARD_FILE = "README.md"
 MODEL_TYPE = "s2f_rl_reward"
@@ -25,25 +28,33 @@ _LARGEST = 10**7
 _REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
+R = TypeVar("R", bound="SavedReward")
+
+
 class SavedReward(Protocol):
     """What these functions need of a :class:`~s2f_rl.rewards.RewardModel`."""
 
-    backbone: Any
-    head: Any
+    backbone: SpeechMeshTransformer
+    head: ScoreHead | None
+    fps: float | None
+    mesh_identity: MeshIdentity | None
 
     @classmethod
-    def from_reference(cls, *args: Any, **kwargs: Any) -> Any: ...
+    def from_reference(
+        cls: type[R],
+        backbone_state_dict: Mapping[str, object],
+        head_state_dict: Mapping[str, object] | None = None,
+        n_heads: int = 8,
+        out_activation: str = "sigmoid",
+    ) -> R: ...
 
     def content_hash(self) -> str: ...
 
     def parameters(self) -> Iterator[Tensor]: ...
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> Mapping[str, Tensor]: ...
 
-    def to(self, device: str | torch.device) -> Any: ...
-
-
-R = TypeVar("R", bound=SavedReward)
+    def to(self: R, device: str | torch.device) -> R: ...
 
 
 def save_pretrained(model: SavedReward, folder: str | os.PathLike[str], corpus: str | None = None) -> None:
@@ -140,14 +151,14 @@ def _load(kind: type[R], config_path: Path, weights_path: Path) -> R:
     config = load_json(config_path)
     _check(config, config_path)
     weights = load_tensors(weights_path)
-    parts: dict[str, dict[str, Any]] = {"backbone": {}, "head": {}}
+    parts: dict[str, dict[str, Tensor]] = {"backbone": {}, "head": {}}
     for name, tensor in weights.items():
         half, _, rest = name.partition(".")
         parts.setdefault(half, {})[rest] = tensor
     if bool(parts["head"]) != (config["head"] is not None):
         raise UserError(f"{config_path}: head does not fit {weights_path.name}, which holds {_has(parts['head'])} head")
     try:
-        model: R = kind.from_reference(
+        model = kind.from_reference(
             parts["backbone"],
             parts["head"] or None,
             n_heads=config["n_heads"],
@@ -166,7 +177,7 @@ def _load(kind: type[R], config_path: Path, weights_path: Path) -> R:
     return model
 
 
-def _check(config: Any, path: Path) -> None:
+def _check(config: object, path: Path) -> None:
     if not isinstance(config, dict) or config.get("model_type") != MODEL_TYPE:
         raise UserError(f"{path}: is not the config of a reward (model_type {MODEL_TYPE!r}); name a reward's folder")
     if config.get("format") != 1:
@@ -185,7 +196,7 @@ def _check(config: Any, path: Path) -> None:
         raise UserError(f"{path}: head.hidden is {str(head.get('hidden'))[:40]}; it must be a whole number above 0")
 
 
-def _has(part: Any) -> str:
+def _has(part: object) -> str:
     return "a" if part else "no"
 
 

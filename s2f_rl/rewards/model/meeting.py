@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Protocol
 
 from s2f_rl.data.clock import PRESETS, rates_alike
+from s2f_rl.data.contract import Corpus, metres_per_file_unit, place_of
 from s2f_rl.data.description import N_VERTICES
 from s2f_rl.data.mesh_identity import UNIT, MeshIdentity, difference
 from s2f_rl.errors import UserError
@@ -16,13 +17,28 @@ KEY = "made_for"
 _RATES = {N_VERTICES[name]: clock.fps for name, clock in PRESETS.items()}
 
 
-def made_for(model: Any) -> dict[str, Any]:
+class OnMesh(Protocol):
+    """What is made for a mesh: a model, a corpus. One of a person's own may know the number of its vertices only."""
+
+    @property
+    def n_vertices(self) -> int:
+        """V."""
+
+
+class MadeFor(Protocol):
+    """A model that knows what it was made for."""
+
+    fps: float | None
+    mesh_identity: MeshIdentity | None
+
+
+def made_for(model: MadeFor) -> dict[str, object]:
     """What a model was made for, as plain values for its file: ``unit``, ``fps`` and ``mesh`` (None: not known)."""
     mesh = None if model.mesh_identity is None else model.mesh_identity.to_plain()
     return {"unit": UNIT, "fps": model.fps, "mesh": mesh}
 
 
-def set_made_for(model: Any, config: Any, what: str) -> None:
+def set_made_for(model: MadeFor, config: object, what: str) -> None:
     """Set ``model.fps`` and ``model.mesh_identity`` from :func:`made_for` in a file's config, where there is one.
 
     Raises:
@@ -40,31 +56,28 @@ def set_made_for(model: Any, config: Any, what: str) -> None:
     model.mesh_identity = None if mesh is None else MeshIdentity.from_plain(mesh, what)
 
 
-def refuse_other_corpus(model: Any, corpus: Any, what: str = "the reward model") -> None:
+def refuse_other_corpus(model: OnMesh, corpus: Corpus, what: str = "the reward model") -> None:
     """Raise UserError unless ``model`` scores the mesh of ``corpus`` at its frame rate.
 
     Rates that differ by less than 0.2% (29.97 and 30) score alike and are the same. A file that states no rate, such
     as the published ones, is not refused; a published mesh at another rate than the published one is warned of.
     """
-    where = str(getattr(corpus, "root", "the corpus"))
-    mesh = getattr(corpus, "mesh_identity", None) or MeshIdentity(
-        corpus.n_vertices
-    )  # a corpus of one's own may not know it
-    other = difference(getattr(model, "mesh_identity", None) or MeshIdentity(model.n_vertices), mesh, what, where)
+    where = place_of(corpus)
+    other = difference(_mesh(model), _mesh(corpus), what, where)
     if other is not None:
         raise UserError(f"{other}, or train a model on this mesh (recipes/reward.py, recipes/judge.py)")
-    if getattr(model, "mesh_identity", None) is None and getattr(corpus, "metres_per_unit", 1.0) != 1.0:
+    if getattr(model, "mesh_identity", None) is None and metres_per_file_unit(corpus) != 1.0:
         logger.warning("%s states no unit and is taken to be of metres; the files of %s are in another", what, where)
     if hasattr(corpus, "fps"):
         refuse_other_rate(model, float(corpus.fps), what, where)
 
 
-def _mesh(owner: Any) -> MeshIdentity:
+def _mesh(owner: OnMesh) -> MeshIdentity:
     """Of a model or a corpus; one of a person's own may know the number of its vertices only."""
     return getattr(owner, "mesh_identity", None) or MeshIdentity(owner.n_vertices)
 
 
-def refuse_other_rate(model: Any, fps: float, what: str, where: str) -> None:
+def refuse_other_rate(model: OnMesh, fps: float, what: str, where: str) -> None:
     """Raise UserError where ``model`` was trained at another frame rate than ``fps`` of the motion in ``where``."""
     trained = getattr(model, "fps", None)
     if trained is not None and not rates_alike(trained, fps):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,8 @@ from s2f_rl.rewards.model.hub_folder import load_pretrained, save_pretrained
 from s2f_rl.rewards.model.meeting import KEY as MADE_FOR
 from s2f_rl.rewards.model.meeting import made_for, set_made_for
 from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer
+
+T = TypeVar("T")
 
 
 class RewardModel(nn.Module):
@@ -75,8 +77,8 @@ class RewardModel(nn.Module):
     @classmethod
     def from_reference(
         cls,
-        backbone_state_dict: Mapping[str, Any],
-        head_state_dict: Mapping[str, Any] | None = None,
+        backbone_state_dict: Mapping[str, object],
+        head_state_dict: Mapping[str, object] | None = None,
         n_heads: int = 8,
         out_activation: str = "sigmoid",
     ) -> RewardModel:
@@ -126,7 +128,7 @@ class RewardModel(nn.Module):
         content = read_checkpoint(backbone_path)
         heads = n_heads or _setting(content, "n_heads", int) or 8
         reward_backbone = SpeechMeshTransformer.from_state_dict(content, heads, what=str(backbone_path))
-        head_content: Mapping[str, Any] | None = None
+        head_content: Mapping[str, object] | None = None
         if head is not None:
             head_content = read_checkpoint(head)
         elif isinstance(content.get("head"), Mapping):
@@ -148,7 +150,7 @@ class RewardModel(nn.Module):
         """
         folder = Path(folder)
         backbone = {name: tensor.detach().cpu() for name, tensor in self.backbone.state_dict().items()}
-        config: dict[str, Any] = {"n_heads": self.backbone.n_heads, MADE_FOR: made_for(self)}
+        config = {"n_heads": self.backbone.n_heads, MADE_FOR: made_for(self)}
         write_checkpoint(folder / BACKBONE_FILE, {"model": backbone, "config": config})
         if self.head is not None:
             head = {name: tensor.detach().cpu() for name, tensor in self.head.state_dict().items()}
@@ -309,7 +311,7 @@ class RewardModel(nn.Module):
         return mesh_input(vertices, self.backbone.n_coordinates, self._weight, batched)
 
 
-def _setting(content: Mapping[str, Any], key: str, kind: type) -> Any:
+def _setting(content: Mapping[str, object], key: str, kind: type[T]) -> T | None:
     config = content.get("config")
     value = config.get(key) if isinstance(config, Mapping) else None
-    return value if type(value) is kind else None
+    return value if isinstance(value, kind) and type(value) is kind else None

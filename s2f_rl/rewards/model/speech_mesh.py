@@ -7,7 +7,6 @@ the tensors. E is the width of a feature.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -170,7 +169,7 @@ class SpeechMeshTransformer(nn.Module):
 
     @classmethod
     def from_state_dict(
-        cls, state_dict: Mapping[str, Any], n_heads: int = 8, what: str = "speech-mesh state dict"
+        cls, state_dict: Mapping[str, object], n_heads: int = 8, what: str = "speech-mesh state dict"
     ) -> SpeechMeshTransformer:
         """Build the model a state dict belongs to; wrappers are taken off, sizes read off the tensors.
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import Corpus, recorded
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
 
@@ -39,7 +39,7 @@ class MotionSubspace:
 
     @classmethod
     def fit(
-        cls, corpus: Any, utterances: Sequence[int] | None = None, n_components: int = 40, max_frames: int = 3000
+        cls, corpus: Corpus, utterances: Sequence[int] | None = None, n_components: int = 40, max_frames: int = 3000
     ) -> MotionSubspace:
         """Measure a corpus.
 
@@ -59,7 +59,7 @@ class MotionSubspace:
         rows, subjects = [], []
         for index in chosen:
             u = corpus[index]
-            displacement = u.vertices - u.template
+            displacement = recorded(u) - u.template
             subjects.append(u.subject)
             step = max(1, len(displacement) // per_utterance)
             rows.append(displacement[::step][:per_utterance])
@@ -114,7 +114,7 @@ class MotionSubspace:
         return self.templates.mean(0)
 
 
-def with_vertices(corpus: Any, utterances: Sequence[int] | None = None) -> list[int]:
+def with_vertices(corpus: Corpus, utterances: Sequence[int] | None = None) -> list[int]:
     """Indices of the utterances that have at least one clip of vertices."""
     chosen = range(len(corpus)) if utterances is None else utterances
     return [int(i) for i in chosen if corpus.has_vertices(int(i)) and corpus.n_frames(int(i)) >= CLIP_FRAMES]
@@ -146,6 +146,6 @@ def _lip_to_lip(vertices: Tensor, upper_lip: Tensor, lower_lip: Tensor) -> Tenso
     return points[..., upper_lip, :].mean(-2) - points[..., lower_lip, :].mean(-2)
 
 
-def _indices(region: Any) -> Tensor:
+def _indices(region: Tensor | Sequence[int]) -> Tensor:
     """A region as LongTensor [n]."""
     return torch.as_tensor(region, dtype=torch.long).flatten()

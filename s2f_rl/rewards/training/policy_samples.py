@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.data.files import load_npy, npy_header
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
@@ -87,7 +87,7 @@ class PolicySamples:
         return chosen - template.flatten()
 
 
-def samples_of(folder: str | Path, corpus: Any) -> PolicySamples:
+def samples_of(folder: str | Path, corpus: Corpus) -> PolicySamples:
     """The predictions in a folder for a corpus. Raises UserError where they are of another mesh or not in metres."""
     samples = PolicySamples(folder, corpus.n_vertices)
     if hasattr(corpus, "mesh_identity"):  # a corpus of one's own may not know its mesh

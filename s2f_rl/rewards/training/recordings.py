@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import Corpus, place_of, recorded, speech_at
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.mel import CLIP_FRAMES, mel_clips
 from s2f_rl.data.splits import parse_name
@@ -59,7 +59,7 @@ class MotionBank:
 
     def __init__(
         self,
-        corpus: Any,
+        corpus: Corpus,
         utterances: Sequence[int] | None = None,
         memory_limit_mb: float = 1024.0,
         speeds: Sequence[float] = (1.0,),
@@ -78,9 +78,7 @@ class MotionBank:
         names = [str(corpus.names[index]) for index in self.utterances]
         self.subjects, self.sentences = (list(part) for part in zip(*map(parse_name, names), strict=True))
         if self.policy is not None and not any(name in self.policy for name in names):
-            raise UserError(
-                f"{policy_samples}: no prediction of an utterance of this split ({corpus.split}); predict it"
-            )
+            raise UserError(f"{policy_samples}: no prediction of the utterances of {place_of(corpus)}; predict them")
         self._memory: ByteCache[Recording] = ByteCache(int(memory_limit_mb * 2**20))
         self._regressed: dict[tuple[int, int], Tensor] = {}
 
@@ -94,12 +92,12 @@ class MotionBank:
         u = self.corpus[self.utterances[position]]
         speed = self.speeds[position]
         template = torch.as_tensor(u.template).float().flatten()
-        displacement = torch.as_tensor(u.vertices).float().flatten(1) - template
+        displacement = recorded(u).float().flatten(1) - template
         if speed == 1.0:
             mel = torch.as_tensor(u.mel_clips).float()
         else:
             displacement = stretched(displacement, max(CLIP_FRAMES, round(len(displacement) / speed)))
-            mel = mel_clips(u.speech_at(self.corpus.clock.mel_rate_hz, speed))
+            mel = mel_clips(speech_at(u, self.corpus.clock.mel_rate_hz, speed))
         return Recording(
             name=u.name,
             subject=u.subject,
