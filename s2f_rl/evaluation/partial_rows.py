@@ -7,12 +7,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
-
-Row = dict[str, Any]
+from s2f_rl.evaluation.tables import Row
 
 
 class PartialRows:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import SupportsFloat
 
 from s2f_rl.errors import UserError
 
@@ -68,7 +68,7 @@ class MotionAlarm:
         self.action = action
         self.broken = dict.fromkeys(self.bounds, 0)
 
-    def check(self, metrics: Mapping[str, Any]) -> list[str]:
+    def check(self, metrics: Mapping[str, SupportsFloat | None]) -> list[str]:
         """Look at one iteration's metrics; returns the warnings that hold now, one line each.
 
         Raises:
@@ -76,9 +76,10 @@ class MotionAlarm:
         """
         warnings = []
         for key, (low, high, below, above) in self.bounds.items():
-            if metrics.get(key) is None:
+            told = metrics.get(key)
+            if told is None:
                 continue
-            value = float(metrics[key])
+            value = float(told)
             if not math.isfinite(value):
                 line, needed = f"{key} is {value}: the update has diverged", 1
             elif value < low:

@@ -75,7 +75,7 @@ class RunFolder:
         self,
         name: str,
         root: str | Path = "checkpoints",
-        config: object = None,
+        config: Mapping[str, Any] | None = None,
         resume: bool = False,
         may_change: tuple[str, ...] = MAY_CHANGE,
         seed: int | None = None,
@@ -203,19 +203,19 @@ def name_problem(name: str) -> str | None:
     return "not a run name; use letters, digits, '-', '_' and, for groups, '/'" + (", 255 of them" if usable else "")
 
 
-def _plain_config(config: Any) -> dict[str, Any] | None:
+def _plain_config(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """OmegaConf or mapping -> plain resolved dict, as YAML will give it back."""
     if config is None:
         return None
     from omegaconf import OmegaConf
 
-    if OmegaConf.is_config(config):
-        config = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-    plain: dict[str, object] = yaml.safe_load(yaml.safe_dump(dict(config)))
+    known = OmegaConf.is_config(config)
+    resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True) if known else config
+    plain: dict[str, Any] = yaml.safe_load(yaml.safe_dump(dict(resolved)))
     return plain
 
 
-def _flat(config: Mapping[Any, object], prefix: str = "") -> dict[str, object]:
+def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"

@@ -59,7 +59,7 @@ READERS: dict[str, Callable[[str], object]] = {
 """Config keys that name what a run reads, and how it is hashed; beside them ``corpus.root``."""
 
 
-def read_inputs(config: Mapping[str, object], spare: Path | None = None) -> dict[str, Any]:
+def read_inputs(config: Mapping[str, object], spare: Path | None = None) -> dict[str, object]:
     """Hashes of everything that a config names: ``{"corpus.root": {part: hash}, "start": hash, ...}``.
 
     Args:

@@ -7,12 +7,18 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 from omegaconf import OmegaConf
 
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torchrl.record.loggers.common import Logger
+
+    from s2f_rl.runs.rows import Row
 
 PROJECT = "s2f_rl"
 _SAME = ("iteration", "seed")
@@ -26,11 +32,11 @@ class RunLogger:
             many as its ``step`` says: so many of the first are not sent again.
     """
 
-    def __init__(self, loggers: Sequence[Any]) -> None:
+    def __init__(self, loggers: Sequence[Logger]) -> None:
         self.loggers = list(loggers)
         self._known = [int(getattr(logger.experiment, "step", 0) or 0) for logger in self.loggers]
 
-    def log_row(self, row: Mapping[str, Any]) -> None:
+    def log_row(self, row: Row) -> None:
         """Log a row of the metrics under its iteration; seed and versions are the same in all rows and left out."""
         self.log_scalars({key: value for key, value in row.items() if key not in _SAME}, row["iteration"])
 
@@ -91,10 +97,10 @@ def make_logger(
         >>> folder.rows.append({"reward": 0.7}, iteration=1)            # doctest: +SKIP
     """
     if config is not None and OmegaConf.is_config(config):
-        config = cast("dict[str, Any]", OmegaConf.to_container(cast(object, config), resolve=True))
+        config = cast("dict[str, object]", OmegaConf.to_container(cast("DictConfig", config), resolve=True))
     kinds = [kind] if isinstance(kind, str) else list(kind or [])
     kinds = [str(one) for one in kinds if str(one) != "none"]
-    makers: dict[str, Callable[[], object]] = {
+    makers: dict[str, Callable[[], Logger]] = {
         "csv": lambda: _csv(logs),
         "tensorboard": lambda: _tensorboard(logs),
         "wandb": lambda: _wandb(logs, name, config, online),
@@ -106,7 +112,7 @@ def make_logger(
     return RunLogger([makers[one]() for one in dict.fromkeys(kinds)])
 
 
-def _csv(logs: Path) -> object:
+def _csv(logs: Path) -> Logger:
     from torchrl.record.loggers.csv import CSVLogger
 
     for path in (logs / "csv" / "scalars").rglob("*.csv"):
@@ -114,7 +120,7 @@ def _csv(logs: Path) -> object:
     return CSVLogger(exp_name="csv", log_dir=str(logs))
 
 
-def _tensorboard(logs: Path) -> object:
+def _tensorboard(logs: Path) -> Logger:
     try:
         import tensorboard  # noqa: F401
     except ImportError as error:
@@ -126,7 +132,7 @@ def _tensorboard(logs: Path) -> object:
     return TensorboardLogger(exp_name="tensorboard", log_dir=str(logs))
 
 
-def _wandb(logs: Path, name: str, config: Mapping[str, object] | None, online: bool) -> object:
+def _wandb(logs: Path, name: str, config: Mapping[str, object] | None, online: bool) -> Logger:
     try:
         import wandb
     except ImportError as error:

@@ -7,7 +7,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import SupportsFloat
 
 from tqdm import tqdm
 
@@ -41,7 +41,7 @@ class Progress:
             unit="it",
         )
 
-    def update(self, frames: int = 0, metrics: Mapping[str, Any] | None = None) -> None:
+    def update(self, frames: int = 0, metrics: Mapping[str, SupportsFloat] | None = None) -> None:
         """One iteration more, with the frames it handled and the metrics to show."""
         self.frames += frames
         if not self._bar.disable:

@@ -21,6 +21,8 @@ from s2f_rl.provenance import package_versions, source_commit
 if TYPE_CHECKING:
     from s2f_rl.runs.loggers import RunLogger
 
+Row = dict[str, Any]
+"""One line of ``metrics.jsonl``: numbers, words, truth values, null; ``versions`` is a mapping."""
 TIME_PREFIX = "time/"
 logger = logging.getLogger(__name__)
 
@@ -58,11 +60,9 @@ class MetricsRows:
         self._logger = logger
         return logger
 
-    def append(
-        self, values: Mapping[str, object], iteration: int, frames: int = 0, kind: str = "train"
-    ) -> dict[str, Any]:
+    def append(self, values: Mapping[str, object], iteration: int, frames: int = 0, kind: str = "train") -> Row:
         """Write one row and return it. Values: numbers, strings, booleans, None or one-element tensors."""
-        row: dict[str, object] = {"kind": kind, "iteration": int(iteration), "frames": int(frames), "seed": self.seed}
+        row: Row = {"kind": kind, "iteration": int(iteration), "frames": int(frames), "seed": self.seed}
         row.update(commit=source_commit(), versions=package_versions())
         row.update({key: _plain(value) for key, value in values.items()})
         line = json.dumps(row, allow_nan=False) + "\n"
@@ -90,7 +90,7 @@ class MetricsRows:
             atomic_write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
-def read_rows(path: str | Path) -> list[dict[str, Any]]:
+def read_rows(path: str | Path) -> list[Row]:
     """All whole rows of a metrics file, oldest first; a half-written last line is left out.
 
     Raises:
@@ -114,7 +114,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     return rows
 
 
-def without_times(row: Mapping[str, object]) -> dict[str, Any]:
+def without_times(row: Mapping[str, object]) -> Row:
     """The row without its clock columns: what must be equal in two runs of the same seed."""
     return {key: value for key, value in row.items() if not key.startswith(TIME_PREFIX)}
 

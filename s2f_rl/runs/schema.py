@@ -134,7 +134,7 @@ def keys_of(schema: type) -> dict[str, Any]:
     return {each.name: hints[each.name] for each in fields(schema)}
 
 
-def like(default: Any) -> Any:
+def like(default: object) -> Any:
     """What stands for a schema where there is none: the types of the defaults; null replaces anything."""
     if isinstance(default, Mapping):
         return {str(name): like(value) for name, value in default.items()}
@@ -142,7 +142,7 @@ def like(default: Any) -> Any:
     return kinds[type(default)] | None if type(default) in kinds else Any
 
 
-def hint_at(schema: Any, dotted: str) -> Any:
+def hint_at(schema: object, dotted: str) -> Any:
     """The type of a key such as ``optimizer.lr``; None where the schema has no such key."""
     for name in dotted.split("."):
         found = None
@@ -156,14 +156,14 @@ def hint_at(schema: Any, dotted: str) -> Any:
     return schema
 
 
-def accepts(hint: Any, kind: type) -> bool:
+def accepts(hint: object, kind: type) -> bool:
     """Whether a type, or one of the types that it is made of, is ``kind``."""
     return kind in (hint, get_origin(hint)) or any(
         accepts(part, kind) for part in get_args(hint) if get_origin(hint) is not list
     )
 
 
-def read(schema: Any, config: Mapping[str, Any], typed: Mapping[str, str] | None = None) -> Any:
+def read(schema: object, config: Mapping[str, object], typed: Mapping[str, str] | None = None) -> Any:
     """The config as an instance of its schema.
 
     Args:
@@ -182,7 +182,7 @@ class _Reader:
     def __init__(self, typed: Mapping[str, str]) -> None:
         self.typed = typed
 
-    def group(self, schema: Any, value: Mapping[str, Any], place: str, partial: bool = False) -> Any:
+    def group(self, schema: Any, value: Mapping[str, object], place: str, partial: bool = False) -> Any:
         prefix = f"{place}." if place else ""
         known = schema if isinstance(schema, dict) else keys_of(schema)
         for name in value:
@@ -206,7 +206,7 @@ class _Reader:
             made.rules()
         return made
 
-    def read(self, hint: Any, value: Any, place: str, partial: bool = False) -> Any:
+    def read(self, hint: object, value: Any, place: str, partial: bool = False) -> Any:
         origin, arguments = get_origin(hint), get_args(hint)
         if origin is Annotated:
             made = self.read(arguments[0], value, place)
@@ -235,7 +235,7 @@ class _Reader:
             return {name: self.read(arguments[1], each, f"{place}.{name}") for name, each in value.items()}
         return value
 
-    def _one_of(self, options: list[Any], value: Any, place: str, partial: bool, null: bool) -> Any:
+    def _one_of(self, options: list[Any], value: object, place: str, partial: bool, null: bool) -> object:
         if value is None and null:
             return None
         if _is_group(options[0]) and len(options) > 1:  # a choice of groups, by kind
@@ -255,11 +255,11 @@ class _Reader:
             self.refuse(place, value, f"{verb} {' or '.join(_words(option) for option in options)}")
         raise max(refusals, key=lambda each: each[0])[1]
 
-    def refuse(self, place: str, value: Any, words: str) -> NoReturn:
+    def refuse(self, place: str, value: object, words: str) -> NoReturn:
         raise UserError(f"{place}={shown(self.typed.get(place, value))}: {words}")
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A value as it is written on the command line, in one line of at most 80 letters."""
     text = {None: "null", True: "true", False: "false"}.get(value, "") if isinstance(value, (bool, type(None))) else ""
     text = text or str(value)
@@ -267,12 +267,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} letters)"
 
 
-def _is_group(hint: Any) -> bool:
+def _is_group(hint: object) -> bool:
     """Whether a type is a schema: a dataclass, or what :func:`like` makes of a mapping."""
     return isinstance(hint, dict) or (isinstance(hint, type) and is_dataclass(hint))
 
 
-def _options(hint: Any) -> list[Any]:
+def _options(hint: object) -> list[object]:
     """The types that a union is made of, without null; of another type that type alone."""
     return [each for each in get_args(hint) if each is not type(None)] if get_origin(hint) in _UNIONS else [hint]
 
@@ -281,7 +281,7 @@ def _kinds(schema: type) -> tuple[str, ...]:
     return tuple(get_args(keys_of(schema)["kind"])[1].names)
 
 
-def _words(hint: Any) -> str:
+def _words(hint: object) -> str:
     """What a type takes, in words."""
     for rule in get_args(hint)[1:] if get_origin(hint) is Annotated else ():
         if isinstance(rule, Choice):

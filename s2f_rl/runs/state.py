@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from s2f_rl.data.soundness import float_weights
 from s2f_rl.errors import UserError
+
+
+class Stateful(Protocol):
+    """A part of a run that says where it is and goes on from there: modules, optimizers, schedulers, our own."""
+
+    def state_dict(self) -> Mapping[str, Any]:
+        """Plain enough for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any], /) -> object:
+        """Go on where ``state`` was taken."""
+
+
+Part = Stateful | torch.Generator | np.random.Generator
 
 
 def seed_everything(seed: int) -> None:
@@ -20,7 +33,7 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def rng_state() -> dict[str, Any]:
+def rng_state() -> dict[str, object]:
     """State of torch's, numpy's and Python's global generators as plain tensors and numbers.
 
     Returns:
@@ -78,13 +91,13 @@ class TrainingState:
         ...     folder.save_checkpoint("last.pt", state.state_dict())
     """
 
-    def __init__(self, **parts: Any) -> None:
+    def __init__(self, **parts: Part | None) -> None:
         self.parts = {name: part for name, part in parts.items() if part is not None}
         self.iteration = 0
         self.frames = 0
         self.best: float | None = None
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """``{"iteration", "frames", "best", "rng", "parts": {name: state}}``, plain enough for a checkpoint."""
         return {
             "iteration": int(self.iteration),
@@ -119,7 +132,7 @@ class TrainingState:
         set_rng_state(state["rng"])
 
 
-def _get(part: Any) -> object:
+def _get(part: Part) -> object:
     if isinstance(part, torch.Generator):
         return part.get_state()
     if isinstance(part, np.random.Generator):
@@ -127,7 +140,7 @@ def _get(part: Any) -> object:
     return dict(part.state_dict())
 
 
-def _set(part: Any, state: Any, what: str) -> None:
+def _set(part: Part, state: Any, what: str) -> None:
     if isinstance(part, torch.Generator):
         part.set_state(state.cpu())
     elif isinstance(part, np.random.Generator):
