@@ -14,7 +14,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -75,7 +74,7 @@ class Aligner:
             from pocketsphinx import Decoder
         except ImportError as error:
             raise UserError("forced alignment needs pocketsphinx: pip install 's2f_rl[align]'") from error
-        self._decoder: Any = Decoder(
+        self._decoder = Decoder(
             lm=None, bestpath=False, loglevel="FATAL", beam=_OPEN_BEAM, pbeam=_OPEN_BEAM, wbeam=_OPEN_BEAM, maxhmmpf=-1
         )
         for word, phones in read_pronunciations(pronunciations).items() if pronunciations is not None else ():

@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
@@ -86,7 +86,7 @@ def file_hashes(root: Path, files: Sequence[Path], spare: str | os.PathLike[str]
         UserError: a file cannot be read.
     """
     stores = [root / STORE, *([Path(spare) / STORE] if spare is not None else [])]
-    known: dict[str, list[Any]] = {}
+    known: dict[str, list[object]] = {}
     for store in reversed(stores):
         known |= _remembered(store)
     found: dict[Path, str] = {}
@@ -94,7 +94,7 @@ def file_hashes(root: Path, files: Sequence[Path], spare: str | os.PathLike[str]
     for file in files:
         entry = known.get(str(file.relative_to(root)))
         if entry is not None and entry[:-1] == _stamp(file):
-            found[file] = entry[-1]
+            found[file] = str(entry[-1])
         else:
             unknown.append(file)
     # hashlib lets go of the interpreter, so that reading and hashing of several files overlap

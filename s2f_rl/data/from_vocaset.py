@@ -94,13 +94,13 @@ def prepare_vocaset(
     return report.log()
 
 
-def _nested(path: Path, inner: str, report: PreparationReport) -> dict[str, Mapping[Any, object]]:
+def _nested(path: Path, inner: str, report: PreparationReport) -> dict[str, Mapping[object, object]]:
     """Read {subject: {sentence: inner}} as {"SUBJECT_sentence": inner}."""
     content = load_plain_pickle(path)
     whole = isinstance(content, dict) and all(isinstance(sentences, dict) for sentences in content.values())
     if not whole or not content:
         raise UserError(f"{path}: not of the form {{subject: {{sentence: {inner}}}}}; {_DOWNLOAD}, download it again")
-    flat: dict[str, Mapping[Any, object]] = {}
+    flat: dict[str, Mapping[object, object]] = {}
     for subject, sentences in content.items():
         for sentence, value in sentences.items():
             name = f"{subject}_{sentence}"
@@ -139,7 +139,7 @@ def _check_frames(
     return frames
 
 
-def _write_sound(path: Path, name: str, sound: Mapping[Any, object], report: PreparationReport) -> bool:
+def _write_sound(path: Path, name: str, sound: Mapping[object, object], report: PreparationReport) -> bool:
     audio, rate = sound.get("audio"), sound.get("sample_rate")
     if isinstance(rate, np.ndarray) and rate.size == 1:
         rate = rate.item()

@@ -94,7 +94,7 @@ class MeshIdentity:
         rounded = np.round((places - places.mean(axis=0)) / size * _STEPS).astype(int)
         return cls(n, triangles, size, tuple(rounded.ravel().tolist()), tuple(near.ravel().tolist()), up=up)
 
-    def to_plain(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, object]:
         """Numbers, words and lists, for JSON and for checkpoints."""
         plain = asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in plain.items()}

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from s2f_rl.data.sound_containers import Layout, find_layout, truncated, unreada
 from s2f_rl.data.sound_packets import CHECKS, flac_samples, ogg_links
 from s2f_rl.data.splicing import Piece, SplicedFile
 from s2f_rl.errors import UserError
+
+if TYPE_CHECKING:
+    from av import AudioFrame
 
 RATES_HZ = (4000, 384000)
 """Sample rates that are read."""
@@ -252,7 +255,7 @@ def _by_pyav(path: Path, demuxer: str, notes: tuple[str, ...] = ()) -> Sound:
     def decode() -> Iterator[np.ndarray]:
         resampler: Any = None
         form: tuple[object, ...] = ()
-        first: tuple[Any, ...] = ()
+        first: tuple[str, int] | None = None
         n_packets = 0
         try:
             with av.open(str(path), format=demuxer) as container:
@@ -291,7 +294,7 @@ def _by_pyav(path: Path, demuxer: str, notes: tuple[str, ...] = ()) -> Sound:
     return Sound(path, *form(), None, decode, notes)
 
 
-def _planes(frames: list[Any]) -> Iterator[np.ndarray]:
+def _planes(frames: list[AudioFrame]) -> Iterator[np.ndarray]:
     for frame in frames:
         yield np.ascontiguousarray(frame.to_ndarray().T)
 

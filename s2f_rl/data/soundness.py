@@ -6,7 +6,6 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,7 +48,7 @@ def not_finite(value: object, where: str = "a tensor") -> str | None:
     return next((found for name, each in inner if (found := not_finite(each, name)) is not None), None)
 
 
-def float_weights(state: Mapping[str, object], wanted: Mapping[str, Tensor], what: str) -> dict[str, Any]:
+def float_weights(state: Mapping[str, object], wanted: Mapping[str, Tensor], what: str) -> dict[str, object]:
     """``state`` with its weights in the precision of ``wanted``, ready for ``load_state_dict``.
 
     Half, bfloat16 and double precision are converted. Anything else in a weight's place is refused: torch would take
@@ -62,7 +61,7 @@ def float_weights(state: Mapping[str, object], wanted: Mapping[str, Tensor], wha
     Raises:
         UserError: an entry of another kind, or one that is not finite in the model's precision.
     """
-    ready: dict[str, Any] = dict(state)
+    ready = dict(state)
     for name, model in wanted.items():
         value = ready.get(name)
         if value is None:
@@ -72,7 +71,7 @@ def float_weights(state: Mapping[str, object], wanted: Mapping[str, Tensor], wha
             kind = str(value.dtype).removeprefix("torch.") if isinstance(value, Tensor) else type(value).__name__
             sort = "floats" if model.is_floating_point() else str(model.dtype).removeprefix("torch.")
             raise UserError(f"{what}: {name!r} holds {kind}, expected dense {sort}; use a sound checkpoint")
-        ready[name] = value.to(model.dtype)
-        if model.is_floating_point() and not bool(torch.isfinite(ready[name]).all()):
+        ready[name] = weight = value.to(model.dtype)
+        if model.is_floating_point() and not bool(torch.isfinite(weight).all()):
             raise UserError(f"{what}: {name!r} holds NaN or infinite values; use a sound checkpoint")
     return ready

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -91,11 +90,11 @@ class UtteranceDraws:
             return own
         return int(np.random.default_rng([self.seed, key, utterance, 1]).integers(self.n_styles))
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, int]:
         """Plain numbers from which :meth:`load_state` continues."""
         return {"seed": self.seed, "n_drawn": self.n_drawn, "n_utterances": self.n_utterances}
 
-    def load_state(self, state: dict[str, Any]) -> None:
+    def load_state(self, state: dict[str, int]) -> None:
         """Continue where ``state`` was taken. Raises :class:`UserError` if the corpus has another size since."""
         try:
             seed, n_drawn, n_utterances = (int(state[k]) for k in ("seed", "n_drawn", "n_utterances"))

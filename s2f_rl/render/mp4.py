@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from s2f_rl.data.files import atomic_path
 from s2f_rl.errors import UserError
 from s2f_rl.render.extras import import_extra
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
 
 
 def even(picture: np.ndarray) -> np.ndarray:
@@ -51,8 +55,8 @@ def write_mp4(
 
 
 def _encode(
-    av: Any,
-    film: Any,
+    av: ModuleType,
+    film: OutputContainer,
     pictures: Iterable[np.ndarray],
     fps: Fraction,
     sound: tuple[np.ndarray, int] | None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
@@ -208,6 +208,6 @@ class JudgeRun(Run):
         chosen_corruptions(self.corruptions)
 
 
-def _some_weight(weights: Any) -> None:
+def _some_weight(weights: object) -> None:
     if not any(vars(weights).values()):
         raise UserError("weights: all are 0, so nothing would be learned; leave one above 0")

@@ -88,7 +88,7 @@ class Speaker:
         """The resting face [V, 3] in metres, float32."""
         return self.face.template
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         return asdict(self)
 
     @classmethod

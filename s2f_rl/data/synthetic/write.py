@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,9 +143,22 @@ def load_take(root: str | os.PathLike[str], name: str) -> Take:
     return Take(name, name.rpartition("_sentence")[0], phones, _n_frames(phones[-1][2]), hidden)
 
 
+class Request(TypedDict):
+    """What is in the request file."""
+
+    format: int
+    subjects: int
+    sentences: int
+    vertices: int
+    seed: int
+    audio_only_subjects: int
+    hidden_seed: int
+    hidden_scale: float
+
+
 def _checked_request(
     subjects: int, sentences: int, vertices: int, seed: int, audio_only: int, hidden_seed: int, hidden_scale: float
-) -> dict[str, object]:
+) -> Request:
     limits = {
         "subjects": (subjects, 3, MAX_SPEAKERS),
         "sentences": (sentences, 1, MAX_SENTENCES),
@@ -160,11 +174,19 @@ def _checked_request(
         raise UserError(f"subjects + audio_only_subjects = {subjects + audio_only}: at most {MAX_SPEAKERS} together")
     if isinstance(hidden_scale, bool) or not isinstance(hidden_scale, (int, float)) or not 0 <= hidden_scale <= 2:
         raise UserError(f"hidden_scale={hidden_scale!r}: must be a number from 0 to 2")
-    request: dict[str, object] = {key: int(value) for key, (value, _, _) in limits.items()}
-    return {"format": REQUEST_FORMAT, **request, "hidden_scale": float(hidden_scale)}
+    return {
+        "format": REQUEST_FORMAT,
+        "subjects": int(subjects),
+        "sentences": int(sentences),
+        "vertices": int(vertices),
+        "seed": int(seed),
+        "audio_only_subjects": int(audio_only),
+        "hidden_seed": int(hidden_seed),
+        "hidden_scale": float(hidden_scale),
+    }
 
 
-def _claim_folder(root: Path, request: dict[str, object]) -> None:
+def _claim_folder(root: Path, request: Mapping[str, object]) -> None:
     """Start in a new or empty folder, or go on where a run with the same request stopped."""
     if root.exists() and not root.is_dir():
         raise UserError(f"{root}: is a file; choose a folder for the corpus")
@@ -188,7 +210,7 @@ def _claim_folder(root: Path, request: dict[str, object]) -> None:
     atomic_write_text(record, _json(request))
 
 
-def _cast(request: dict[str, Any]) -> Cast:
+def _cast(request: Request) -> Cast:
     """All speakers: training first (they are the style columns), then validation, test, audio only."""
     n, extra = request["subjects"], request["audio_only_subjects"]
     everyone = [make_speaker(i, request["seed"], request["vertices"]) for i in range(n + extra)]
@@ -271,7 +293,7 @@ def _n_frames(duration_s: float) -> int:
     return int(np.floor(duration_s * STORED_FPS + 1e-6))
 
 
-def _description(cast: Cast, request: dict[str, Any]) -> dict[str, object]:
+def _description(cast: Cast, request: Request) -> dict[str, object]:
     n = request["sentences"]
     upper = [first_unseen(n), n]
 
