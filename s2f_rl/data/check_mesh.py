@@ -185,8 +185,13 @@ def region_doubts(points: np.ndarray, regions: Mapping[str, torch.Tensor]) -> li
     told = []
     size = float(np.ptp(points, axis=0).max())
     if "lips" in regions:
-        _, up, forward = points[_vertices(regions, "lips")].mean(axis=0) - points.mean(axis=0)
-        if forward < -0.1 * size:
+        side, up, forward = points[_vertices(regions, "lips")].mean(axis=0) - points.mean(axis=0)
+        if abs(side) > max(0.1 * size, abs(forward)):
+            told.append(
+                f"the lips lie on the {'-' if side < 0 else '+'}x side of the face; turn the faces so that they look "
+                "to +z"
+            )
+        elif forward < -0.1 * size:
             told.append("the lips lie at the back of the face; turn the faces so that they look to +z")
         if up > 0.1 * size:
             told.append("the lips lie in the upper half of the face; use the regions of this mesh")

@@ -24,6 +24,8 @@ _SILENT, _CLIPPED_LEVEL, _CLIPPED_SHARE = 1e-4, 0.999, 1e-3
 _MAX_LENGTH_DIFFERENCE = 3
 _SCALE_TOLERANCE = 1.4
 _FAR_M = 0.03
+_JUMP = 0.5
+"""Way of a whole face from one frame to the next, relative to its size; a quick nod at 10 fps makes 0.2."""
 _CHUNK_BYTES = 32 * 2**20
 
 
@@ -126,14 +128,31 @@ def check_vertices(
         return 0
     if seconds is not None and setting.is_described:
         _check_length(root, name, shape[0], seconds, setting, faults)
-    bad, variance, mean = _scan(stored.reshape(shape[0], -1))
-    if bad:
-        message = f"holds NaN or infinity in {len(bad)} of {shape[0]} frames, first in frame {bad[0]}"
-        faults.add(ERROR, relative, message, "mend or remove it")
-    elif template is not None and template.size == mean.size:
-        if _check_position(relative, mean, template, setting, faults):
-            statistics.add(variance)
+    seen = _scan(stored.reshape(shape[0], -1))
+    broken = _broken_frames(seen, shape[0], template, setting)
+    if broken is not None:
+        faults.add(ERROR, relative, broken, "mend or remove it")
+    elif template is not None and template.size == seen.mean.size:
+        if _check_position(relative, seen.mean, template, setting, faults):
+            statistics.add(seen.variance)
     return shape[0]
+
+
+def _broken_frames(seen: _Scan, n_frames: int, template: np.ndarray | None, setting: Setting) -> str | None:
+    """What is wrong with single frames of an utterance; None where all of them are faces in one place."""
+    if seen.bad:
+        return f"holds NaN or infinity in {len(seen.bad)} of {n_frames} frames, first in frame {seen.bad[0]}"
+    if 0 < len(seen.points) < n_frames:
+        return f"is a single point in {len(seen.points)} of {n_frames} frames, first in frame {seen.points[0]}"
+    if template is None or template.size != seen.mean.size:
+        return None
+    size = np.ptp(np.stack([template, seen.mean]).reshape(2, -1, 3), axis=1).max()  # in other units: told elsewhere
+    jumps = np.flatnonzero(seen.steps > _JUMP * size)
+    if size > 0 and len(jumps):
+        way = 100 * seen.steps[jumps[0]] * setting.metres_per_unit
+        more = f", and {len(jumps) - 1} more times" if len(jumps) > 1 else ""
+        return f"jumps by {way:.3g} cm from frame {jumps[0]} to frame {jumps[0] + 1}{more}"
+    return None
 
 
 def _check_length(root: Path, name: str, n_stored: int, seconds: float, setting: Setting, faults: Faults) -> None:
@@ -159,24 +178,51 @@ def _check_length(root: Path, name: str, n_stored: int, seconds: float, setting:
         faults.add(WARNING, relative, message, "check that both start together")
 
 
-def _scan(stored: np.ndarray) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Frames that are not finite, and the variance and mean over time of each coordinate, read in pieces."""
+@dataclass(frozen=True)
+class _Scan:
+    """What one pass over the frames tells.
+
+    Attributes:
+        bad: frames that are not finite. points: finite ones whose vertices all lie in one place.
+        steps: [frames - 1] root mean square way of the vertices to the next frame.
+        variance, mean: [V*3] of each coordinate over time.
+    """
+
+    bad: list[int]
+    points: list[int]
+    steps: np.ndarray
+    variance: np.ndarray
+    mean: np.ndarray
+
+
+def _scan(stored: np.ndarray) -> _Scan:
+    """Look at all frames [T, V*3], in pieces."""
     n_frames, width = stored.shape
     step = max(1, _CHUNK_BYTES // (width * 8))
     origin = np.nan_to_num(np.asarray(stored[0], dtype=np.float64), posinf=0, neginf=0)
     total, squares = np.zeros(width), np.zeros(width)
     bad: list[int] = []
+    points: list[int] = []
+    steps = np.zeros(max(0, n_frames - 1))
+    before = np.zeros((0, width))
     for start in range(0, n_frames, step):
         # Relative to the first frame, the sums of squares keep their precision.
-        piece = np.asarray(stored[start : start + step], dtype=np.float64) - origin
+        faces = np.asarray(stored[start : start + step], dtype=np.float64)
+        piece = faces - origin
         finite = np.isfinite(piece.sum(axis=1))
         bad += [start + int(i) for i in np.flatnonzero(~finite)]
+        still = (faces[:, 3:] == faces[:, :-3]).all(axis=1)  # every vertex lies where the one before it does
+        points += [start + int(i) for i in np.flatnonzero(still)]
+        with np.errstate(invalid="ignore"):  # infinity less infinity
+            way = np.diff(piece, axis=0, prepend=before)
+        steps[max(0, start - 1) : start + len(piece) - 1] = np.sqrt(3 * np.square(way).mean(axis=1))
+        before = piece[-1:]
         piece = piece[finite]
         total += piece.sum(axis=0)
         squares += np.square(piece).sum(axis=0)
     count = max(1, n_frames - len(bad))
     mean = total / count
-    return bad, np.maximum(squares / count - mean**2, 0), mean + origin
+    return _Scan(bad, points, steps, np.maximum(squares / count - mean**2, 0), mean + origin)
 
 
 def _check_position(relative: str, mean: np.ndarray, template: np.ndarray, setting: Setting, faults: Faults) -> bool:

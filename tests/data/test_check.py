@@ -183,6 +183,38 @@ class TestVertices:
         fault = _only(root, "error", self.FILE, "NaN or infinity in 2 of")
         assert "first in frame 4" in fault.message
 
+    @pytest.mark.parametrize("point", [(0, 0, 0), (0.1, 1.7, -0.3)])
+    def test_frames_in_the_middle_that_are_no_face(
+        self, root: Path, point: tuple[float, float, float], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def change(vertices: np.ndarray) -> np.ndarray:
+            vertices[[4, 5, 17]] = np.tile(np.float32(point), 40)
+            return vertices
+
+        _vertices(root, change)
+        fault = _only(root, "error", self.FILE, "is a single point in 3 of")
+        assert "first in frame 4" in fault.message
+        monkeypatch.setattr("s2f_rl.data.check_utterance._CHUNK_BYTES", 120 * 8 * 3)
+        assert _only(root, "error", self.FILE, "is a single point in 3 of").message == fault.message
+
+    @pytest.mark.parametrize("frames_per_piece", [1, 3, 100])
+    def test_a_face_that_jumps(self, root: Path, frames_per_piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("s2f_rl.data.check_utterance._CHUNK_BYTES", 120 * 8 * frames_per_piece)
+        size = max(np.ptp(np.load(root / self.FILE)[0].reshape(-1, 3), axis=0))
+
+        def moved(by: float) -> np.ndarray:
+            vertices = np.load(root / self.FILE).reshape(-1, 40, 3)
+            vertices[6:9, :, 1] += by
+            return vertices.reshape(-1, 120)
+
+        whole = np.load(root / self.FILE)
+        np.save(root / self.FILE, moved(0.3 * size))
+        assert not any("jumps" in fault.message for fault in check_corpus(root))
+        np.save(root / self.FILE, whole)
+        np.save(root / self.FILE, moved(3 * size))
+        fault = _only(root, "error", self.FILE, "from frame 5 to frame 6, and 1 more times")
+        assert float(fault.message.split()[2]) == pytest.approx(300 * size, rel=0.05)
+
     def test_shapes(self, root: Path) -> None:
         _vertices(root, lambda v: v[:, :-3])
         _only(root, "error", self.FILE, "117] where [frames, 120] is expected")

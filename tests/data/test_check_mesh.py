@@ -248,6 +248,12 @@ class TestAxes:
         assert faults_of(root) == [("warning", "FLAME_masks.pkl", "the lips lie at the back of the face")]
         assert refusal(root) is None
 
+    @pytest.mark.parametrize("side", [1, -1])
+    def test_everyone_from_the_side_is_a_warning(self, root: Path, side: int) -> None:
+        change_all(root, lambda faces: faces[..., [2, 1, 0]] * np.float32([side, 1, -side]), *SUBJECTS)
+        where = "+x" if side > 0 else "-x"
+        assert faults_of(root) == [("warning", "FLAME_masks.pkl", f"the lips lie on the {where} side of the face")]
+
 
 class TestRegions:
     def test_lips_and_upper_face_exchanged(self, root: Path) -> None:

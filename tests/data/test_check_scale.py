@@ -73,10 +73,12 @@ class TestScaleAndMotion:
     def test_variance_and_mean_over_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("s2f_rl.data.check_utterance._CHUNK_BYTES", 6 * 8 * 4)
         stored = (5 + 1e-3 * np.random.default_rng(0).normal(size=(11, 6))).astype(np.float32)
-        bad, variance, mean = _scan(stored)
-        assert bad == []
-        np.testing.assert_allclose(variance, stored.astype(np.float64).var(axis=0), rtol=1e-9)
-        np.testing.assert_allclose(mean, stored.astype(np.float64).mean(axis=0), rtol=1e-12)
+        seen = _scan(stored)
+        assert (seen.bad, seen.points) == ([], [])
+        np.testing.assert_allclose(seen.variance, stored.astype(np.float64).var(axis=0), rtol=1e-9)
+        np.testing.assert_allclose(seen.mean, stored.astype(np.float64).mean(axis=0), rtol=1e-12)
+        ways = [np.sqrt(3 * np.mean((b - a) ** 2)) for a, b in zip(stored, stored[1:], strict=False)]
+        np.testing.assert_allclose(seen.steps, ways, rtol=1e-4)
 
     def test_amplitude_is_the_rms_motion_of_the_lips(self, root: Path) -> None:
         corpus = FaceCorpus(root, "all")
