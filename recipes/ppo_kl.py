@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from s2f_rl.collectors import utterance_collector
 from s2f_rl.losses import (
     BaselineAdvantage,
-    KLPENPPOLoss,
+    KLPenaltyPPOLoss,
     PenaltyCoefficient,
     WeightedLoss,
     check_ratio_is_one,
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
     penalty = PenaltyCoefficient(cfg.penalty.beta, cfg.penalty.target)
     critic_coeff = cfg.critic.coeff if critic is not None else None
-    ppo = KLPENPPOLoss(policy.actor_module, critic, beta=penalty, critic_coeff=critic_coeff)
+    ppo = KLPenaltyPPOLoss(policy.actor_module, critic, beta=penalty, critic_coeff=critic_coeff)
     loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)
 

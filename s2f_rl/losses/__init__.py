@@ -13,7 +13,14 @@ from s2f_rl.losses.advantages import (
     window_returns,
 )
 from s2f_rl.losses.controllers import AdaptiveKL, LagrangeMultiplier, PenaltyCoefficient
-from s2f_rl.losses.policy_gradient import A2CLoss, ClipPPOLoss, KLPENPPOLoss, ReinforceLoss, check_ratio_is_one
+from s2f_rl.losses.policy_gradient import (
+    A2CLoss,
+    ClipPPOLoss,
+    KLPenaltyPPOLoss,
+    KLPENPPOLoss,
+    ReinforceLoss,
+    check_ratio_is_one,
+)
 from s2f_rl.losses.reference_kl import ReferenceKL
 from s2f_rl.losses.reward_gradient import RewardGradientLoss, differentiable_rollout
 from s2f_rl.losses.supervised import SupervisedLoss, lip_vertex_weight, motion_errors
@@ -26,6 +33,7 @@ __all__ = [
     "BaselineAdvantage",
     "ClipPPOLoss",
     "KLPENPPOLoss",
+    "KLPenaltyPPOLoss",
     "LagrangeMultiplier",
     "PenaltyCoefficient",
     "ReferenceKL",

@@ -8,11 +8,13 @@ changes nothing. They also do without a critic, which TorchRL's REINFORCE and A2
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torch.distributions import Distribution
@@ -24,6 +26,7 @@ from torchrl.objectives import ReinforceLoss as _TorchRLReinforceLoss
 
 from s2f_rl import keys
 from s2f_rl.errors import NotFinite
+from s2f_rl.losses.batch_keys import AdvantageKeys, RenamedKeys
 
 
 class _NoCritic(TensorDictModuleBase):
@@ -36,21 +39,19 @@ class _NoCritic(TensorDictModuleBase):
         return tensordict.set(keys.STATE_VALUE, torch.zeros_like(tensordict.get(keys.FRAME_MASK), dtype=torch.float32))
 
 
-class _MaskedStatistics:
+class _MaskedStatistics(RenamedKeys):
     """Recomputes what TorchRL averages over all entries."""
 
-    def _use_our_keys(self, frame_mask_key: str) -> None:
-        self.loss_mask_key = frame_mask_key
-        self.set_keys(  # type: ignore[attr-defined]
-            action=keys.LATENT,
-            sample_log_prob=keys.LATENT_LOG_PROB,
-            advantage=keys.ADVANTAGE,
-            value=keys.STATE_VALUE,
-            value_target=keys.VALUE_TARGET,
-        )
+    loss_mask_key: NestedKey
+
+    def set_keys(self, **names: Any) -> None:
+        """Rename keys of the batch: those of TorchRL's loss, and ``audio``, ``style``, ``frame_mask``."""
+        super().set_keys(**names)  # type: ignore[misc]
+        if "frame_mask" in names:
+            self.loss_mask_key = self.tensor_keys.frame_mask
 
     def _valid(self, tensordict: TensorDictBase) -> Tensor | None:
-        mask = tensordict.get(self.loss_mask_key, None)  # type: ignore[arg-type]
+        mask = tensordict.get(self.loss_mask_key, None)
         return None if mask is None else mask.squeeze(-1)
 
     def _entropy_over_valid(self, tensordict: TensorDictBase, out: TensorDictBase) -> None:
@@ -96,58 +97,78 @@ class ClipPPOLoss(_RatioStatistics, _TorchRLClipPPOLoss):
     """:class:`torchrl.objectives.ClipPPOLoss` on rows [B, T] with ``latent`` as the action (Schulman et al., 2017).
 
     Args:
-        actor_module: ``policy.actor_module``, which ends at the latent.
-        critic: a module that writes ``state_value``, or None (advantages precomputed, e.g. from a group).
+        actor_network: ``policy.actor_module``, which ends at the latent.
+        critic_network: a module that writes ``state_value``, or None (advantages precomputed, e.g. from a group).
         frame_mask_key: True on valid frames.
-        **kwargs: of TorchRL's loss (``clip_epsilon``, ``critic_coeff``, ...); no entropy bonus by default, since the
-            noise is fixed by default.
+        **kwargs: as of TorchRL's loss: ``clip_epsilon``, ``critic_coeff``, ``entropy_bonus``, ...; but no entropy bonus
+            by default, since the noise is fixed by default.
 
     The statistics are over valid frames: ``clip_fraction``, ``kl_approx`` (nats per frame), ``ESS`` (share of
     effective samples, 1 at ratio 1), ``max_ratio``, ``mean_ratio``, ``entropy``; all scalars.
     """
 
-    def __init__(self, actor_module: Any, critic: Any = None, *, frame_mask_key: str = keys.FRAME_MASK, **kwargs: Any):
+    @dataclass
+    class _AcceptedKeys(AdvantageKeys, _TorchRLClipPPOLoss._AcceptedKeys): ...
+
+    default_keys = _AcceptedKeys
+
+    def __init__(
+        self,
+        actor_network: Any = None,
+        critic_network: Any = None,
+        *,
+        frame_mask_key: NestedKey = keys.FRAME_MASK,
+        **kwargs: Any,
+    ):
         kwargs.setdefault("entropy_bonus", False)
-        super().__init__(actor_module, critic, **kwargs)
-        self._use_our_keys(frame_mask_key)
+        super().__init__(_actor(actor_network, kwargs), critic_network, **kwargs)
+        self.set_keys(frame_mask=frame_mask_key)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        tensordict = self.named_as_ours(tensordict)
         low, high = (float(bound) for bound in self._clip_bounds)
         return self._ratio_over_valid(tensordict, super().forward(tensordict), (low, high))
 
 
-class KLPENPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
-    """:class:`torchrl.objectives.KLPENPPOLoss`: -ratio * advantage, and beta * KL(old || new) (Schulman et al., 2017).
+class KLPenaltyPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
+    """PPO with a penalty: -ratio * advantage, and beta * KL(old || new) (Schulman et al., 2017).
 
-    The surrogate is ``loss_objective`` and the penalty ``loss_penalty``: TorchRL's single sum would be rescaled as one
-    by :class:`~s2f_rl.losses.WeightedLoss`, whatever beta is.
+    Not :class:`torchrl.objectives.KLPENPPOLoss`, though made of it. The surrogate is ``loss_objective`` and the penalty
+    ``loss_penalty``: TorchRL's single sum would be rescaled as one by :class:`~s2f_rl.losses.WeightedLoss`, whatever
+    beta is. And TorchRL adapts beta at every forward pass, without bounds and by a mean that counts padding; here it
+    changes once per batch, as in the paper, when its owner says so.
 
     Args:
-        actor_module, critic, frame_mask_key, **kwargs: as :class:`ClipPPOLoss`. The batch needs ``loc`` and ``scale``,
-            which every rollout holds.
-        beta: a number, or something that gives it when called, such as
-            :class:`~s2f_rl.losses.PenaltyCoefficient`. TorchRL adapts beta at every forward pass, without bounds and
-            by a mean that counts padding; here it changes once per batch, as in the paper, when its owner says so.
+        actor_network, critic_network, frame_mask_key, **kwargs: as :class:`ClipPPOLoss`, without ``clip_epsilon``. The
+            batch needs ``loc`` and ``scale``, which every rollout holds.
+        beta: a number, or something that gives it when called, such as :class:`~s2f_rl.losses.PenaltyCoefficient`.
 
     Statistics as :class:`ClipPPOLoss` without ``clip_fraction``, and ``kl``: the mean over valid frames, nats.
     """
 
+    @dataclass
+    class _AcceptedKeys(AdvantageKeys, _TorchRLKLPENPPOLoss._AcceptedKeys): ...
+
+    default_keys = _AcceptedKeys
+
     def __init__(
         self,
-        actor_module: Any,
-        critic: Any = None,
+        actor_network: Any = None,
+        critic_network: Any = None,
         *,
         beta: float | Callable[[], float] = 1.0,
-        frame_mask_key: str = keys.FRAME_MASK,
+        frame_mask_key: NestedKey = keys.FRAME_MASK,
         **kwargs: Any,
     ):
         kwargs.setdefault("entropy_bonus", False)
         self_beta = beta if callable(beta) else lambda: beta
-        super().__init__(actor_module, critic, beta=float(self_beta()), increment=1.0, decrement=1.0, **kwargs)
+        fixed = {"beta": float(self_beta()), "increment": 1.0, "decrement": 1.0}
+        super().__init__(_actor(actor_network, kwargs), critic_network, **fixed, **kwargs)
         self._beta_now = self_beta
-        self._use_our_keys(frame_mask_key)
+        self.set_keys(frame_mask=frame_mask_key)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        tensordict = self.named_as_ours(tensordict)
         beta = float(self._beta_now())
         self.beta.fill_(0.0)  # TorchRL's sum is the surrogate alone
         out = super().forward(tensordict)
@@ -161,24 +182,46 @@ class KLPENPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
         return self._ratio_over_valid(tensordict, out, None)
 
 
+class KLPENPPOLoss(KLPenaltyPPOLoss):
+    """The old name of :class:`KLPenaltyPPOLoss`; goes with the next release."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        warnings.warn("KLPENPPOLoss is now KLPenaltyPPOLoss: TorchRL's differs", FutureWarning, stacklevel=2)
+        super().__init__(*args, **kwargs)
+
+
 class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
     """:class:`torchrl.objectives.A2CLoss` on rows [B, T] with ``latent`` as the action: -advantage * log-probability.
 
     Args:
-        actor_module: ``policy.actor_module``.
-        critic: a module that writes ``state_value`` (its term's weight is ``critic_coeff``), or None.
+        actor_network: ``policy.actor_module``.
+        critic_network: a module that writes ``state_value`` (its term's weight is ``critic_coeff``), or None.
         frame_mask_key: True on valid frames.
-        **kwargs: of TorchRL's loss; no entropy bonus by default.
+        **kwargs: as of TorchRL's loss, but no entropy bonus by default.
     """
 
-    def __init__(self, actor_module: Any, critic: Any = None, *, frame_mask_key: str = keys.FRAME_MASK, **kwargs: Any):
+    @dataclass
+    class _AcceptedKeys(AdvantageKeys, _TorchRLA2CLoss._AcceptedKeys): ...
+
+    default_keys = _AcceptedKeys
+
+    def __init__(
+        self,
+        actor_network: Any = None,
+        critic_network: Any = None,
+        *,
+        frame_mask_key: NestedKey = keys.FRAME_MASK,
+        **kwargs: Any,
+    ):
         kwargs.setdefault("entropy_bonus", False)
-        if critic is None:
-            critic, kwargs["critic_coeff"] = _NoCritic(), None
-        super().__init__(actor_module, critic, **kwargs)
-        self._use_our_keys(frame_mask_key)
+        critic_network = kwargs.pop("critic", critic_network)
+        if critic_network is None:
+            critic_network, kwargs["critic_coeff"] = _NoCritic(), None
+        super().__init__(_actor(actor_network, kwargs), critic_network, **kwargs)
+        self.set_keys(frame_mask=frame_mask_key)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        tensordict = self.named_as_ours(tensordict)
         out = super().forward(tensordict)
         self._entropy_over_valid(tensordict, out)
         return out
@@ -187,49 +230,65 @@ class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
 class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
     """:class:`torchrl.objectives.ReinforceLoss` on rows [B, T]: -advantage * log-probability (Williams, 1992).
 
+    Its terms are called as those of TorchRL's other losses: ``loss_objective`` and ``loss_critic``.
+
     Args:
-        actor_module: ``policy.actor_module``.
-        critic: a module that writes ``state_value``, or None.
-        critic_coeff: weight of ``loss_critic``, the squared error of the critic.
+        actor_network: ``policy.actor_module``.
+        critic_network: a module that writes ``state_value``, or None.
+        critic_coeff: weight of ``loss_critic``, the error of the critic; TorchRL's loss has none.
         frame_mask_key: True on valid frames.
-        **kwargs: of TorchRL's loss.
+        **kwargs: as of TorchRL's loss, but the critic's error is squared by default.
     """
+
+    @dataclass
+    class _AcceptedKeys(AdvantageKeys, _TorchRLReinforceLoss._AcceptedKeys): ...
+
+    default_keys = _AcceptedKeys
 
     def __init__(
         self,
-        actor_module: Any,
-        critic: Any = None,
+        actor_network: Any = None,
+        critic_network: Any = None,
         *,
         critic_coeff: float = 1.0,
-        frame_mask_key: str = keys.FRAME_MASK,
+        frame_mask_key: NestedKey = keys.FRAME_MASK,
         **kwargs: Any,
     ):
         kwargs.setdefault("loss_critic_type", "l2")
-        super().__init__(actor_module, _NoCritic() if critic is None else critic, **kwargs)
-        self._has_critic, self.critic_coeff = critic is not None, float(critic_coeff)
-        self._use_our_keys(frame_mask_key)
+        critic_network = kwargs.pop("critic", critic_network)
+        self_critic = _NoCritic() if critic_network is None else critic_network
+        super().__init__(_actor(actor_network, kwargs), self_critic, **kwargs)
+        self._has_critic, self.critic_coeff = critic_network is not None, float(critic_coeff)
+        self.set_keys(frame_mask=frame_mask_key)
 
     def loss_critic(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor | None]:
         """The critic's error at every frame, and TorchRL's clip fraction; zeros without a critic."""
         if self._has_critic:
             return super().loss_critic(tensordict)
-        return torch.zeros_like(tensordict.get(keys.ADVANTAGE)), None
+        return torch.zeros_like(tensordict.get(self.tensor_keys.advantage)), None
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        out = super().forward(tensordict.clone(False))
-        # The name of TorchRL's other losses; WeightedLoss treats it as a term of its own.
-        terms = {"loss_objective": out.get("loss_actor")}
+        out = super().forward(self.named_as_ours(tensordict).clone(False))
+        terms = {"loss_objective": out.get("loss_actor")}  # WeightedLoss treats the critic's as a term of its own
         if self._has_critic:
             terms["loss_critic"] = self.critic_coeff * out.get("loss_value")
         return TensorDict(terms)
+
+
+def _actor(actor_network: Any, kwargs: dict[str, Any]) -> Any:
+    """The actor, under its old name too."""
+    if "actor_module" not in kwargs:
+        return actor_network
+    warnings.warn("actor_module of this loss is now actor_network, as in TorchRL", FutureWarning, stacklevel=3)
+    return kwargs.pop("actor_module")
 
 
 @torch.no_grad()
 def _explained_variance(loss: Any, tensordict: TensorDictBase, valid: Tensor | None) -> Tensor:
     """1 - Var(target - value) / Var(target) over valid frames."""
     with loss.critic_network_params.to_module(loss.critic_network), set_recurrent_mode(True):
-        value = loss.critic_network(tensordict.clone(False)).get(keys.STATE_VALUE).squeeze(-1)
-    target = tensordict.get(keys.VALUE_TARGET).squeeze(-1)
+        value = loss.critic_network(tensordict.clone(False)).get(loss.tensor_keys.value).squeeze(-1)
+    target = tensordict.get(loss.tensor_keys.value_target).squeeze(-1)
     if valid is not None:
         value, target = value[valid], target[valid]
     return 1 - (target - value).var(correction=0) / target.var(correction=0).clamp_min(1e-12)

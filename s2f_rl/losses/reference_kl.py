@@ -6,15 +6,14 @@ import copy
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
-from tensordict.nn import TensorDictModuleBase
+from tensordict import TensorDict, TensorDictBase
 from torchrl.modules import set_recurrent_mode
-from torchrl.objectives import LossModule
 
 from s2f_rl import keys
+from s2f_rl.losses.batch_keys import BatchLoss
 
 
-class ReferenceKL(LossModule):
+class ReferenceKL(BatchLoss):
     """coef * mean over valid frames of KL(current || reference), in nats per frame, closed form.
 
     Both policies are evaluated on the sampled history of the batch (sequence mode).
@@ -22,31 +21,27 @@ class ReferenceKL(LossModule):
     Args:
         actor_module: ``policy.actor_module``; the reference is a frozen copy of it, taken now.
         coef: weight of the term; the raw value is returned as ``kl_reference`` too.
-        frame_mask_key: True on valid frames.
+        frame_mask_key: True on valid frames; like the other keys it can be changed by ``set_keys``
+            (:class:`~s2f_rl.losses.batch_keys.PolicyKeys`).
     """
 
-    actor_network: TensorDictModuleBase
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
-
     def __init__(self, actor_module: Any, coef: float = 1.0, frame_mask_key: str = keys.FRAME_MASK) -> None:
-        super().__init__()
+        super().__init__(actor_module)
         reference = copy.deepcopy(actor_module).requires_grad_(False)
         # Not a submodule: the reference is no parameter of the loss; its weights are saved by `reference_state`.
         self.__dict__["reference"] = reference
-        self.convert_to_functional(actor_module, "actor_network", create_target_params=False)
         self.coef = coef
-        self.frame_mask_key = frame_mask_key
-        self.in_keys = [keys.AUDIO, keys.STYLE, keys.LATENT, frame_mask_key]
+        self.set_keys(frame_mask=frame_mask_key)
         self.out_keys = ["loss_kl", "kl_reference"]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        tensordict = self.named_as_ours(tensordict)
         with set_recurrent_mode(True):
             with self.actor_network_params.to_module(self.actor_network):
                 current = self.actor_network.get_dist(tensordict.clone(False))
             with torch.no_grad():
                 reference = self.reference.get_dist(tensordict.clone(False))
         kl = torch.distributions.kl_divergence(current, reference)
-        mask = tensordict.get(self.frame_mask_key).squeeze(-1)
+        mask = tensordict.get(keys.FRAME_MASK).squeeze(-1)
         mean = torch.where(mask, kl, torch.zeros_like(kl)).sum() / mask.sum().clamp_min(1)
         return TensorDict({"loss_kl": self.coef * mean, "kl_reference": mean.detach()})

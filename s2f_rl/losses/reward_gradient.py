@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
-from tensordict.nn import TensorDictModuleBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor
 from torch.nn import functional as F
-from torchrl.objectives import LossModule
 
 from s2f_rl import keys
+from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
 from s2f_rl.models.policy import MotionCore
 
 Score = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -56,7 +56,7 @@ def differentiable_rollout(
     return F.linear(motion, weight, bias) if latent_space else motion
 
 
-class RewardGradientLoss(LossModule):
+class RewardGradientLoss(BatchLoss):
     """Minus the mean reward of the scored frames, differentiated through the reward model and the rollout.
 
     Args:
@@ -69,19 +69,21 @@ class RewardGradientLoss(LossModule):
     Returns (``forward``): ``loss_objective`` and ``reward``.
     """
 
-    actor_network: TensorDictModuleBase
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
+    @dataclass
+    class _AcceptedKeys(UtteranceKeys):
+        loc: NestedKey = keys.LOC
+        scale: NestedKey = keys.SCALE
+
+    default_keys = _AcceptedKeys
 
     def __init__(self, actor_module: Any, score: Score, sampled: bool = True, train_output_map: bool = False) -> None:
-        super().__init__()
-        self.convert_to_functional(actor_module, "actor_network", create_target_params=False)
+        super().__init__(actor_module)
         self.__dict__["score"] = score  # the frozen reward is no part of what trains
         self.sampled, self.train_output_map = sampled, train_output_map
-        self.in_keys = [keys.AUDIO, keys.STYLE, keys.UTTERANCE, keys.FRAME_MASK, keys.LATENT, keys.LOC, keys.SCALE]
         self.out_keys = ["loss_objective"]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
+        tensordict = self.named_as_ours(tensordict)
         mask = tensordict.get(keys.FRAME_MASK)
         noise = None
         if self.sampled:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase, TensorDictParams
-from tensordict.nn import TensorDictModuleBase
+from tensordict import TensorDict, TensorDictBase
 from torch import Tensor
-from torchrl.objectives import LossModule
 
 from s2f_rl import keys
 from s2f_rl.errors import UserError
+from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
 
 _MM_PER_M = 1000.0
 
@@ -50,7 +49,7 @@ def motion_errors(
     return mean(error, frame_mask), mean(change, pair_mask)
 
 
-class SupervisedLoss(LossModule):
+class SupervisedLoss(BatchLoss):
     """Squared error of the policy's mean motion against the ground truth of the utterances in a batch.
 
     Args:
@@ -69,9 +68,8 @@ class SupervisedLoss(LossModule):
     Trains W and b of the output map, which the policy gradient never touches.
     """
 
-    actor_network: TensorDictModuleBase
-    actor_network_params: TensorDictParams
-    target_actor_network_params: TensorDictParams
+    _AcceptedKeys = UtteranceKeys
+    default_keys = UtteranceKeys
 
     def __init__(
         self,
@@ -84,17 +82,16 @@ class SupervisedLoss(LossModule):
     ) -> None:
         if mode not in ("on_policy", "teacher_forced"):
             raise UserError(f"supervised.mode={mode!r} is unknown: use on_policy or teacher_forced")
-        super().__init__()
-        self.convert_to_functional(actor_module, "actor_network", create_target_params=False)
+        super().__init__(actor_module)
         self.corpus = corpus
         self.mode = mode
         self.position_weight, self.velocity_weight = position_weight, velocity_weight
-        self.in_keys = [keys.AUDIO, keys.STYLE, keys.UTTERANCE, keys.FRAME_MASK, keys.LATENT]
         self.out_keys = ["loss_position", "loss_velocity"]
         self.register_buffer("vertex_weight", lip_vertex_weight(corpus, lip_weight))
 
     def truth(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """Ground-truth displacements [B, T, V*3] (metres) of a batch and their mask [B, T, 1], False where unknown."""
+        tensordict = self.named_as_ours(tensordict)
         mask = tensordict.get(keys.FRAME_MASK)
         ids = tensordict.get(keys.UTTERANCE)[:, 0, 0].tolist()
         truth = torch.zeros(*mask.shape[:2], 3 * self.corpus.n_vertices, device=mask.device)
@@ -116,6 +113,7 @@ class SupervisedLoss(LossModule):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         truth, mask = self.truth(tensordict)
+        tensordict = self.named_as_ours(tensordict)
         audio, style = tensordict.get(keys.AUDIO), tensordict.get(keys.STYLE)[:, 0]
         with self.actor_network_params.to_module(self.actor_network):
             core = self.actor_network[0]

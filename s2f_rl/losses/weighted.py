@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDict, TensorDictBase
+from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
@@ -108,7 +108,25 @@ class WeightedLoss(LossModule):
         self.anchor = anchor or ("supervised" if "supervised" in losses else next(iter(losses)))
         self.unbalanced = {self.anchor, *unbalanced}
         self.anchor_norm = LastNorm()
-        self.in_keys = sorted({str(k) for loss, _ in losses.values() for k in getattr(loss, "in_keys", [])})
+
+    def set_keys(self, **names: Any) -> None:
+        """Rename keys of the batch in every part that reads them, as TorchRL's losses do.
+
+        Raises:
+            ValueError: no part reads such a key.
+        """
+        parts: list[Any] = list(self.parts.values())
+        for name, key in names.items():
+            readers = [part for part in parts if name in part._AcceptedKeys.__dataclass_fields__]
+            if not readers:
+                raise ValueError(f"{name} is not an accepted tensordict key of {', '.join(self.parts)}")
+            for part in readers:
+                part.set_keys(**{name: key})
+
+    @property
+    def in_keys(self) -> list[NestedKey]:
+        """What the parts read."""
+        return list(dict.fromkeys(key for part in self.parts.values() for key in getattr(part, "in_keys", [])))
 
     @property
     def out_keys(self) -> list[str]:

@@ -15,7 +15,7 @@ from s2f_rl.losses import (
     AdvantageWeightedLoss,
     BaselineAdvantage,
     ClipPPOLoss,
-    KLPENPPOLoss,
+    KLPenaltyPPOLoss,
     PenaltyCoefficient,
     ReinforceLoss,
     SupervisedLoss,
@@ -124,7 +124,7 @@ class TestKLPenalty:
             terms.append(-ratio * batch["advantage"][b, t, 0])
             penalties.append(kl)
             ratios.append(float(ratio.detach()))
-        out = KLPENPPOLoss(policy.actor_module, beta=0.7)(batch)
+        out = KLPenaltyPPOLoss(policy.actor_module, beta=0.7)(batch)
         for key, expected in (
             ("objective", torch.stack(terms).mean()),
             ("penalty", 0.7 * torch.stack(penalties).mean()),
@@ -148,14 +148,14 @@ class TestKLPenalty:
         for b, t in frames():
             ratio, shift = (old / new).square(), ((batch["loc"][b, t] - h[b][t].detach()) / new).square()
             kls.append(float(0.5 * (ratio + shift - 1 - ratio.log()).sum()))
-        out = KLPENPPOLoss(policy.actor_module, beta=0.7)(batch)
+        out = KLPenaltyPPOLoss(policy.actor_module, beta=0.7)(batch)
         assert float(out["kl"]) == pytest.approx(sum(kls) / len(kls), rel=1e-4)
         assert float(out["loss_penalty"]) == pytest.approx(0.7 * sum(kls) / len(kls), rel=1e-4)
 
     def test_beta_is_its_owners(self, policy, batch):
         """TorchRL would change it at every forward pass."""
         penalty = PenaltyCoefficient(0.7, target=1e-9)
-        loss = KLPENPPOLoss(policy.actor_module, beta=penalty)
+        loss = KLPenaltyPPOLoss(policy.actor_module, beta=penalty)
         assert [float(loss(batch)["beta"]) for _ in range(3)] == pytest.approx([0.7] * 3)
         penalty.update(1.0)
         assert float(loss(batch)["beta"]) == pytest.approx(1.4)
@@ -164,7 +164,7 @@ class TestKLPenalty:
         """The penalty gets the surrogate's factor: a hundred times the beta pulls a hundred times as hard."""
         gradients, supervised = {}, SupervisedLoss(policy.actor_module, corpus)
         for weight, beta in ((4.0, 0.01), (4.0, 1.0), (0.0, 1.0)):
-            ppo = KLPENPPOLoss(policy.actor_module, beta=beta)
+            ppo = KLPenaltyPPOLoss(policy.actor_module, beta=beta)
             out = WeightedLoss({"policy": (ppo, weight), "supervised": (supervised, 1.0)}, balance="grad_norm")(batch)
             factor = float(out["loss_policy"] / out["value_policy"])
             penalty = float(out["value_policy_penalty"])
@@ -178,7 +178,7 @@ class TestKLPenalty:
             torch.testing.assert_close(100 * weak, strong, rtol=1e-3, atol=1e-6)
 
     def test_padding(self, policy, batch):
-        loss = KLPENPPOLoss(policy.actor_module, beta=0.7)
+        loss = KLPenaltyPPOLoss(policy.actor_module, beta=0.7)
         a = loss(batch)
         batch["loc"] = torch.where(batch["frame_mask"], batch["loc"], torch.full_like(batch["loc"], 50.0))
         b = loss(batch)
