@@ -1,8 +1,8 @@
-"""The tables of ``docs/findings.md`` that come from rows, made again from ``docs/results``.
+"""The tables of ``docs`` that come from rows, made again from ``docs/results``.
 
     python -m benchmarks.findings
 
-Prints them under the folder of their rows. A test compares every line with the page.
+Prints each under its page and the folder of its rows. A test compares every line with the page.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ SHORT = ("judge lip", "judge real", "judge, share of gap closed", "LVE mm²", "M
 ABLATED = tuple(label for label in SHORT if label != "judge real")
 SECOND = ("train reward", *(label for label in SHORT if label != "judge, share of gap closed"))
 FIRST = ("judge lip", "judge real", "LVE mm²", "true distance mm")
+ONE = ("judge lip", "judge real", "judge, share of gap closed", "LVE mm²", "MTM frames", "closure rate",
+       "jitter ratio", "amplitude ratio", "true distance mm")  # fmt: skip
 LIP = ("judge_lip_score",)
 LIP_AND_REAL = ("judge_lip_score", "judge_real_score")
+ALGORITHMS = ("ppo", "ppo_kl", "grpo", "rloo", "a2c", "reinforce", "reward_gradient", "awr")
 
 
 def open_runs(place: str) -> Runs:
@@ -149,6 +152,31 @@ def opened_table(runs: Runs) -> list[str]:
     return table(header, rows)
 
 
+def closed_table(runs: Runs) -> list[str]:
+    """The heart of :func:`opened_table`, best first: gap closed, and what it cost."""
+    header = [
+        "", "gap closed: lip", "lip and real", "train reward's gap closed", "LVE mm² - control", "closure - control",
+        "true distance mm - control",
+    ]  # fmt: skip
+    rows = []
+    for v in sorted(runs.variants, key=lambda v: -gap_to_control(runs, v, LIP)):
+        closed = [f"{100 * gap_to_control(runs, v, columns):.0f}%" for columns in (LIP, LIP_AND_REAL)]
+        costs = [difference(runs, v, label) for label in ("LVE mm²", "closure rate", "true distance mm")]
+        rows.append([NAMES[v], *closed, mean(runs, v, "train, share of gap closed"), *costs])
+    return table(header, rows)
+
+
+def algorithm_table(variant: str) -> list[str]:
+    """One algorithm beside its own control and the ground truth, on the validation and on the test speakers."""
+    rows = []
+    for place, voices in (("algorithms", "validation"), ("algorithms_test", "test")):
+        runs = open_runs(place)
+        told = {"truth": "ground truth", str(runs.control_of[variant]): "control", variant: NAMES[variant]}
+        rows += [[f"{told[name]}, {voices}", *(mean(runs, name, label) for label in ONE)] for name in told]
+        rows.append([f"difference, {voices}", *(difference(runs, variant, label) for label in ONE)])
+    return table(["", *(LABELS[label] for label in ONE)], rows)
+
+
 def adaptation_table() -> list[str]:
     """New voices, heard without meshes, and old ones."""
     lines: list[str] = []
@@ -171,22 +199,28 @@ def first_table() -> list[str]:
     return lines
 
 
-def all_tables() -> Iterator[tuple[str, list[str]]]:
-    """(folder of the rows, markdown lines) of every table, in the order of the page."""
-    yield "algorithms", main_table(open_runs("algorithms"))
-    yield "algorithms", differences_table(open_runs("algorithms"))
-    yield "algorithms_test", opened_table(open_runs("algorithms_test"))
-    yield "adaptation", adaptation_table()
-    yield "ablations", differences_table(open_runs("ablations"), ABLATED, ABLATIONS, verdict=False, corner="RLOO, with")
-    yield "algorithms_v3", differences_table(open_runs("algorithms_v3"))
-    yield "output_map_trained", differences_table(open_runs("output_map_trained"))
-    yield "algorithms_v2", differences_table(open_runs("algorithms_v2"), SECOND)
-    yield "ppo, adaptation_v1", first_table()
+def all_tables() -> Iterator[tuple[str, str, list[str]]]:
+    """(page below ``docs``, folder of the rows, markdown lines) of every table, in the order of the pages."""
+    yield "findings.md", "algorithms_test", closed_table(open_runs("algorithms_test"))
+    page = "findings/tables.md"
+    yield page, "algorithms", main_table(open_runs("algorithms"))
+    yield page, "algorithms", differences_table(open_runs("algorithms"))
+    yield page, "algorithms_test", opened_table(open_runs("algorithms_test"))
+    yield page, "adaptation", adaptation_table()
+    ablated = differences_table(open_runs("ablations"), ABLATED, ABLATIONS, verdict=False, corner="RLOO, with")
+    yield "findings/what_mattered.md", "ablations", ablated
+    page = "findings/earlier.md"
+    yield page, "algorithms_v3", differences_table(open_runs("algorithms_v3"))
+    yield page, "output_map_trained", differences_table(open_runs("output_map_trained"))
+    yield page, "algorithms_v2", differences_table(open_runs("algorithms_v2"), SECOND)
+    yield page, "ppo, adaptation_v1", first_table()
+    for variant in ALGORITHMS:
+        yield f"algorithms/{variant}.md", "algorithms, algorithms_test", algorithm_table(variant)
 
 
 def main() -> None:
-    for place, lines in all_tables():
-        print(f"{place}\n\n" + "\n".join(lines) + "\n")
+    for page, place, lines in all_tables():
+        print(f"docs/{page}: {place}\n\n" + "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.results import Measure, Results
+from benchmarks.harness.results import Measure, Results, Runs
 from benchmarks.harness.statistics import (
     interquartile_mean,
     mean_t_interval,
@@ -24,10 +24,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 GREYS = ("#555555", "#999999", "#BBBBBB")
 STYLES = ("-", "--", ":", "-.")
 N_RESAMPLES = 1000
+STYLE: dict[str, Any] = {
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
+    "legend.frameon": False,
+}  # fmt: skip
+"""Matplotlib's settings for every figure."""
 Look = tuple[str, str]
 
 
-def looks(results: Results) -> dict[str, Look]:
+def looks(results: Runs) -> dict[str, Look]:
     """Colour and line style of every variant and control."""
     found = {name: (GREYS[k % len(GREYS)], STYLES[k // len(GREYS) % 4]) for k, name in enumerate(results.controls)}
     n = len(COLOURS)
@@ -50,7 +55,6 @@ def draw_all(results: Results, out: Path) -> list[tuple[str, str, Path]]:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    style: dict[str, Any] = {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True}
     figures: dict[str, tuple[str, str, Callable[[Results, Mapping[str, Look]], Any]]] = {
         "efficiency": (
             "Sample efficiency",
@@ -90,8 +94,7 @@ def draw_all(results: Results, out: Path) -> list[tuple[str, str, Path]]:
         ),
     }
     drawn = []
-    style |= {"grid.alpha": 0.25, "legend.frameon": False}
-    with plt.rc_context(style):  # type: ignore[arg-type]
+    with plt.rc_context(STYLE):  # type: ignore[arg-type]
         for name, (title, note, draw) in figures.items():
             figure = draw(results, looks(results))
             if figure is None:
