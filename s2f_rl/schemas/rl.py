@@ -122,9 +122,9 @@ class FrozenReward:
 class Optimizer(Decay):
     """``optimizer``."""
 
-    output_lr_factor: NonNegative = key("of the output map's rate, times lr; 0 leaves it alone")
-    critic_lr_factor: Positive = key("of the critic's rate, times lr")
-    noise_lr_factor: Positive = key("of the rate of log sigma, times lr")
+    output_lr_factor: NonNegative = key("the output map learns at lr times this; 0 leaves it alone")
+    critic_lr_factor: Positive = key("the critic learns at lr times this")
+    noise_lr_factor: Positive = key("log sigma learns at lr times this")
     keep_moments: bool = key("go on with the supervised run's Adam moments")
 
 

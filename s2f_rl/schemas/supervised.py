@@ -47,7 +47,7 @@ class Actor:
 class SupervisedOptimizer(Decay):
     """``optimizer``."""
 
-    output_lr_factor: NonNegative = key("of the output map's rate, times lr")
+    output_lr_factor: NonNegative = key("the output map learns at lr times this")
     weight_decay: Share = key("of all weights")
 
 
