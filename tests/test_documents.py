@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+from unittest import mock
 
 import pytest
 import yaml
 from document_blocks import DOCUMENTS, NOT_RUN, blocks_of, commands_in, indented_commands, inline_commands
 from document_commands import Refused, check
+
+from s2f_rl import cli
 
 LANGUAGES = {"python", "bash", "yaml", "json", "text", "csv"}
 
@@ -25,6 +30,7 @@ def demo_folder(tmp_path, monkeypatch):
     from s2f_rl.data import FaceCorpus
     from s2f_rl.models import FaceFormer, MelAudioEncoder
     from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
+    from s2f_rl.rewards.corruptions import CORRUPTIONS
     from s2f_rl.training import actor_entry
 
     torch.manual_seed(0)
@@ -39,6 +45,8 @@ def demo_folder(tmp_path, monkeypatch):
     (checkpoints / "supervised").mkdir(parents=True)
     torch.save({"actor": actor_entry(actor, corpus)}, checkpoints / "supervised" / "best.pt")
     monkeypatch.chdir(tmp_path)
+    with mock.patch.dict(CORRUPTIONS):  # a document registers one of its own
+        yield
 
 
 def run_python(document: str) -> dict:
@@ -103,11 +111,6 @@ def check_named(text: str) -> None:
 
 
 def subcommand_help(name: str) -> str:
-    import contextlib
-    import io
-
-    from s2f_rl import cli
-
     said = io.StringIO()
     arguments = [name] if name.startswith("-") else [name, "--help"]
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -145,7 +148,8 @@ class TestTheseChecks:
 
     def test_words(self):
         text = "$ make demo  # from nothing\nA=1 python x.py a=1 \\\n    b='2 3' && make test\n"
-        assert list(commands_in(text)) == [["make", "demo"], ["A=1", "python", "x.py", "a=1", "b=2 3"], ["make", "test"]]
+        commands = [["make", "demo"], ["A=1", "python", "x.py", "a=1", "b=2 3"], ["make", "test"]]
+        assert list(commands_in(text)) == commands
 
     @pytest.mark.parametrize(
         "line",
