@@ -1,4 +1,4 @@
-# make setup | demo | test | test-cpus | lint | bench | fuzz | soak      all but the first run setup themselves, once
+# make setup | demo | test | test-cpus | lint | docs | bench | fuzz | soak      all but the first run setup themselves, once
 #   make test PYTHON=python3.12     another interpreter (3.10 or newer)
 #   make setup VENV=/tmp/venv       another place for the virtual environment
 #   make setup TORCH_INDEX=ADDRESS  a package index for torch, e.g. the one for CPU-only builds (see pytorch.org)
@@ -12,13 +12,14 @@ JOBS ?= 2
 CASES ?= 1000
 SEED ?= 0
 KILLS ?= 50
+SITE ?= site
 
 BIN := $(VENV)/bin
 DONE := $(VENV)/.s2f-rl-installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpus lint format bench fuzz soak
+.PHONY: help setup demo test test-cpus lint format docs bench fuzz soak
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
@@ -31,7 +32,7 @@ $(DONE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and alone: a resolver that meets it through torchrl may pick another build
 	$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) -c constraints.txt -e '.[demo,render,report,align,dev]'
+	$(PIP) -c constraints.txt -e '.[demo,render,report,align,docs,dev]'
 	@touch $(DONE)
 
 demo: setup
@@ -59,6 +60,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# the site of the documents, in site/; opens from disk and loads nothing from a network
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(SITE)
 
 bench: setup
 	@for script in benchmarks/speed/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -205,7 +205,7 @@ class TestPackaging:
                 requirement = Requirement(line)
                 pins.setdefault(requirement.name, []).append(str(requirement.specifier).removeprefix("=="))
         wanted = self.project()
-        for key in ("dependencies", "demo", "render", "export", "ray", "dev"):
+        for key in ("dependencies", "demo", "render", "export", "ray", "docs", "dev"):
             for text in re.findall(r'"([^"]+)"', wanted[key]):
                 requirement = Requirement(text)
                 assert requirement.name in pins, f"constraints.txt does not pin {requirement.name}"

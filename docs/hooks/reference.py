@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
+DIRECTIVE = re.compile(r"^::: (\S+)$", re.MULTILINE)
 # MkDocs counts warnings of its own loggers, and --strict makes them errors
 log = logging.getLogger("mkdocs.hooks.reference")
 
@@ -22,10 +24,16 @@ def public_names(package: Path) -> list[str]:
 
 def on_page_content(page_html: str, page: Any, config: Any, **_: Any) -> str:
     """MkDocs calls this with the HTML of every page."""
-    folder, _, name = page.file.src_uri.removesuffix(".md").partition("/")
-    if folder == "reference" and name != "index":
-        package = Path(config.config_file_path).parent / "s2f_rl" / name
-        missing = [public for public in public_names(package) if f'id="s2f_rl.{name}.{public}"' not in page_html]
-        if missing:
-            log.warning(f"{page.file.src_uri}: does not show {', '.join(missing)}")
+    root = Path(config.config_file_path).parent
+    for package in DIRECTIVE.findall(page.markdown):
+        folder = root / package.replace(".", "/")
+        if (folder / "__init__.py").is_file():
+            # a function that has the name of its module is shown by a directive of its own
+            missing = [
+                name
+                for name in public_names(folder)
+                if not re.search(rf'id="{re.escape(package)}\.{name}(\.{name})?"', page_html)
+            ]
+            if missing:
+                log.warning(f"{page.file.src_uri}: {package}: no docstring to show of {', '.join(missing)}")
     return page_html

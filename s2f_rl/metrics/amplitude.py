@@ -7,7 +7,8 @@ from torch import Tensor
 
 from s2f_rl.metrics._meshes import ArrayLike, Indices, as_frames, as_indices, as_pair, select
 
-STILL_M = 1e-7  # metres; below it a motion is float32's rounding of a face, and a ratio to it means nothing
+STILL_M = 1e-7
+"""Metres; below it a motion is float32's rounding of a face, and a ratio to it means nothing."""
 
 
 def motion_amplitude(vertices: ArrayLike, region: Indices) -> Tensor:

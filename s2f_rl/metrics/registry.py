@@ -60,6 +60,7 @@ _ALL = (
 )
 
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _ALL}
+"""All metrics by name."""
 
 
 def vertex_mask_hash(indices: Indices) -> str:

@@ -12,7 +12,10 @@ from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 
-LIP, REAL = LIP_SCORE, REAL_SCORE
+LIP = LIP_SCORE
+"""The score that hears the sound: does the motion fit it?"""
+REAL = REAL_SCORE
+"""The score of the motion alone: does a face move like that?"""
 
 
 @dataclass
