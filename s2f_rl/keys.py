@@ -16,7 +16,9 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 | loc, scale       | as latent  | float32 | mean and standard deviation of ``latent``                            |
 | lip_score (next) | [B, 1]     | float32 | lip-sync score of the 5 frames that end here                         |
 | real_score (next)| [B, 1]     | float32 | realism score of the 5 frames that end here                          |
-| score_mask (next)| [B, 1]     | bool    | a clip was scored for this frame                                     |
+| SCORE (next)     | [B, 1]     | float32 | any other score of a reward, under the name that it gives            |
+| SCORE_mask (next)| [B, 1]     | bool    | the frame has that score; absent where that is score_mask            |
+| score_mask (next)| [B, 1]     | bool    | the frame has a score                                                |
 | reward (next)    | [B, 1]     | float32 | weighted sum of the scores; 0 where ``score_mask`` is False          |
 | mesh_feature     | [B, E]     | float32 | (next) unit mesh feature of that clip, on demand; 0 without a clip   |
 | audio_feature    | [B, E]     | float32 | (next) unit audio feature of that clip, on demand                    |
@@ -26,6 +28,8 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 AUDIO = "audio"
 STYLE = "style"
@@ -46,3 +50,14 @@ AUDIO_FEATURE = "audio_feature"
 STATE_VALUE = "state_value"
 ADVANTAGE = "advantage"
 VALUE_TARGET = "value_target"
+
+
+def own_mask(score: str) -> str:
+    """The key of a score's own mask."""
+    return f"{score}_mask"
+
+
+def mask_of(scored: Any, score: str) -> Any:
+    """The mask of a score: its own if there is one, else ``score_mask``. ``scored``: a mapping with both."""
+    own = scored.get(own_mask(score), None)
+    return scored.get(SCORE_MASK) if own is None else own

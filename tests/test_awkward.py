@@ -50,8 +50,9 @@ def through_everything(root: Path) -> dict[str, float]:
     corpus = FaceCorpus(root, "train", keep_mel_clips=False)
     actor, model, lips = actor_for(corpus), reward_for(corpus), corpus.regions["lips"]
     policy = FaceFormerPolicy(actor, noise_mm=NOISE_MM, noise_vertices=lips)
-    batch = FrozenRewardTransform(model, corpus, cap="truth")(rollout(corpus, policy, actor))
-    found = {f"batch/{k}": v for k, v in batch_statistics(batch, policy, lips).items()}
+    reward = FrozenRewardTransform(model, corpus, cap="truth")
+    batch = reward(rollout(corpus, policy, actor))
+    found = {f"batch/{k}": v for k, v in batch_statistics(batch, policy, lips, reward.scores).items()}
     found["sampled_amplitude_ratio"] = AmplitudeReference(corpus, lips).ratio(found["batch/amplitude_mm"])
     reference = ReferenceKL(policy.actor_module)
     with torch.no_grad():
@@ -150,4 +151,5 @@ class TestMillimetres:
 
 
 def batch_statistics_of(batch: TensorDictBase, policy: FaceFormerPolicy, corpus: FaceCorpus) -> dict[str, float]:
-    return batch_statistics(FrozenRewardTransform(reward_for(corpus), corpus)(batch), policy, corpus.regions["lips"])
+    reward = FrozenRewardTransform(reward_for(corpus), corpus)
+    return batch_statistics(reward(batch), policy, corpus.regions["lips"], reward.scores)

@@ -1,4 +1,4 @@
-"""The frozen perceptual reward as a TorchRL transform: in the environment step by step, or once per batch."""
+"""Frozen rewards as a TorchRL transform: in the environment step by step, or once per batch."""
 
 from __future__ import annotations
 
@@ -13,39 +13,43 @@ from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import Transform
 
 from s2f_rl import keys
-from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
-from s2f_rl.rewards.model.meeting import refuse_other_corpus
-
-SCORES = (keys.LIP_SCORE, keys.REAL_SCORE)
-FEATURES = (keys.MESH_FEATURE, keys.AUDIO_FEATURE)
+from s2f_rl.rewards.contract import Scored
+from s2f_rl.rewards.model.perceptual import FEATURES, SCORE_NAMES
+from s2f_rl.rewards.model.reward_model import RewardModel
+from s2f_rl.rewards.parts import RewardParts, Rewards
 
 
 class FrozenRewardTransform(Transform):
-    """Writes ``lip_score``, ``real_score``, ``score_mask`` and ``reward``, each [.., 1], under ``"next"``.
+    """Writes every score of a reward, ``score_mask`` and ``reward``, each [.., 1], under ``"next"``.
 
-    The score of frame t belongs to the clip of frames t-4..t and to mel clip t-4. Frames without a clip (0..3, and the
-    tail when there are fewer than T-4 mel clips), frames that the stride leaves out, idle frames and frames whose
-    displacement is not finite have all scores 0, ``score_mask`` False and
+    A :class:`~s2f_rl.rewards.RewardModel` has ``lip_score`` and ``real_score``. Its score of frame t belongs to the clip
+    of frames t-4..t and to mel clip t-4. Any other reward, or several, may be given as well
+    (:class:`~s2f_rl.rewards.Reward`); their scores have masks of their own, written as ``NAME_mask``, and
 
-        reward_t = scale * sum_k weights[k] * min(score_k[t], cap_k)     where score_mask, else 0.
+        reward_t = scale * sum_k weights[k] * min(score_k[t], cap_k)     over the scores k that frame t has, else 0.
+
+    ``score_mask`` is True on frames that have a score. Frames without (for the reward model 0..3, and the tail when
+    there are fewer than T-4 mel clips), frames that the stride leaves out, idle frames and frames whose displacement is
+    not finite have all scores 0, ``score_mask`` False and reward 0.
 
     It works in two ways with equal results:
 
     * deferred, the default, because far cheaper: ``transform(batch)`` on whole utterances [.., T], for instance as a
       collector's postproc (:func:`s2f_rl.collectors.utterance_collector`);
-    * inside an environment: ``TransformedEnv(env, transform)``, with the last 5 frames of every lane in a buffer.
+    * inside an environment: ``TransformedEnv(env, transform)``, with the last frames of every lane in a buffer, as many
+      as the scores look back (5 for a reward model); refused where one depends on frames to come.
 
     Both read ``action``, ``utterance``, ``frame_mask`` and ``frame_index`` of the current frame. Neither passes
     gradients; :meth:`score_displacements` does, for objectives that back-propagate through the reward.
 
     Args:
-        reward_model: a :class:`s2f_rl.rewards.RewardModel`. Frozen; moves with ``to``.
-        corpus: templates and mel clips by utterance; ground truth as well if ``cap="truth"``.
-        weights: what each score counts. Scores that are not named are written, but count nothing.
+        reward_model: a :class:`s2f_rl.rewards.RewardModel`, a :class:`~s2f_rl.rewards.Reward`, or several of them, by
+            name or in a row. Frozen; moves with ``to``.
+        corpus: templates and what rewards prepare, by utterance; ground truth as well if ``cap="truth"``.
+        weights: what each score counts, None: 1 each. Scores that are not named are written, but count nothing.
         scale: factor of the weighted sum.
-        stride: score every ``stride``-th clip only (clips 0, stride, 2 stride, ..).
+        stride: score every ``stride``-th frame only, from the first that has a score (clips 0, stride, 2 stride, ..).
         cap: ``"truth"`` counts a score at most as much as the mean score of the utterance's own ground truth (above
             it a policy is fooling the judge, not improving); utterances without vertices have no cap. None: no cap.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
@@ -53,13 +57,17 @@ class FrozenRewardTransform(Transform):
         write_features: also write ``mesh_feature`` and ``audio_feature`` [.., E] of every scored clip, 0 elsewhere,
             for a critic that reads them (:class:`s2f_rl.models.BackboneCritic`).
 
+    Attributes:
+        parts: the rewards on the corpus, :class:`~s2f_rl.rewards.parts.RewardParts`.
+        scores: names of the scores, in order.
+
     Raises:
-        UserError: a weight names a score that the model does not have, another number of vertices, bad options.
+        UserError: a weight names a score that no part has, another mesh or rate, bad options.
     """
 
     def __init__(
         self,
-        reward_model: Any,
+        reward_model: Rewards,
         corpus: Any,
         weights: Mapping[str, float] | None = None,
         scale: float = 1.0,
@@ -70,38 +78,39 @@ class FrozenRewardTransform(Transform):
         write_features: bool = False,
     ) -> None:
         super().__init__(in_keys=[keys.ACTION], out_keys=[keys.REWARD])
-        weights = {name: 1.0 for name in SCORES} if weights is None else dict(weights)
-        self.scores = SCORES if reward_model.head is not None else SCORES[:1]
+        alone = isinstance(reward_model, RewardModel)
+        self.parts = RewardParts(reward_model, corpus, cache_folder, "the reward model" if alone else "reward part {!r}")
+        self.scores = tuple(self.parts.columns)
+        self.own_masks = not alone  # a reward model's scores all have score_mask
+        weights = dict.fromkeys(SCORE_NAMES if alone else self.scores, 1.0) if weights is None else dict(weights)
         for name, weight in weights.items():
-            if name not in SCORES:
-                raise UserError(f"reward.weights.{name}: unknown score, use {' or '.join(SCORES)}")
             if name not in self.scores:
+                without_head = alone and name == keys.REAL_SCORE
                 raise UserError(
-                    f"reward.weights.{name}: this reward model has no head; give it one or weigh lip_score only"
-                )
+                    f"reward.weights.{name}: "
+                    + ("this reward model has no head; give it one or weigh lip_score only" if without_head else
+                       f"unknown score, use {' or '.join(self.scores)}")
+                )  # fmt: skip
             if not math.isfinite(weight):
                 raise UserError(f"reward.weights.{name}={weight}: must be a finite number")
         if stride < 1:
             raise UserError(f"reward.stride={stride}: at least 1")
         if cap not in (None, "truth"):
             raise UserError(f'reward.cap={cap!r}: use "truth" or null')
-        refuse_other_corpus(reward_model, corpus)
-        self.reward_model = reward_model
+        if write_features and self.parts.perceptual is None:
+            raise UserError("no part of the reward has features of clips, which critic=backbone reads; use critic=decoder")
         self.corpus = corpus
         self.weights = {name: float(weight) for name, weight in weights.items()}
         self.scale, self.stride, self.cap, self.max_frames = float(scale), int(stride), cap, int(max_frames)
         self.write_features = bool(write_features)
-        self.audio_features = AudioFeatureCache(reward_model, corpus, folder=cache_folder)
         self._caps: dict[int, Tensor] = {}
         self._stale = True  # in-step state belongs to other utterances
-        for name in ("window", "run", "lane_utterance", "lane_features", "lane_clips", "lane_templates", "lane_caps"):
+        for name in ("window", "run", "lane_utterance", "lane_templates", "lane_caps"):
             self.register_buffer(f"_{name}", None, persistent=False)
 
     _window: Tensor | None
     _run: Tensor
     _lane_utterance: Tensor | None
-    _lane_features: Tensor
-    _lane_clips: Tensor
     _lane_templates: Tensor
     _lane_caps: Tensor
 
@@ -116,9 +125,14 @@ class FrozenRewardTransform(Transform):
             n_frames: [B] valid frames.
 
         Returns:
-            ``lip_score``, ``real_score`` (with a head), ``reward``: [B, T] float; ``score_mask``: [B, T] bool; the
-            features [B, T, E] if they are written.
+            the scores (``lip_score``, ...) and ``reward``: [B, T] float; ``score_mask``: [B, T] bool; beside scores
+            with masks of their own these, ``NAME_mask``; the features [B, T, E] if they are written.
+
+        Raises:
+            UserError: a gradient is wanted, and a part has none.
         """
+        if displacement.requires_grad:
+            self.parts.refuse_without("gradient")
         n_lanes, n_time = displacement.shape[:2]
         lanes = max(1, self.max_frames // max(n_time, 1))
         parts = [
@@ -128,87 +142,59 @@ class FrozenRewardTransform(Transform):
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _score_chunk(self, displacement: Tensor, utterances: list[int], n_frames: Tensor) -> dict[str, Tensor]:
-        n_time = displacement.shape[1]
-        features, n_clips, templates, caps = self._gather(utterances, displacement.device)
-        n_clips = torch.minimum(n_clips, (n_frames.to(n_clips.device) - CLIP_FRAMES + 1).clamp(min=0))
+        templates = self._templates(utterances, displacement.device)
         vertices = templates.unsqueeze(1) + displacement
-        valid = torch.arange(n_time, device=vertices.device) < n_frames.to(vertices.device).unsqueeze(-1)
+        valid = torch.arange(vertices.shape[1], device=vertices.device) < n_frames.to(vertices.device).unsqueeze(-1)
         bad = valid & ~_finite(vertices.detach())
-        spoilt = None
-        if bool(bad.any()):  # a frame that is not finite spoils the clips that contain it, and no others
-            vertices = torch.where(bad.unsqueeze(-1), templates.unsqueeze(1), vertices)
-            spoilt = torch.nn.functional.pad(bad.float(), (CLIP_FRAMES - 1, 0)).unfold(1, CLIP_FRAMES, 1).any(-1)
-        if self.write_features:
-            vertices = torch.where(valid.unsqueeze(-1), vertices, templates.unsqueeze(1))
-        scored = self._score(vertices, features, n_clips, self.stride)
-        mask = scored[keys.SCORE_MASK]
-        return self._finish(scored, mask if spoilt is None else mask & ~spoilt, caps)
+        kept = valid & ~bad
+        if not bool(kept.all()):  # padding, and frames that are not finite, are the face at rest to every reward
+            vertices = torch.where(kept.unsqueeze(-1), vertices, templates.unsqueeze(1))
+        scored, features = self.parts.score(
+            utterances, vertices, valid, self.stride, bad if bool(bad.any()) else None, self.write_features
+        )
+        return self._finish(scored, features, self.caps(utterances).to(vertices.device))
 
-    def _score(self, vertices: Tensor, features: Tensor, n_clips: Tensor, stride: int = 1) -> dict[str, Tensor]:
-        """``RewardModel.score_batch``; if features are to be written, also these, [B, T, E]."""
-        if not self.write_features:
-            return self.reward_model.score_batch(vertices, features, n_clips, stride=stride)
-        mesh = self.reward_model.encode_mesh(vertices)
-        n = min(mesh.shape[1], features.shape[1])
-        mesh, audio = mesh[:, :n], features[:, :n]
-        clip = torch.arange(n, device=mesh.device)
-        mask = (clip < n_clips.unsqueeze(-1)) & (clip % stride == 0)
-        found = {**self.reward_model.heads(mesh, audio), keys.SCORE_MASK: mask}
-        found.update({keys.MESH_FEATURE: mesh, keys.AUDIO_FEATURE: audio})
-        n_time = vertices.shape[1]
-        scored = {}
-        for name, value in found.items():  # clip i belongs to frame i+4
-            scored[name] = value.new_zeros(len(value), n_time, *value.shape[2:])
-            scored[name][:, CLIP_FRAMES - 1 : CLIP_FRAMES - 1 + n] = value
-        return scored
-
-    def _finish(self, scored: Mapping[str, Tensor], mask: Tensor, caps: Tensor) -> dict[str, Tensor]:
-        """Masked scores and the reward from raw scores [B, T], their mask [B, T] and caps [B, K]."""
-        out: dict[str, Tensor] = {keys.SCORE_MASK: mask}
-        for name in FEATURES if self.write_features else ():
-            out[name] = torch.where(mask.unsqueeze(-1), scored[name], torch.zeros_like(scored[name]))
-        reward = torch.zeros_like(scored[keys.LIP_SCORE])
-        for k, name in enumerate(self.scores):
-            out[name] = torch.where(mask, scored[name], torch.zeros_like(scored[name]))
+    def _finish(self, scored: Mapping[str, Scored], features: dict[str, Tensor], caps: Tensor) -> dict[str, Tensor]:
+        """Reward and masks beside masked scores [B, T]; caps [B, K]."""
+        first, mask = next(iter(scored.values()))
+        out = dict(features)
+        reward = torch.zeros_like(first)
+        for k, (name, (score, own)) in enumerate(scored.items()):
+            out[name], mask = score, mask | own
+            if self.own_masks:
+                out[keys.own_mask(name)] = own
             weight = self.weights.get(name, 0.0)
             if weight:
-                reward = reward + weight * torch.minimum(out[name], caps[:, k].unsqueeze(-1))
+                term = weight * torch.minimum(score, caps[:, k].unsqueeze(-1))
+                reward = reward + torch.where(own, term, torch.zeros_like(term))
+        out[keys.SCORE_MASK] = mask
         out[keys.REWARD] = torch.where(mask, self.scale * reward, torch.zeros_like(reward))
         return out
 
-    def _gather(self, utterances: list[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Audio features [B, n, E], mel clips [B], templates [B, V*3] and caps [B, K] of the utterances."""
-        features = {u: self.audio_features.get(u) for u in set(utterances)}
-        counts = [len(features[u]) for u in utterances]
-        dtype = features[utterances[0]].dtype
-        padded = torch.zeros(len(utterances), max(counts), self.reward_model.feature_width, dtype=dtype, device=device)
-        for lane, u in enumerate(utterances):
-            padded[lane, : counts[lane]] = features[u]
-        templates = {u: self.corpus[u].template for u in features}
-        caps = {u: self._cap(u) for u in features}
-        return (
-            padded,
-            torch.tensor(counts, device=device),
-            torch.stack([templates[u] for u in utterances]).to(device),
-            torch.stack([caps[u] for u in utterances]).to(device),
-        )
+    @property
+    def reward_model(self) -> Any:
+        """The model of the perceptual part; None without one."""
+        return None if self.parts.perceptual is None else self.parts.perceptual.model
+
+    def _templates(self, utterances: list[int], device: torch.device) -> Tensor:
+        known = {u: self.corpus[u].template for u in set(utterances)}
+        return torch.stack([known[u] for u in utterances]).to(device)
+
+    def caps(self, utterances: Any) -> Tensor:
+        """Mean scores of the ground truth of utterances [B], each over its own mask: [B, K]; infinity: no cap."""
+        return torch.stack([self._cap(int(u)) for u in utterances])
 
     def _cap(self, utterance: int) -> Tensor:
-        """Mean scores of the utterance's ground truth, [K]; infinity where there is no cap."""
         if utterance not in self._caps:
             cap = torch.full((len(self.scores),), math.inf)
             truth = None if self.cap is None else self.corpus[utterance].vertices
-            if truth is not None:
-                features = self.audio_features.get(utterance)
-                n_clips = torch.tensor([min(len(features), max(len(truth) - CLIP_FRAMES + 1, 0))])
-                if n_clips > 0:
-                    device = features.device
-                    with torch.no_grad():
-                        scored = self.reward_model.score_batch(
-                            truth.unsqueeze(0).to(device), features.unsqueeze(0), n_clips.to(device)
-                        )
-                    mask = scored[keys.SCORE_MASK]
-                    cap = torch.stack([scored[name][mask].mean() for name in self.scores]).cpu()
+            if truth is not None and len(truth):
+                with torch.no_grad():
+                    there = torch.ones(1, len(truth), dtype=torch.bool)
+                    scored, _ = self.parts.score([utterance], truth.unsqueeze(0), there)
+                for k, (score, mask) in enumerate(scored.values()):
+                    if bool(mask.any()):
+                        cap[k] = score[mask].mean()
             self._caps[utterance] = cap
         return self._caps[utterance]
 
@@ -235,16 +221,21 @@ class FrozenRewardTransform(Transform):
 
     def transform_reward_spec(self, reward_spec: TensorSpec) -> TensorSpec:
         # Scores are kept like rewards, so that they are found under "next" only, and compact_obs leaves them alone.
+        self.parts.refuse_without("step")
         if not isinstance(reward_spec, Composite):
             raise TypeError("expected a composite reward spec")
         shape, device = reward_spec[keys.REWARD].shape, reward_spec.device
         for name in self.scores:
             reward_spec[name] = Unbounded(shape, dtype=torch.float32, device=device)
-        reward_spec[keys.SCORE_MASK] = Binary(1, shape, dtype=torch.bool, device=device)
+        for name in (keys.SCORE_MASK, *(map(keys.own_mask, self.scores) if self.own_masks else ())):
+            reward_spec[name] = Binary(1, shape, dtype=torch.bool, device=device)
         for name in FEATURES if self.write_features else ():
-            width = (*shape[:-1], self.reward_model.feature_width)
-            reward_spec[name] = Unbounded(width, dtype=torch.float32, device=device)
+            reward_spec[name] = Unbounded((*shape[:-1], self._width()), dtype=torch.float32, device=device)
         return reward_spec
+
+    def _width(self) -> int:
+        assert self.parts.perceptual is not None  # write_features asked for it
+        return self.parts.perceptual.feature_width
 
     def _reset(self, tensordict: TensorDictBase, tensordict_reset: TensorDictBase) -> TensorDictBase:
         self._stale = True
@@ -265,35 +256,26 @@ class FrozenRewardTransform(Transform):
         return next_tensordict
 
     def _score_step(self, action: Tensor, utterance: Tensor, index: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Scores [B, 1] of the clips that end with this frame: action [B, V*3], the others [B]."""
+        """Scores [B, 1] of this frame: action [B, V*3], the others [B]."""
         window = self._window
         if window is None or window.shape[::2] != action.shape or window.device != action.device:
-            window = action.new_zeros(len(action), CLIP_FRAMES, action.shape[-1])
+            window = action.new_zeros(len(action), (self.parts.look_back or 0) + 1, action.shape[-1])
             self._run = torch.zeros(len(action), dtype=torch.int64, device=action.device)
             self._stale = True
         if self._stale:
             if self._lane_utterance is None or not torch.equal(self._lane_utterance, utterance):
-                gathered = self._gather(utterance.tolist(), action.device)
-                self._lane_features, self._lane_clips, self._lane_templates, self._lane_caps = gathered
+                self._lanes = utterance.tolist()
+                self._lane_templates = self._templates(self._lanes, action.device)
+                self._lane_caps = self.caps(self._lanes).to(action.device)
                 self._lane_utterance = utterance.clone()
             self._stale = False
         window = self._window = torch.cat([window[:, 1:], action.unsqueeze(1)], dim=1)
-        # Frames since the last that was idle or not finite; that all are of this utterance, clip >= 0 tells.
+        # Frames since the last that was idle or not finite; that all are of this utterance, their index tells.
         self._run = torch.where(valid & _finite(action), self._run + 1, torch.zeros_like(self._run))
-        clip = index - CLIP_FRAMES + 1
-        mask = (self._run >= CLIP_FRAMES) & (clip >= 0) & (clip < self._lane_clips) & (clip % self.stride == 0)
-        scored = {name: action.new_zeros(len(action), 1) for name in self.scores}
-        for name in FEATURES if self.write_features else ():
-            scored[name] = action.new_zeros(len(action), 1, self.reward_model.feature_width)
-        lanes = mask.nonzero().flatten()
-        if len(lanes):
-            vertices = self._lane_templates[lanes].unsqueeze(1) + window[lanes]
-            features = self._lane_features[lanes, clip[lanes]].unsqueeze(1)
-            one = torch.ones(len(lanes), dtype=torch.int64, device=action.device)
-            now = self._score(vertices, features, one)
-            for name in scored:
-                scored[name][lanes] = now[name][:, -1:]
-        return self._finish(scored, mask.unsqueeze(-1), self._lane_caps)
+        scored, features = self.parts.score_last(
+            self._lanes, window, self._lane_templates, self._run, index, self.stride, self.write_features
+        )
+        return self._finish(scored, features, self._lane_caps)
 
 
 def _finite(meshes: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from s2f_rl.metrics._meshes import ArrayLike, Indices, as_pair
 from s2f_rl.metrics.lips import lip_distance, rest_lip_distance
 
 Phones = Iterable[Sequence]  # (phone, start_s, end_s)
+_SILENCE = ("", "sil", "sp", "spn", "pau")
 _PRESSED_M = 0.002  # lips that press come this much closer than at rest at most
 
 
@@ -32,6 +33,15 @@ def bilabial_frames(phones: Phones, n_frames: int, fps: float) -> Tensor:
     Raises:
         UserError: a phone that is no such triple, or a frame rate that is not positive.
     """
+    return _frames_inside(phones, n_frames, fps, is_bilabial)
+
+
+def spoken_frames(phones: Phones, n_frames: int, fps: float) -> Tensor:
+    """Frames inside a phone other than silence (``sil``, ``sp``, ``_:`` and the like): as :func:`bilabial_frames`."""
+    return _frames_inside(phones, n_frames, fps, lambda phone: phone.strip(" _:!|").lower() not in _SILENCE)
+
+
+def _frames_inside(phones: Phones, n_frames: int, fps: float, wanted: Callable[[str], bool]) -> Tensor:
     if not fps > 0:
         raise UserError(f"fps is {fps}; it must be positive")
     mask = torch.zeros(n_frames, dtype=torch.bool)
@@ -42,7 +52,7 @@ def bilabial_frames(phones: Phones, n_frames: int, fps: float) -> Tensor:
             start, end = float(start), float(end)
         except (TypeError, ValueError):
             raise UserError(f"phones holds {entry!r}; every entry must be (phone, start_s, end_s)") from None
-        if is_bilabial(str(phone)):
+        if wanted(str(phone)):
             # Half a microsecond of slack: start times are often written as rounded decimals of a frame's time.
             mask |= (time >= start - 5e-7) & (time < end - 5e-7)
     return mask

@@ -219,7 +219,7 @@ def _flat(config: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     flat: dict[str, object] = {}
     for key, value in config.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):  # an empty one is as none at all
             flat.update(_flat(value, f"{name}."))
         else:
             flat[name] = value

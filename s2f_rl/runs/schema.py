@@ -163,19 +163,20 @@ def accepts(hint: object, kind: type) -> bool:
     )
 
 
-def read(schema: object, config: Mapping[str, object], typed: Mapping[str, str] | None = None) -> Any:
+def read(schema: object, config: object, typed: Mapping[str, str] | None = None, place: str = "") -> Any:
     """The config as an instance of its schema.
 
     Args:
-        schema: a dataclass, or what :func:`like` returns.
+        schema: a dataclass, or what :func:`like` returns; of a single value its type.
         config: plain values, every interpolation resolved.
         typed: dotted key -> the value as the user wrote it, to be quoted.
+        place: dotted key under which the config stands in a larger one.
 
     Raises:
         UserError: one line for the first key that is unknown, missing, of another type or out of range, or for values
             that contradict each other.
     """
-    return _Reader(typed or {}).group(schema, config, "")
+    return _Reader(typed or {}).read(schema, config, place)
 
 
 class _Reader:

@@ -7,14 +7,13 @@ from typing import Annotated, ClassVar
 
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.envs.draws import STYLE_MODES
-from s2f_rl.envs.frozen_reward import SCORES
 from s2f_rl.errors import UserError
 from s2f_rl.losses.advantages import CREDITS
 from s2f_rl.losses.weighted import BALANCES
 from s2f_rl.models.policy import EXPLORATIONS
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
+from s2f_rl.schemas.reward_parts import FrozenReward
 from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, Run
-from s2f_rl.training.reward_signal import NORMALISATIONS
 from s2f_rl.training.validation import SELECTORS
 
 ClipOrMore = Annotated[int, Range(CLIP_FRAMES, words=f"a scored clip has {CLIP_FRAMES} frames; null: all")]
@@ -98,24 +97,6 @@ class SupervisedTerm:
     weight: NonNegative = key("of the term")
     velocity_weight: NonNegative = key("of the squared error of frame-to-frame differences")
     lip_weight: NonNegative = key("of lip vertices, beside 1 for all")
-
-
-@dataclass
-class FrozenReward:
-    """Group ``reward``."""
-
-    folder: Text = key("folder with model_loss.pth and v4_best.pt")
-    weights: dict[Annotated[str, Choice(*SCORES)], NonNegative] = key("of the scores")
-    scale: Positive = key("of the reward")
-    stride: Count = key("score every stride-th clip only")
-    cap: Annotated[str, Choice("truth")] | None = key("truth: no credit above the ground truth's score; null: no cap")
-    normalise: Annotated[str, Choice(*NORMALISATIONS)] = key("standardise each score before it is weighted")
-
-    def rules(self) -> None:
-        if not any(self.weights.values()):
-            raise UserError(
-                "reward.weights: all are 0, so nothing is rewarded; control=true is the run without a reward"
-            )
 
 
 @dataclass
@@ -273,6 +254,7 @@ class RewardGradient(RL):
 
     def rules(self) -> None:
         super().rules()
+        self.reward.refuse_without_gradient()
         if self.train_output_map and not self.optimizer.output_lr_factor:
             raise UserError("train_output_map=true needs a rate for the output map: optimizer.output_lr_factor=0.03")
 

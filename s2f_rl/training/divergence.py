@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ logger = logging.getLogger(__name__)
 
 LIMIT = 10
 _COLLECTED = (keys.ACTION, keys.LATENT, keys.LATENT_LOG_PROB)
-_REWARDED = (keys.REWARD, keys.LIP_SCORE, keys.REAL_SCORE)
 
 
 class StepGuard:
@@ -32,6 +31,7 @@ class StepGuard:
     Args:
         average: moving average that follows the updates that are made.
         limit: skipped updates in a row that end the run.
+        scores: names of the reward's scores, which a batch must hold finite.
 
     Raises (``step``):
         NotFinite: the run has diverged. :class:`~s2f_rl.runs.RunFolder` says of which run.
@@ -42,8 +42,13 @@ class StepGuard:
         >>> row["skipped_steps"] = guard.skipped()                          # doctest: +SKIP
     """
 
-    def __init__(self, average: PolicyAverage | None = None, limit: int = LIMIT) -> None:
-        self.average, self.limit = average, int(limit)
+    def __init__(
+        self,
+        average: PolicyAverage | None = None,
+        limit: int = LIMIT,
+        scores: Sequence[str] = (),
+    ) -> None:
+        self.average, self.limit, self.scores = average, int(limit), tuple(scores)
         self.in_row = 0
         self._skipped = 0
         self._spoilt: str | None = None
@@ -58,7 +63,7 @@ class StepGuard:
         fault = _first_not_finite(batch, _COLLECTED, valid)
         if fault is not None:
             raise NotFinite(f"the policy's {fault} is not finite; use a smaller optimizer.lr in a new run")
-        rewarded = [("next", key) for key in _REWARDED]
+        rewarded = [("next", key) for key in (keys.REWARD, *self.scores)]
         self._spoilt = _first_not_finite(batch, rewarded, valid if scored is None else scored)
         return batch
 

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import Scorer
 from s2f_rl.losses import AdaptiveKL, LagrangeMultiplier, ReferenceKL, SupervisedLoss
 from s2f_rl.losses.weighted import Weight
 from s2f_rl.models import FaceFormerPolicy
@@ -21,6 +20,7 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.critics import BackboneCritic, DecoderCritic
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import MotionAlarm, PolicyAverage
+from s2f_rl.training.build_reward import build_reward
 from s2f_rl.training.constraint import LipErrorConstraint
 from s2f_rl.training.optimizers import load_moments, make_optimizer
 from s2f_rl.training.reward_signal import RewardSignal
@@ -118,23 +118,17 @@ def prepare_rl(config: Mapping[str, Any], device: torch.device) -> RLParts:
         train, CachedAudio(actor.audio_encoder, train, corpus["cache"]), config["lanes"], config["group_size"],
         config["style"], config["max_frames"], seed=config["seed"], device=device,
     )  # fmt: skip
-    rewarding = dict(config["reward"])
-    model = RewardModel.load(rewarding.pop("folder"), device=device)
-    normalise = rewarding.pop("normalise")
-    critic_kind = config["critic"]["kind"]
-    reward = FrozenRewardTransform(
-        model, train, **rewarding, cache_folder=corpus["cache"], write_features=critic_kind == "backbone"
-    )
+    built = build_reward(config, train, validation, device)
     auxiliary, adaptive_kl, constraint = _auxiliary_terms(config, policy, train, lips, device)
     return RLParts(
-        train, start, policy, env, reward, RewardSignal(reward, normalise),
-        critic=_critic(critic_kind, config["critic"]["hidden"], policy, train, model, device),
+        train, start, policy, env, built.transform, built.signal,
+        critic=_critic(config["critic"]["kind"], config["critic"]["hidden"], policy, train, built.model, device),
         auxiliary=auxiliary, adaptive_kl=adaptive_kl, constraint=constraint,
         policy_weight=0.0 if config["control"] else config["policy_weight"],
         optimizer=config["optimizer"],
         validation=Validation(
-            actor, validation, Scorer({"train": model}, validation), options["conditions"], options["select"],
-            options["max_lve_ratio"],
+            actor, validation, built.scorer, options["conditions"], options["select"], options["max_lve_ratio"],
+            counts=built.select,
         ),
         average=None if config["ema_decay"] is None else PolicyAverage(policy, config["ema_decay"]),
         alarm=MotionAlarm(action=config["alarm"]["action"]),
@@ -143,12 +137,12 @@ def prepare_rl(config: Mapping[str, Any], device: torch.device) -> RLParts:
 
 
 def _critic(
-    kind: str, hidden: int, policy: FaceFormerPolicy, train: Any, model: RewardModel, device: torch.device
+    kind: str, hidden: int, policy: FaceFormerPolicy, train: Any, model: RewardModel | None, device: torch.device
 ) -> nn.Module | None:
     if kind == "none":
         return None
     if kind == "backbone":
-        if model.head is None:
+        if model is None or model.head is None:
             raise UserError("critic=backbone: this reward model has no head, so no value branch; use critic=decoder")
         return BackboneCritic(model.head).to(device)
     decoder = policy.core.decoder

@@ -23,14 +23,16 @@ class RewardSignal:
     ``normalise="none"``: the transform's ``reward``. Otherwise every (capped) score is standardised before it is
     weighted, so that a weight says how much a term counts whatever its spread:
 
-        signal_t = scale * sum_k weights[k] * (min(score_k[t], cap_k) - mean_k) / std_k     on scored frames, else 0.
+        signal_t = scale * sum_k weights[k] * (min(score_k[t], cap_k) - mean_k) / std_k
+
+    over the scores k that frame t has (each has a mask of its own), 0 without any.
 
     The batch keeps its plain ``reward`` for the log, so that runs stay comparable.
 
     Args:
         transform: scores, weights, scale and caps.
-        normalise: ``"none"``; ``"batch"``: mean and deviation over the scored frames of the batch; ``"running"``: over
-            all scored frames so far, this batch included.
+        normalise: ``"none"``; ``"batch"``: mean and deviation of a score over the frames of the batch that have
+            it; ``"running"``: over all such frames so far, this batch included.
 
     Raises:
         UserError: unknown ``normalise``.
@@ -47,12 +49,13 @@ class RewardSignal:
     def __call__(self, batch: TensorDictBase) -> Tensor:
         if self.normalise == "none":
             return batch.get(("next", keys.REWARD))
-        scores = {name: batch.get(("next", name)).squeeze(-1) for name in self.terms}
-        mask = batch.get(("next", keys.SCORE_MASK)).squeeze(-1)
+        scored = batch.get("next")
+        masks = {name: keys.mask_of(scored, name).squeeze(-1) for name in self.terms}
+        scores = {name: scored.get(name).squeeze(-1) for name in self.terms}
         capped = self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0])
         for name, score in capped.items():
-            self._count(name, score[mask])
-        return self._sum(capped, mask).unsqueeze(-1)
+            self._count(name, score[masks[name]])
+        return self._sum(capped, masks, scored.get(keys.REWARD).squeeze(-1)).unsqueeze(-1)
 
     def score(self, displacement: Tensor, utterance: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and score mask, [B, T], of whole utterances, differentiable in ``displacement`` [B, T, V*3].
@@ -63,20 +66,22 @@ class RewardSignal:
         mask = scores[keys.SCORE_MASK]
         if self.normalise == "none":
             return scores[keys.REWARD], mask
-        return self._sum(self._capped(scores, utterance), mask), mask
+        masks = {name: keys.mask_of(scores, name) for name in self.terms}
+        return self._sum(self._capped(scores, utterance), masks, scores[keys.REWARD]), mask
 
     def _capped(self, scores: Mapping[str, Tensor], utterance: Tensor) -> dict[str, Tensor]:
-        caps = torch.stack([self.transform._cap(int(u)) for u in utterance]).to(utterance.device)
+        caps = self.transform.caps(utterance).to(utterance.device)
         column = {name: k for k, name in enumerate(self.transform.scores)}
         return {name: torch.minimum(scores[name], caps[:, column[name], None]) for name in self.terms}
 
-    def _sum(self, capped: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        total = torch.zeros(mask.shape, device=mask.device)
+    def _sum(self, capped: Mapping[str, Tensor], masks: Mapping[str, Tensor], like: Tensor) -> Tensor:
+        total = torch.zeros(like.shape, device=like.device)
         for name, score in capped.items():
             n, mean, squares = self.moments[name]
             std = max((squares / max(n, 1.0)) ** 0.5, 1e-6)
-            total = total + self.transform.weights[name] * (score - mean) / std
-        return torch.where(mask, self.transform.scale * total, torch.zeros_like(total))
+            term = self.transform.weights[name] * (score - mean) / std
+            total = total + torch.where(masks[name], term, torch.zeros_like(term))
+        return self.transform.scale * total
 
     def _count(self, name: str, values: Tensor) -> None:
         """Merge the moments of ``values`` [n] (Chan et al., 1983), unless one is not finite."""

@@ -53,7 +53,7 @@ class RLRun:
         self, config: Mapping[str, Any], parts: RLParts, optimizer: torch.optim.Optimizer, collector: Any, **more: Any
     ) -> None:
         self.config, self.parts, self.optimizer, self.collector = config, parts, optimizer, collector
-        self.guard = StepGuard(parts.average)
+        self.guard = StepGuard(parts.average, scores=parts.reward.scores)
         self.state = TrainingState(
             policy=parts.policy, critic=parts.critic, optimizer=optimizer, collector=collector,
             average=parts.average, validation=parts.validation, alarm=parts.alarm, amplitude=parts.amplitude,
@@ -115,7 +115,7 @@ class RLRun:
     ) -> None:
         """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
         parts = self.parts
-        row = batch_statistics(batch, parts.policy, parts.lips) | mean_of(outputs)
+        row = batch_statistics(batch, parts.policy, parts.lips, parts.reward.scores) | mean_of(outputs)
         skipped = self.guard.skipped()
         row |= {"updates": float(len(outputs) - skipped), "skipped_steps": float(skipped)}
         row["sampled_amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])

@@ -17,19 +17,21 @@ from s2f_rl.models import FaceFormerPolicy
 
 
 @torch.no_grad()
-def batch_statistics(batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor) -> dict[str, float]:
+def batch_statistics(
+    batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor, scores: Sequence[str]
+) -> dict[str, float]:
     """Mean scores, motion and noise of a batch [B, T] with rewards; padding never enters.
 
-    ``reward``, ``lip_score``, ``real_score``: means over scored frames. ``amplitude_mm``: RMS distance of the lip
+    ``reward`` and each of ``scores``: means over the frames that have it. ``amplitude_mm``: RMS distance of the lip
     vertices from their mean over the utterance. ``noise_mm``: RMS displacement of the lips by the sampled noise.
     ``batch_frames``: valid frames.
     """
     mask = batch.get(keys.FRAME_MASK)
-    scored = batch.get(("next", keys.SCORE_MASK))
     out = {"batch_frames": float(mask.sum())}
-    for key in (keys.REWARD, keys.LIP_SCORE, keys.REAL_SCORE):
+    for key in (keys.REWARD, *scores):
         value = batch.get(("next", key), None)
         if value is not None:
+            scored = keys.mask_of(batch.get("next"), key)
             out[key] = float(value[scored].mean()) if bool(scored.any()) else float("nan")
     n_lips = len(lips)
     columns = (3 * lips[:, None] + torch.arange(3, device=lips.device)).flatten().to(mask.device)

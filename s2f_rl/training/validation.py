@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s2f_rl.errors import UserError
@@ -23,10 +23,11 @@ class Validation:
         corpus: validation split.
         scorer: reward models; None: geometric measures alone.
         conditions: style columns, ``"all"`` or ``"own"``.
-        select: what ``best.pt`` is chosen by: ``"lve"`` (lowest) or ``"reward"`` (highest lip + real score among
+        select: what ``best.pt`` is chosen by: ``"lve"`` (lowest) or ``"reward"`` (highest sum of scores among
             checkpoints whose LVE is at most ``max_lve_ratio`` times that at the start: a reward alone picks the best
             cheat). max_lve_ratio: None for no such limit.
         encoder_trains: the audio encoder changes between calls, so features must be computed anew.
+        counts: what each score counts in that sum; None: 1 for every score of the scorer's model ``train``.
 
     A corpus without vertices has no LVE; then the guard is off. A mean is over the sequences where a measure could be
     taken; in how many it could not, ``<measure>_not_measured`` says where there are any.
@@ -44,6 +45,7 @@ class Validation:
         select: str = "lve",
         max_lve_ratio: float | None = 1.05,
         encoder_trains: bool = False,
+        counts: Mapping[str, float] | None = None,
     ) -> None:
         if select not in SELECTORS:
             raise UserError(f"evaluation.select={select!r} is unknown: use one of {', '.join(SELECTORS)}")
@@ -52,6 +54,8 @@ class Validation:
         self.actor, self.corpus, self.scorer, self.conditions = actor, corpus, scorer, conditions
         self.select, self.max_lve_ratio = select, math.inf if max_lve_ratio is None else max_lve_ratio
         self.encoder_trains = encoder_trains
+        everything = () if scorer is None else scorer.columns("train")
+        self.counts = dict.fromkeys(everything, 1.0) if counts is None else dict(counts)
         self.audio = CachedAudio(actor.audio_encoder, corpus)
         self.start_lve: float | None = None
 
@@ -73,12 +77,13 @@ class Validation:
             return -values.get("lve", math.inf)
         if self.start_lve is not None and values.get("lve", -math.inf) > self.max_lve_ratio * self.start_lve:
             return -math.inf
-        if "lip_score" not in values:
+        scored = [weight * values[name] for name, weight in self.counts.items() if name in values]
+        if not scored:
             raise UserError(
                 "evaluation.select=reward: no validation utterance is long enough to be scored; use "
                 "evaluation.select=lve"
             )
-        return values["lip_score"] + values.get("real_score", 0.0)
+        return sum(scored)
 
     def state_dict(self) -> dict[str, Any]:
         return {"start_lve": self.start_lve}

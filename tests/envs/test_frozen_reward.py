@@ -219,7 +219,8 @@ class TestScores:
         first = FrozenRewardTransform(model, corpus, cache_folder=tmp_path)(batch.clone())
         again = FrozenRewardTransform(model, corpus, cache_folder=tmp_path)
         assert torch.equal(again(batch.clone())["next", "reward"], first["next", "reward"])
-        assert again.audio_features.from_disk == 6 and again.audio_features.computed == 0
+        audio = again.parts.perceptual.audio
+        assert audio.from_disk == 6 and audio.computed == 0
 
 
 class TestFeatures:

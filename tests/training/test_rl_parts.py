@@ -27,8 +27,8 @@ class Transform:
     weights = {"lip_score": 2.0, "real_score": 0.5}
     scale = 3.0
 
-    def _cap(self, utterance):
-        return CAPS[utterance]
+    def caps(self, utterances):
+        return torch.stack([CAPS[int(u)] for u in utterances])
 
     def score_displacements(self, displacement, utterance, n_frames):
         mask = torch.arange(displacement.shape[1]) < n_frames[:, None]

@@ -37,7 +37,7 @@ def test_batch_statistics():
         }, [2, 6],
     )  # fmt: skip
     lips = torch.tensor([1, 3])
-    out = batch_statistics(batch, SimpleNamespace(core=core), lips)
+    out = batch_statistics(batch, SimpleNamespace(core=core), lips, ["lip_score", "real_score"])
     assert out["batch_frames"] == 10
     assert out["reward"] == pytest.approx(float(torch.cat([reward[0, 2:6], reward[1, 2:4]]).mean()))
     assert out["lip_score"] == pytest.approx(2 * out["reward"], rel=1e-5)
@@ -118,8 +118,10 @@ def test_minibatches_cover_every_row_once():
 def test_best_checkpoint_is_guarded():
     validation = Validation.__new__(Validation)
     validation.select, validation.max_lve_ratio, validation.start_lve = "reward", 1.05, 1.0
+    validation.counts = {"lip_score": 1.0, "real_score": 1.0, "closure_score": 0.5}
     fair, cheat = {"lve": 1.04, "lip_score": 0.5, "real_score": 0.5}, {"lve": 1.2, "lip_score": 0.9, "real_score": 0.9}
     assert validation.value(fair) == 1.0
+    assert validation.value(fair | {"closure_score": 0.2, "open_score": 9.0}) == pytest.approx(1.1)
     assert validation.value(cheat) == float("-inf")
     with pytest.raises(
         UserError, match="no validation utterance is long enough to be scored; use evaluation.select=lve"

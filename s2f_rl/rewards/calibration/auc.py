@@ -67,8 +67,8 @@ def require_finite_scores(scored: Mapping[str, Tensor], what: str) -> None:
     Args:
         scored: ``score_mask`` and scores, of one shape, as ``score_batch`` gives them.
     """
-    for key in (LIP_SCORE, REAL_SCORE):
-        if key in scored and not bool(torch.isfinite(scored[key][scored[SCORE_MASK]]).all()):
+    for key, score in scored.items():
+        if key != SCORE_MASK and not bool(torch.isfinite(score[scored[SCORE_MASK]]).all()):
             raise NotFinite(
                 f"{what}: its {key} is not finite, so the model has diverged; train it with a smaller optimizer.lr"
             )

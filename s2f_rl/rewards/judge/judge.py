@@ -147,6 +147,16 @@ class Judge(nn.Module):
         return 2 * self.width
 
     @property
+    def score_names(self) -> tuple[str, ...]:
+        """What it says of a window."""
+        return LIP_SCORE, REAL_SCORE
+
+    @property
+    def look_back(self) -> int:
+        """How many frames before its own a score is of."""
+        return WINDOW_FRAMES - 1
+
+    @property
     def device(self) -> torch.device:
         """Where it is."""
         return self.matrix.device

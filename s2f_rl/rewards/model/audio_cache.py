@@ -56,7 +56,7 @@ class AudioFeatureCache:
         """Unit features [n, E] of utterance ``utterance``, one row per mel clip, on the reward model's device."""
         utterance = int(utterance)
         self.from_memory += utterance in self._memory
-        features = self._memory.get(utterance, lambda: self._read_or_compute(self.corpus[utterance].mel_clips))
+        features = self._memory.get(utterance, lambda: self.encode(self.corpus[utterance].mel_clips))
         return features.to(self.reward_model.device)
 
     def path(self, mel_clips: Tensor) -> Path | None:
@@ -67,7 +67,8 @@ class AudioFeatureCache:
         key = hashlib.sha256(f"{self._weights}{mel.shape}".encode() + mel.tobytes()).hexdigest()
         return self.folder / key[:2] / f"{key}.npy"
 
-    def _read_or_compute(self, mel_clips: ArrayLike) -> Tensor:
+    def encode(self, mel_clips: ArrayLike) -> Tensor:
+        """Unit features [n, E] of mel clips [n, 20, 128], on the CPU: from disk, or computed and written there."""
         mel_clips = torch.as_tensor(mel_clips)
         path = self.path(mel_clips)
         if path is not None:

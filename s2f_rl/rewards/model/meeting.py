@@ -56,28 +56,31 @@ def set_made_for(model: MadeFor, config: object, what: str) -> None:
     model.mesh_identity = None if mesh is None else MeshIdentity.from_plain(mesh, what)
 
 
-def refuse_other_corpus(model: OnMesh, corpus: Corpus, what: str = "the reward model") -> None:
-    """Raise UserError unless ``model`` scores the mesh of ``corpus`` at its frame rate.
+def refuse_other_corpus(model: OnMesh | MadeFor, corpus: Corpus, what: str = "the reward model") -> None:
+    """Raise UserError unless ``model`` scores the mesh of ``corpus`` at its frame rate; a reward of any mesh may.
 
     Rates that differ by less than 0.2% (29.97 and 30) score alike and are the same. A file that states no rate, such
     as the published ones, is not refused; a published mesh at another rate than the published one is warned of.
     """
     where = place_of(corpus)
-    other = difference(_mesh(model), _mesh(corpus), what, where)
+    mesh = _mesh(model)
+    other = difference(mesh, _mesh(corpus), what, where)
     if other is not None:
         raise UserError(f"{other}, or train a model on this mesh (recipes/reward.py, recipes/judge.py)")
-    if getattr(model, "mesh_identity", None) is None and metres_per_file_unit(corpus) != 1.0:
+    stated = mesh is None or getattr(model, "mesh_identity", None) is not None
+    if not stated and metres_per_file_unit(corpus) != 1.0:
         logger.warning("%s states no unit and is taken to be of metres; the files of %s are in another", what, where)
     if hasattr(corpus, "fps"):
         refuse_other_rate(model, float(corpus.fps), what, where)
 
 
-def _mesh(owner: OnMesh) -> MeshIdentity:
-    """Of a model or a corpus; one of a person's own may know the number of its vertices only."""
-    return getattr(owner, "mesh_identity", None) or MeshIdentity(owner.n_vertices)
+def _mesh(owner: object) -> MeshIdentity | None:
+    """Of a model or a corpus; one of a person's own may know the number of its vertices only, a reward not even that."""
+    known, n_vertices = getattr(owner, "mesh_identity", None), getattr(owner, "n_vertices", None)
+    return known or (None if n_vertices is None else MeshIdentity(n_vertices))
 
 
-def refuse_other_rate(model: OnMesh, fps: float, what: str, where: str) -> None:
+def refuse_other_rate(model: OnMesh | MadeFor, fps: float, what: str, where: str) -> None:
     """Raise UserError where ``model`` was trained at another frame rate than ``fps`` of the motion in ``where``."""
     trained = getattr(model, "fps", None)
     if trained is not None and not rates_alike(trained, fps):
@@ -85,8 +88,8 @@ def refuse_other_rate(model: OnMesh, fps: float, what: str, where: str) -> None:
             f"{what} was trained at {trained:g} fps, {where} runs at {fps:g}: its clips are 5 frames long and would "
             f"last another time; train one at {fps:g} fps, or resample the motion"
         )
-    usual = _RATES.get(model.n_vertices, PRESETS["vocaset"].fps)
-    if trained is None and not rates_alike(usual, fps):
+    usual = _RATES.get(getattr(model, "n_vertices", 0), PRESETS["vocaset"].fps)
+    if trained is None and hasattr(model, "n_vertices") and not rates_alike(usual, fps):
         logger.warning(
             "%s states no frame rate, models of its mesh are usually of %g fps, and %s runs at %g: its scores mean "
             "nothing if it is one of these",

@@ -188,6 +188,16 @@ class RewardModel(nn.Module):
         return self.backbone.width
 
     @property
+    def score_names(self) -> tuple[str, ...]:
+        """What it says of a clip."""
+        return (LIP_SCORE,) if self.head is None else (LIP_SCORE, REAL_SCORE)
+
+    @property
+    def look_back(self) -> int:
+        """How many frames before its own a score is of."""
+        return CLIP_FRAMES - 1
+
+    @property
     def device(self) -> torch.device:
         """Where the model lives."""
         return self._weight.device

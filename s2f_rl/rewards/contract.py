@@ -1,0 +1,90 @@
+"""What a reward is: implement this, and the transform, every recipe, validation and evaluation take it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from s2f_rl.data.contract import SpokenUtterance
+from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.errors import UserError
+
+Scored = tuple[Tensor, Tensor]
+"""A score [B, T] and its mask [B, T], True on the frames that it says something of."""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """A frozen judgement of a face's motion, frame by frame, in one or several named scores; larger is better.
+
+    A class that derives from this needs ``score_names`` and :meth:`score_motion`, and whatever else differs from what
+    is here. One that is a ``torch.nn.Module`` is moved with the transform that holds it.
+
+    A kind is built from the keys of a config by ``from_options(corpus, device, **options)`` if it has that, else by
+    calling it with the same arguments (:func:`~s2f_rl.rewards.registry.build_part`).
+
+    Attributes:
+        score_names: of the scores; they become columns of every table. ``lip_score``, say.
+        mesh_identity: the mesh that it can score; None: any.
+        fps: the frame rate that it can score; None: any.
+        differentiable: whether its scores pass gradients to the vertices.
+        look_back: a score at frame t depends on the frames t - look_back .. t of the motion (and on anything of the
+            utterance). Frames 0 .. look_back - 1 have no score. None: also on frames to come, so that it can only
+            score whole utterances: no in-environment mode.
+    """
+
+    score_names: tuple[str, ...]
+    mesh_identity: MeshIdentity | None = None
+    fps: float | None = None
+    differentiable: bool = True
+    look_back: int | None = None
+
+    def prepare(self, utterance: SpokenUtterance) -> Any:
+        """What no action changes (features of the sound, phones, the face at rest), on the CPU.
+
+        The caller keeps it; tensors in tuples, lists and mappings count in its bound on memory.
+        """
+        return None
+
+    def score_motion(
+        self,
+        vertices: Tensor,
+        prepared: Sequence[Any],
+        frame_mask: Tensor,
+        stride: int = 1,
+        first_frame: Tensor | None = None,
+    ) -> dict[str, Scored]:
+        """Score a batch of motions.
+
+        Args:
+            vertices: [B, T, V*3], metres, finite; after a lane's last frame, the face at rest.
+            prepared: what :meth:`prepare` gave, lane by lane.
+            frame_mask: bool [B, T], True on the frames of the lane: the first n of them.
+            stride: only the frames t with (t - look_back) % stride == 0 are wanted; others may be left out.
+            first_frame: int [B], which frame of its utterance the first of each lane is; None: 0, whole utterances.
+
+        Returns:
+            for each of ``score_names`` the scores, float [B, T], and their mask, bool [B, T]. The caller takes off
+            the mask what is padding, not wanted or before frame ``look_back``, and scores outside the mask are never
+            read.
+        """
+        ...
+
+    def content_hash(self) -> str:
+        """sha256 as hex of all that the scores depend on: a resumed run must find the same.
+
+        This one is of the class's name and of those of its attributes that are numbers, texts, or tuples of them.
+        """
+        plain = {key: value for key, value in sorted(vars(self).items()) if _is_plain(value)}
+        if other := sorted(vars(self).keys() - plain.keys()):
+            raise UserError(f"reward {type(self).__name__}: give it a content_hash of its own, {other[0]} is no number")
+        return hashlib.sha256(f"{type(self).__qualname__}{plain}".encode()).hexdigest()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, (bool, int, float, str, MeshIdentity))

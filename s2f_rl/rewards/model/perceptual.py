@@ -1,0 +1,123 @@
+"""The speech-mesh reward, or a judge, as a :class:`~s2f_rl.rewards.contract.Reward`: its scores of clips, frame by frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from s2f_rl import keys
+from s2f_rl.data.contract import SpokenUtterance
+from s2f_rl.data.mel import CLIP_FRAMES
+from s2f_rl.errors import UserError
+from s2f_rl.rewards.contract import Scored
+from s2f_rl.rewards.judge.judge import AnyReward
+from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
+from s2f_rl.rewards.model.meeting import refuse_other_corpus
+from s2f_rl.rewards.model.reward_model import RewardModel
+
+SCORE_NAMES = (keys.LIP_SCORE, keys.REAL_SCORE)
+"""Of a reward model with a head."""
+FEATURES = (keys.MESH_FEATURE, keys.AUDIO_FEATURE)
+_FIRST = CLIP_FRAMES - 1  # clip i belongs to frame i + 4
+
+
+class PerceptualReward(nn.Module):
+    """``lip_score`` and, with a head, ``real_score`` of the clip that ends with the frame.
+
+    What is prepared is the audio half: the unit features [n, E] of an utterance's mel clips.
+
+    Args:
+        model: a :class:`~s2f_rl.rewards.RewardModel` or a judge.
+        cache_folder: where audio features are kept on disk; None: nowhere.
+    """
+
+    differentiable = True
+
+    def __init__(self, model: AnyReward, cache_folder: str | os.PathLike[str] | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.audio = AudioFeatureCache(model, (), cache_folder)
+        self.score_names = model.score_names
+        self.look_back: int | None = model.look_back
+        self.mesh_identity, self.fps = model.mesh_identity, model.fps
+
+    @classmethod
+    def from_options(
+        cls, corpus: Any, device: str | torch.device, folder: str, cache_folder: str | None = None
+    ) -> PerceptualReward:
+        """``kind: perceptual``: the reward of ``folder`` (``model_loss.pth`` and ``v4_best.pt``, or one of the hub)."""
+        model = RewardModel.load(folder, device=device)
+        refuse_other_corpus(model, corpus, str(folder))
+        return cls(model, cache_folder)
+
+    @property
+    def n_vertices(self) -> int:
+        """V of the meshes it scores."""
+        return self.model.n_vertices
+
+    @property
+    def feature_width(self) -> int:
+        """E."""
+        return self.model.feature_width
+
+    def prepare(self, utterance: SpokenUtterance) -> Tensor:
+        """Features [n, E] of the mel clips, from the cache folder where it has them."""
+        return self.audio.encode(torch.as_tensor(utterance.mel_clips))
+
+    def score_motion(
+        self,
+        vertices: Tensor,
+        prepared: Sequence[Tensor],
+        frame_mask: Tensor,
+        stride: int = 1,
+        first_frame: Tensor | None = None,
+    ) -> dict[str, Scored]:
+        """See :meth:`Reward.score_motion <s2f_rl.rewards.contract.Reward.score_motion>`."""
+        features, n_clips = self._heard(prepared, frame_mask, first_frame)
+        # in the middle of an utterance the clips that the stride wants are not those from the first on
+        stride = stride if first_frame is None else 1
+        found = self.model.score_batch(vertices, features, n_clips, stride=stride)
+        mask = found.pop(keys.SCORE_MASK)
+        return {name: (score, mask) for name, score in found.items()}
+
+    def score_with_features(
+        self, vertices: Tensor, prepared: Sequence[Tensor], frame_mask: Tensor, first_frame: Tensor | None = None
+    ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
+        """The same, and ``mesh_feature`` and ``audio_feature`` [B, T, E] that the scores were read from."""
+        if not isinstance(self.model, RewardModel):
+            raise UserError("a judge has no features of clips for a critic; use critic=decoder")
+        features, n_clips = self._heard(prepared, frame_mask, first_frame)
+        mesh = self.model.encode_mesh(vertices)
+        n = min(mesh.shape[1], features.shape[1])
+        mesh, audio = mesh[:, :n], features[:, :n].to(mesh)
+        mask = torch.arange(n, device=mesh.device) < n_clips.to(mesh.device).unsqueeze(-1)
+
+        def at_frames(value: Tensor) -> Tensor:
+            placed = value.new_zeros(len(value), vertices.shape[1], *value.shape[2:])
+            placed[:, _FIRST : _FIRST + n] = value
+            return placed
+
+        framed = at_frames(mask)
+        scores = {name: (at_frames(score), framed) for name, score in self.model.heads(mesh, audio).items()}
+        return scores, dict(zip(FEATURES, (at_frames(mesh), at_frames(audio)), strict=True))
+
+    def content_hash(self) -> str:
+        """Of the model, see there."""
+        return self.model.content_hash()
+
+    def _heard(
+        self, prepared: Sequence[Tensor], frame_mask: Tensor, first_frame: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Audio features [B, n, E] of the clips from the first frame on, and how many clips each lane has, [B]."""
+        n_frames = frame_mask.sum(-1)
+        if first_frame is not None:
+            longest = max(frame_mask.shape[-1] - _FIRST, 0)
+            prepared = [heard[i : i + longest] for heard, i in zip(prepared, first_frame.tolist(), strict=True)]
+        counts = torch.tensor([len(heard) for heard in prepared], device=n_frames.device)
+        features = pad_sequence(list(prepared), batch_first=True).to(frame_mask.device)
+        return features, torch.minimum(counts, (n_frames - _FIRST).clamp(min=0))

@@ -1,0 +1,281 @@
+"""One or several rewards on a corpus: prepared once per utterance, scored together, each score under its own mask."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from s2f_rl.errors import UserError
+from s2f_rl.rewards.contract import Reward, Scored
+from s2f_rl.rewards.judge.judge import AnyReward, Judge
+from s2f_rl.rewards.model.meeting import refuse_other_corpus
+from s2f_rl.rewards.model.perceptual import FEATURES, PerceptualReward
+from s2f_rl.rewards.model.reward_model import RewardModel
+
+Rewards: TypeAlias = "AnyReward | Reward | Mapping[str, AnyReward | Reward] | Sequence[AnyReward | Reward]"
+"""What is taken wherever motion is scored: a model, a reward, or several of them by name or in a row."""
+
+
+class RewardParts(nn.Module):
+    """Rewards under names, on one corpus.
+
+    A score keeps its name; one that two parts have is called ``PART_SCORE`` in both.
+
+    Args:
+        rewards: a model, a reward, or several: by name, or in a row, then named by their class in small letters.
+        corpus: whose utterances are scored.
+        cache_folder: where audio features are kept on disk, for models that are given bare.
+        what: what a reward is called in messages, ``{}`` standing for its name.
+        memory_limit_mb: what is prepared of the least recently used utterances leaves the memory beyond this.
+
+    Attributes:
+        rewards: name -> reward.
+        columns: name of a score -> (name of its part, the part's own name for it).
+
+    Raises:
+        UserError: a part for another mesh or frame rate, one that is no reward, or two of one name.
+    """
+
+    def __init__(
+        self,
+        rewards: Rewards,
+        corpus: Any,
+        cache_folder: str | os.PathLike[str] | None = None,
+        what: str = "reward part {!r}",
+        memory_limit_mb: float = 512.0,
+    ) -> None:
+        super().__init__()
+        self.rewards = {name: _as_reward(name, each, cache_folder) for name, each in named_parts(rewards).items()}
+        for name, reward in self.rewards.items():
+            refuse_other_corpus(reward, corpus, what.format(name))
+        self._modules_of_parts = nn.ModuleList([r for r in self.rewards.values() if isinstance(r, nn.Module)])
+        self.corpus = corpus
+        self.columns = score_columns(self.rewards)
+        self._prepared: OrderedDict[int, tuple[dict[str, Any], int]] = OrderedDict()
+        self._bytes, self._limit = 0, int(memory_limit_mb * 2**20)
+
+    @property
+    def look_back(self) -> int | None:
+        """Frames before its own that any score depends on; None where one also depends on frames to come."""
+        each = [reward.look_back for reward in self.rewards.values()]
+        return None if None in each else max(look_back or 0 for look_back in each)
+
+    def hashes(self) -> dict[str, str]:
+        """Content hash of each part."""
+        return {name: reward.content_hash() for name, reward in self.rewards.items()}
+
+    def content_hash(self) -> str:
+        """That of the part if there is one, else of all parts and their names."""
+        hashes = self.hashes()
+        if len(hashes) == 1:
+            return next(iter(hashes.values()))
+        return hashlib.sha256(repr(sorted(hashes.items())).encode()).hexdigest()
+
+    def refuse_without(self, ability: str) -> None:
+        """Raise UserError naming the first part that cannot do this.
+
+        Args:
+            ability: ``"gradient"``, for back-propagation through the reward; ``"step"``, for scores frame by frame.
+        """
+        for name, reward in self.rewards.items():
+            if ability == "gradient" and not reward.differentiable:
+                raise UserError(
+                    f"reward part {name!r}: it cannot be differentiated, so nothing can be propagated back through it; "
+                    "leave it out, or use an algorithm that needs rewards only (rloo, ppo)"
+                )
+            if ability == "step" and reward.look_back is None:
+                raise UserError(
+                    f"reward part {name!r}: its scores need frames to come, so it cannot reward step by step in an "
+                    "environment; give the transform whole utterances (a collector's postproc)"
+                )
+
+    @property
+    def perceptual(self) -> PerceptualReward | None:
+        """The first part with features of clips, which a critic may read."""
+        found = (r for r in self.rewards.values() if isinstance(r, PerceptualReward))
+        return next((reward for reward in found if isinstance(reward.model, RewardModel)), None)
+
+    def prepared(self, utterance: int) -> dict[str, Any]:
+        """What each part prepared of an utterance of the corpus, from memory where it is there."""
+        if utterance in self._prepared:
+            self._prepared.move_to_end(utterance)
+            return self._prepared[utterance][0]
+        spoken = self.corpus[utterance]
+        made = {name: reward.prepare(spoken) for name, reward in self.rewards.items()}
+        size = _n_bytes(made.values())
+        self._prepared[utterance] = made, size
+        self._bytes += size
+        while self._bytes > self._limit and len(self._prepared) > 1:
+            self._bytes -= self._prepared.popitem(last=False)[1][1]
+        return made
+
+    def score(
+        self,
+        utterances: Sequence[int],
+        vertices: Tensor,
+        frame_mask: Tensor,
+        stride: int = 1,
+        spoilt: Tensor | None = None,
+        features: bool = False,
+    ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
+        """Every score of a batch of motions, 0 outside its mask, and the features of clips that are asked for.
+
+        Args:
+            utterances: B positions in the corpus.
+            vertices, frame_mask, stride: as :meth:`Reward.score_motion` takes them.
+            spoilt: bool [B, T], frames that hold no motion that could be scored (they were not finite): whatever
+                depends on one of them is not scored. None: there are none.
+            features: also return ``mesh_feature`` and ``audio_feature`` [B, T, E] of the perceptual part, 0 where it
+                has no score.
+
+        Returns:
+            name -> (scores [B, T], mask [B, T]), and the features.
+        """
+        known = {u: self.prepared(u) for u in dict.fromkeys(utterances)}
+        frame = torch.arange(vertices.shape[1], device=vertices.device)
+        scores: dict[str, dict[str, Scored]] = {}
+        written: dict[str, Tensor] = {}
+        for name, reward in self.rewards.items():
+            prepared = [known[u][name] for u in utterances]
+            found, seen = self._found(reward, vertices, prepared, frame_mask, stride, None, features)
+            allowed = _allowed(reward.look_back, frame_mask, frame, stride, spoilt)
+            scores[name] = {key: _masked(score, mask & allowed) for key, (score, mask) in found.items()}
+            written |= _features(seen, scores[name])
+        return {column: scores[name][own] for column, (name, own) in self.columns.items()}, written
+
+    def score_last(
+        self,
+        utterances: Sequence[int],
+        window: Tensor,
+        templates: Tensor,
+        run: Tensor,
+        frame: Tensor,
+        stride: int = 1,
+        features: bool = False,
+    ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
+        """The same of one frame by itself, each [B, 1], from it and the frames before it; no part may look ahead.
+
+        Args:
+            utterances: B positions in the corpus.
+            window: [B, L, V*3] the last displacements, this frame's last; L at least ``look_back`` + 1.
+            templates: [B, V*3]. run: [B] how many of the last frames hold motion that can be scored.
+            frame: [B] index of the frame in its utterance.
+            stride, features: as above.
+        """
+        scores: dict[str, dict[str, Scored]] = {}
+        written: dict[str, Tensor] = {}
+        for name, reward in self.rewards.items():
+            back = reward.look_back or 0
+            due = (run > back) & (frame >= back) & ((frame - back) % stride == 0)
+            lanes = due.nonzero().flatten()
+            found: dict[str, Scored] = {}
+            seen: dict[str, Tensor] = {}
+            if len(lanes):
+                vertices = templates[lanes].unsqueeze(1) + window[lanes, window.shape[1] - back - 1 :]
+                prepared = [self.prepared(utterances[lane])[name] for lane in lanes.tolist()]
+                there = torch.ones(vertices.shape[:2], dtype=torch.bool, device=window.device)
+                found, seen = self._found(reward, vertices, prepared, there, 1, frame[lanes] - back, features)
+            scores[name] = {}
+            for key in reward.score_names:
+                score, mask = window.new_zeros(len(window), 1), torch.zeros_like(due).unsqueeze(-1)
+                if found:
+                    score[lanes], mask[lanes] = (each[:, -1:].to(old.dtype) for each, old in zip(found[key], (score, mask), strict=True))
+                scores[name][key] = _masked(score, mask)
+            if features and reward is self.perceptual:
+                for key in FEATURES:
+                    written[key] = window.new_zeros(len(window), 1, reward.feature_width)
+                    if seen:
+                        written[key][lanes] = seen[key][:, -1:]
+                written = _features(written, scores[name])
+        return {column: scores[name][own] for column, (name, own) in self.columns.items()}, written
+
+    def _found(
+        self,
+        reward: Reward,
+        vertices: Tensor,
+        prepared: Sequence[Any],
+        frame_mask: Tensor,
+        stride: int,
+        first_frame: Tensor | None,
+        features: bool,
+    ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
+        seen: dict[str, Tensor] = {}
+        if features and isinstance(reward, PerceptualReward) and reward is self.perceptual:
+            found, seen = reward.score_with_features(vertices, prepared, frame_mask, first_frame)
+        else:
+            found = reward.score_motion(vertices, prepared, frame_mask, stride, first_frame)
+        device = vertices.device  # a model may live on another
+        scores = {key: (score.to(device), mask.to(device)) for key, (score, mask) in found.items()}
+        return scores, {key: value.to(device) for key, value in seen.items()}
+
+
+def named_parts(rewards: Rewards) -> dict[str, AnyReward | Reward]:
+    """The rewards by name; one alone is named by its class, and so are those in a row. Raises UserError."""
+    if isinstance(rewards, Mapping):
+        found = dict(rewards)
+    else:
+        each = list(rewards) if isinstance(rewards, Sequence) else [rewards]
+        found = {type(reward).__name__.lower(): reward for reward in each}
+        if len(found) < len(each):
+            raise UserError("rewards in a row are named by their class, and two are of the same: give {name: reward}")
+    if not found:
+        raise UserError("the reward has no parts: give at least one")
+    return found
+
+
+def score_columns(rewards: Mapping[str, AnyReward | Reward]) -> dict[str, tuple[str, str]]:
+    """Name of each score -> (its part, the part's own name for it). Raises UserError where names cannot be told apart."""
+    every = [(name, score) for name, reward in rewards.items() for score in reward.score_names]
+    owners = Counter(score for _, score in every)
+    found = {score if owners[score] == 1 else f"{name}_{score}": (name, score) for name, score in every}
+    if len(found) < len(every):
+        raise UserError("two scores of the reward have the same name; name its parts otherwise")
+    return found
+
+
+def _as_reward(name: str, given: AnyReward | Reward, cache_folder: Any) -> Reward:
+    if isinstance(given, (RewardModel, Judge)):
+        return PerceptualReward(given, cache_folder)
+    if not isinstance(given, Reward):
+        raise UserError(f"reward part {name!r}: {type(given).__name__} is no reward; see s2f_rl.rewards.Reward")
+    return given
+
+
+def _allowed(look_back: int | None, frame_mask: Tensor, frame: Tensor, stride: int, spoilt: Tensor | None) -> Tensor:
+    """Where a part may have scores: on wanted frames that are there, with all that a score depends on; [B, T]."""
+    back = look_back or 0
+    allowed = frame_mask & (frame >= back) & ((frame - back) % stride == 0)
+    if spoilt is not None and look_back is None:
+        allowed = allowed & ~spoilt.any(-1, keepdim=True)
+    elif spoilt is not None:
+        allowed = allowed & ~F.pad(spoilt.float(), (back, 0)).unfold(1, back + 1, 1).bool().any(-1)
+    return allowed
+
+
+def _features(seen: Mapping[str, Tensor], scores: Mapping[str, Scored]) -> dict[str, Tensor]:
+    """Features [B, T, E], 0 where the scores of their part are masked."""
+    mask = next(iter(scores.values()))[1].unsqueeze(-1)
+    return {key: torch.where(mask, value, torch.zeros_like(value)) for key, value in seen.items()}
+
+
+def _masked(score: Tensor, mask: Tensor) -> Scored:
+    return torch.where(mask, score, torch.zeros_like(score)), mask
+
+
+def _n_bytes(values: Iterable[Any]) -> int:
+    total = 0
+    for value in values:
+        if isinstance(value, Tensor):
+            total += value.nbytes
+        elif isinstance(value, Mapping):
+            total += _n_bytes(value.values())
+        elif isinstance(value, (tuple, list)):
+            total += _n_bytes(value)
+    return total

@@ -1,0 +1,77 @@
+"""Kinds of rewards by name, and how a part of a config becomes a reward."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from s2f_rl.errors import UserError
+from s2f_rl.registry import Registry
+from s2f_rl.rewards.contract import Reward
+
+REWARDS: Registry[Any] = Registry(
+    "rewards",
+    {
+        "closure": "s2f_rl.rewards.articulation.closure:ClosureReward",
+        "perceptual": "s2f_rl.rewards.model.perceptual:PerceptualReward",
+    },
+)
+"""Kinds of rewards: ours, entry points of the group ``s2f_rl.rewards``, and import paths that a person names."""
+
+CACHE = "cache_folder"
+
+
+def part_maker(kind: str, options: Mapping[str, Any], place: str) -> Callable[..., Reward]:
+    """What makes a reward of this kind from these options; nothing is read yet.
+
+    Args:
+        kind: a name, or ``package.module:Name``.
+        options: keyword arguments beyond ``corpus`` and ``device``.
+        place: key of the part, for messages.
+
+    Raises:
+        UserError: no such kind, an option that it does not have, or one that it needs.
+    """
+    try:
+        found = REWARDS.named_by_person(kind)
+    except UserError as error:
+        raise UserError(f"{place}.kind={error}") from error
+    make = getattr(found, "from_options", found)
+    if not callable(make):
+        raise UserError(f"{place}.kind={kind}: is no reward; see s2f_rl.rewards.Reward")
+    known = dict(list(inspect.signature(make).parameters.items())[2:])  # after corpus and device
+    if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
+        for name in options:
+            if name not in known:
+                ours = ", ".join(["kind", "weight", "weights", *(key for key in known if key != CACHE)])
+                raise UserError(f"unknown key '{place}.{name}'; use {ours}")
+    for name, each in known.items():
+        needed = each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
+        if needed and name not in options and name != CACHE:
+            raise UserError(f"{place}.{name}: missing; give {place}.{name}=...")
+    return make  # type: ignore[no-any-return]
+
+
+def build_part(
+    kind: str,
+    options: Mapping[str, Any],
+    corpus: Any,
+    device: Any = "cpu",
+    cache_folder: Any = None,
+    place: str = "reward.parts",
+) -> Reward:
+    """A reward of a kind, for a corpus.
+
+    ``kind.from_options(corpus, device, **options)`` is called, or ``kind(corpus, device, **options)`` where it has no
+    such method; ``cache_folder`` (for what takes long to prepare) is handed to those that take it.
+
+    Raises:
+        UserError: see :func:`part_maker`; what is made is no :class:`~s2f_rl.rewards.contract.Reward`.
+    """
+    make = part_maker(kind, options, place)
+    more = {CACHE: cache_folder} if CACHE in inspect.signature(make).parameters and CACHE not in options else {}
+    made = make(corpus, device, **options, **more)
+    if not isinstance(made, Reward):
+        raise UserError(f"{place}.kind={kind}: {type(made).__name__} is no reward; see s2f_rl.rewards.Reward")
+    return made
