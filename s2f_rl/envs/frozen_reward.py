@@ -79,7 +79,9 @@ class FrozenRewardTransform(Transform):
     ) -> None:
         super().__init__(in_keys=[keys.ACTION], out_keys=[keys.REWARD])
         alone = isinstance(reward_model, RewardModel)
-        self.parts = RewardParts(reward_model, corpus, cache_folder, "the reward model" if alone else "reward part {!r}")
+        self.parts = RewardParts(
+            reward_model, corpus, cache_folder, "the reward model" if alone else "reward part {!r}"
+        )
         self.scores = tuple(self.parts.columns)
         self.own_masks = not alone  # a reward model's scores all have score_mask
         weights = dict.fromkeys(SCORE_NAMES if alone else self.scores, 1.0) if weights is None else dict(weights)
@@ -98,7 +100,9 @@ class FrozenRewardTransform(Transform):
         if cap not in (None, "truth"):
             raise UserError(f'reward.cap={cap!r}: use "truth" or null')
         if write_features and self.parts.perceptual is None:
-            raise UserError("no part of the reward has features of clips, which critic=backbone reads; use critic=decoder")
+            raise UserError(
+                "no part of the reward has features of clips, which critic=backbone reads; use critic=decoder"
+            )
         self.corpus = corpus
         self.weights = {name: float(weight) for name, weight in weights.items()}
         self.scale, self.stride, self.cap, self.max_frames = float(scale), int(stride), cap, int(max_frames)

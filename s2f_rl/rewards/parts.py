@@ -186,7 +186,9 @@ class RewardParts(nn.Module):
             for key in reward.score_names:
                 score, mask = window.new_zeros(len(window), 1), torch.zeros_like(due).unsqueeze(-1)
                 if found:
-                    score[lanes], mask[lanes] = (each[:, -1:].to(old.dtype) for each, old in zip(found[key], (score, mask), strict=True))
+                    score[lanes], mask[lanes] = (
+                        each[:, -1:].to(old.dtype) for each, old in zip(found[key], (score, mask), strict=True)
+                    )
                 scores[name][key] = _masked(score, mask)
             if features and reward is self.perceptual:
                 for key in FEATURES:

@@ -54,6 +54,7 @@ class RunFolder:
         resume: go on in a folder that exists. With nothing in it yet, the run simply starts.
         may_change: config keys (with everything under them) that a resumed run may change.
         seed: written into every metrics row; None takes ``config["seed"]``.
+        hashes: of what else the run depends on, by config key; remembered as well.
 
     Attributes:
         path: the folder.
@@ -79,6 +80,7 @@ class RunFolder:
         resume: bool = False,
         may_change: tuple[str, ...] = MAY_CHANGE,
         seed: int | None = None,
+        hashes: Mapping[str, str] | None = None,
     ) -> None:
         if problem := name_problem(str(name)):
             raise UserError(f"name={ascii(str(name))[1:-1][:80]}: {problem}")
@@ -100,7 +102,7 @@ class RunFolder:
             if plain is not None:
                 if resume:
                     self._compare_config(plain, may_change)
-                keep_inputs(self.path, plain, resume)
+                keep_inputs(self.path, plain, resume, hashes)
                 text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
                 atomic_write_text(self.path / "config.yaml", text)
         except BaseException:

@@ -97,8 +97,10 @@ def changed_inputs(before: Mapping[str, object], now: Mapping[str, object]) -> d
     return dict(sorted(found.items()))
 
 
-def keep_inputs(folder: Path, config: Mapping[str, object], resume: bool) -> None:
-    """Write ``inputs.json`` of a new run; compare it when the run goes on.
+def keep_inputs(
+    folder: Path, config: Mapping[str, object], resume: bool, more: Mapping[str, str] | None = None
+) -> None:
+    """Write ``inputs.json`` of a new run; compare it when the run goes on. ``more``: further hashes by config key.
 
     A run of a version that did not write it goes on, with a warning, and is compared from then on.
 
@@ -106,7 +108,7 @@ def keep_inputs(folder: Path, config: Mapping[str, object], resume: bool) -> Non
         UserError: the run goes on, and what it reads has changed.
     """
     path = folder / FILE
-    now = read_inputs(config, folder)
+    now = {**read_inputs(config, folder), **(more or {})}
     if resume and path.exists():
         before = load_json(path)
         if not isinstance(before, dict):

@@ -51,7 +51,9 @@ class FrozenReward:
                 "reward.folder must be given, for example reward.folder=..., or a part: reward.parts.NAME.kind=..."
             )
         if self.folder is not None and SHORT_FORM in self.parts:
-            raise UserError(f"reward.parts.{SHORT_FORM}: that is the name of reward.folder's own part; name it otherwise")
+            raise UserError(
+                f"reward.parts.{SHORT_FORM}: that is the name of reward.folder's own part; name it otherwise"
+            )
         counts = [] if self.folder is None else list(self.weights.values())
         if not any(counts) and not any(part.get("weight", 1) for part in self.parts.values()):
             raise UserError(

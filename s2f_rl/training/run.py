@@ -77,8 +77,10 @@ class RLRun:
         return self
 
     def _open(self, config: Mapping[str, Any]) -> None:
+        parts = config["reward"]["parts"]
+        hashes = {f"reward.parts.{n}": each for n, each in self.parts.reward.parts.hashes().items() if n in parts}
         self.folder = self._stack.enter_context(
-            RunFolder(config["name"], root=config["root"], config=config, resume=config["resume"])
+            RunFolder(config["name"], config["root"], config, config["resume"], hashes=hashes)
         )
         self._stack.enter_context(self.collector)
         if self.folder.resuming:

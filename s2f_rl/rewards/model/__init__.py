@@ -4,6 +4,7 @@
     speech_mesh.py       the backbone; head.py the lip, real and value scores
     checkpoint_files.py  the two published files; hub_folder.py the form of the Hugging Face hub
     checked_arrays.py    arrays from outside; meeting.py the mesh and rate that a model was made for
+    perceptual.py        the model as a ``Reward``
     audio_cache.py       the audio half, once per utterance
 
 What trains it is in ``rewards/training``; the judge beside it in ``rewards/judge``.
