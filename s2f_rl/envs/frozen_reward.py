@@ -23,8 +23,8 @@ from s2f_rl.rewards.parts import RewardParts, Rewards
 class FrozenRewardTransform(Transform):
     """Writes every score of a reward, ``score_mask`` and ``reward``, each [.., 1], under ``"next"``.
 
-    A :class:`~s2f_rl.rewards.RewardModel` has ``lip_score`` and ``real_score``. Its score of frame t belongs to the clip
-    of frames t-4..t and to mel clip t-4. Any other reward, or several, may be given as well
+    A :class:`~s2f_rl.rewards.RewardModel` has ``lip_score`` and ``real_score``. Its score of frame t belongs to the
+    clip of frames t-4..t and to mel clip t-4. Any other reward, or several, may be given as well
     (:class:`~s2f_rl.rewards.Reward`); their scores have masks of their own, written as ``NAME_mask``, and
 
         reward_t = scale * sum_k weights[k] * min(score_k[t], cap_k)     over the scores k that frame t has, else 0.

@@ -233,7 +233,7 @@ def named_parts(rewards: Rewards) -> dict[str, AnyReward | Reward]:
 
 
 def score_columns(rewards: Mapping[str, AnyReward | Reward]) -> dict[str, tuple[str, str]]:
-    """Name of each score -> (its part, the part's own name for it). Raises UserError where names cannot be told apart."""
+    """Name of each score -> (its part, the part's own name for it). Raises UserError where two are the same."""
     every = [(name, score) for name, reward in rewards.items() for score in reward.score_names]
     owners = Counter(score for _, score in every)
     found = {score if owners[score] == 1 else f"{name}_{score}": (name, score) for name, score in every}

@@ -75,9 +75,9 @@ def _check_part(place: str, part: Mapping[str, Any]) -> None:
     general = keys_of(RewardPart)
     known = read(RewardPart, {name: value for name, value in part.items() if name in general}, place=place)
     options = {name: value for name, value in part.items() if name not in general}
-    make = part_maker(known.kind, options, place)
+    make: Any = part_maker(known.kind, options, place)
     try:
-        hints = get_type_hints(make if not isinstance(make, type) else make.__init__, include_extras=True)
+        hints = get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
     except (NameError, TypeError):  # of a kind whose types can be looked up by type checkers only
         hints = {}
     for name, value in options.items():

@@ -51,7 +51,9 @@ def build_reward(config: Mapping[str, Any], train: Any, validation: Any, device:
     """
     options, cache = dict(config["reward"]), config["corpus"]["cache"]
     folder, weights, normalise = options.pop("folder"), options.pop("weights"), options.pop("normalise")
-    parts, rewards, counts = options.pop("parts"), {}, {}
+    parts: Mapping[str, Any] = options.pop("parts")
+    rewards: dict[str, Any] = {}
+    counts: dict[str, dict[str, float]] = {}
     if folder is not None:
         rewards[SHORT_FORM] = RewardModel.load(folder, device=device)
         counts[SHORT_FORM] = dict(weights)

@@ -37,8 +37,8 @@ class ClosureReward(Reward):
     asked for, and d = c where it is not. Both are differentiable in the vertices (once continuously).
 
     Silence and frames within ``margin_s`` of a bilabial, where lips are on their way, have neither score; utterances
-    without phones have none. c is :func:`~s2f_rl.metrics.closure_threshold` of the utterance, as the closure rates of an
-    evaluation take it. A frame's score looks at that frame only, at the lips' absolute geometry, and says nothing of
+    without phones have none. c is :func:`~s2f_rl.metrics.closure_threshold` of the utterance, as the closure rates of
+    an evaluation take it. A frame's score looks at that frame only, at the lips' absolute geometry, and says nothing of
     the speech but its timing: use it beside a reward that hears.
 
     Args:
@@ -73,7 +73,7 @@ class ClosureReward(Reward):
                 f"{where}: no utterance has phone timings, which the closure reward needs; make them with "
                 f"`s2f-rl align {where}`"
             )
-        self.fps = float(corpus.fps)
+        self.rate_hz = self.fps = float(corpus.fps)
         self.mesh_identity = corpus.mesh_identity
         self.upper_lip = tuple(torch.as_tensor(corpus.regions["upper_lip"]).flatten().tolist())
         self.lower_lip = tuple(torch.as_tensor(corpus.regions["lower_lip"]).flatten().tolist())
@@ -82,14 +82,14 @@ class ClosureReward(Reward):
     def prepare(self, utterance: SpokenUtterance) -> Asked:
         """What the utterance's phones ask for, frame by frame, and the distance that counts as closed on its face."""
         phones = utterance.phones or []
-        n_frames = math.ceil(max((end for _, _, end in phones), default=0.0) * self.fps)
-        closed = bilabial_frames(phones, n_frames, self.fps)
+        n_frames = math.ceil(max((end for _, _, end in phones), default=0.0) * self.rate_hz)
+        closed = bilabial_frames(phones, n_frames, self.rate_hz)
         wide = [(phone, start - self.margin_s, end + self.margin_s) for phone, start, end in phones]
-        near = bilabial_frames(wide, n_frames, self.fps)
+        near = bilabial_frames(wide, n_frames, self.rate_hz)
         threshold = closure_threshold(
             utterance.template, self.upper_lip, self.lower_lip, margin_m=self.margin_m, truth=utterance.vertices
         )
-        return Asked(closed, spoken_frames(phones, n_frames, self.fps) & ~near, threshold)
+        return Asked(closed, spoken_frames(phones, n_frames, self.rate_hz) & ~near, threshold)
 
     def score_motion(
         self,

@@ -1,4 +1,4 @@
-"""The speech-mesh reward, or a judge, as a :class:`~s2f_rl.rewards.contract.Reward`: its scores of clips, frame by frame."""
+"""The speech-mesh reward, or a judge, as a :class:`~s2f_rl.rewards.contract.Reward`."""
 
 from __future__ import annotations
 
