@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from s2f_rl.data.contract import SpokenUtterance
+from s2f_rl.data.lru import ByteCache
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.contract import Reward, Scored
 from s2f_rl.rewards.judge.judge import AnyReward, Judge
@@ -21,6 +23,11 @@ from s2f_rl.rewards.model.reward_model import RewardModel
 
 Rewards: TypeAlias = "AnyReward | Reward | Mapping[str, AnyReward | Reward] | Sequence[AnyReward | Reward]"
 """What is taken wherever motion is scored: a model, a reward, or several of them by name or in a row."""
+
+
+class _Prepared(NamedTuple):
+    by_part: dict[str, Any]
+    nbytes: int
 
 
 class RewardParts(nn.Module):
@@ -58,8 +65,7 @@ class RewardParts(nn.Module):
         self._modules_of_parts = nn.ModuleList([r for r in self.rewards.values() if isinstance(r, nn.Module)])
         self.corpus = corpus
         self.columns = score_columns(self.rewards)
-        self._prepared: OrderedDict[int, tuple[dict[str, Any], int]] = OrderedDict()
-        self._bytes, self._limit = 0, int(memory_limit_mb * 2**20)
+        self._prepared: ByteCache[_Prepared] = ByteCache(int(memory_limit_mb * 2**20))
 
     @property
     def look_back(self) -> int | None:
@@ -104,17 +110,11 @@ class RewardParts(nn.Module):
 
     def prepared(self, utterance: int) -> dict[str, Any]:
         """What each part prepared of an utterance of the corpus, from memory where it is there."""
-        if utterance in self._prepared:
-            self._prepared.move_to_end(utterance)
-            return self._prepared[utterance][0]
-        spoken = self.corpus[utterance]
+        return self._prepared.get(utterance, lambda: self._prepare(self.corpus[utterance])).by_part
+
+    def _prepare(self, spoken: SpokenUtterance) -> _Prepared:
         made = {name: reward.prepare(spoken) for name, reward in self.rewards.items()}
-        size = _n_bytes(made.values())
-        self._prepared[utterance] = made, size
-        self._bytes += size
-        while self._bytes > self._limit and len(self._prepared) > 1:
-            self._bytes -= self._prepared.popitem(last=False)[1][1]
-        return made
+        return _Prepared(made, _n_bytes(made.values()))
 
     def score(
         self,
