@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 import sys
@@ -59,6 +60,25 @@ def test_metric(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         ) ** 0.5
         expected.append(abs(left - right) / (left + right))
     assert printed_number(capsys, r"motion: ([0-9.]+)") == pytest.approx(sum(expected) / len(expected), abs=1e-3)
+
+
+def test_reward(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    run("reward/jitter_reward.py", root, tmp_path / "out", monkeypatch=monkeypatch)
+    assert 0 < printed_number(capsys, r"validation: ([0-9.]+)") < 1
+    kind = importlib.import_module("examples.reward.jitter_reward").JitterReward
+    corpus = FaceCorpus(root, split="all")
+    truth = corpus[0].vertices
+    assert truth is not None
+    reward = kind(corpus, limit_mm=0.2)
+    scores, _ = reward.score_motion(truth[None], [None], torch.ones(1, len(truth), dtype=torch.bool))["smooth_score"]
+    lips = truth.view(len(truth), -1, 3)[:, corpus.regions["lips"]]
+    for t in range(2, len(truth)):
+        second = lips[t] - 2 * lips[t - 1] + lips[t - 2]
+        rms_mm = 1e3 * (sum(float(p @ p) for p in second) / len(second)) ** 0.5
+        assert float(scores[0, t]) == pytest.approx(1 / (1 + rms_mm / 0.2), abs=1e-4)
 
 
 def test_corpus_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
