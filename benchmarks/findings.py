@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.harness.results import Measure, Runs, read_lines
+from benchmarks.harness.scores import FIRST_SCORE, score_columns
 from benchmarks.harness.tables import over_seeds
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
@@ -44,8 +45,7 @@ SECOND = ("train reward", *(label for label in SHORT if label != "judge, share o
 FIRST = ("judge lip", "judge real", "LVE mm²", "true distance mm")
 ONE = ("judge lip", "judge real", "judge, share of gap closed", "LVE mm²", "MTM frames", "closure rate",
        "jitter ratio", "amplitude ratio", "true distance mm")  # fmt: skip
-LIP = ("judge_lip_score",)
-LIP_AND_REAL = ("judge_lip_score", "judge_real_score")
+LIP, LIP_AND_REAL = score_columns("judge", (FIRST_SCORE,)), score_columns("judge")
 ALGORITHMS = ("ppo", "ppo_kl", "grpo", "rloo", "a2c", "reinforce", "reward_gradient", "awr")
 
 

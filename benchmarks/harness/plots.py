@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.results import Measure, Results, Runs
+from benchmarks.harness.scores import SCORES, score_columns
 from benchmarks.harness.statistics import (
     interquartile_mean,
     mean_t_interval,
@@ -152,8 +153,7 @@ def _curves(
 
 def _efficiency(results: Results, styles: Mapping[str, Look]) -> Any:
     columns = {
-        "validation/lip_score": ("lip score (train reward)", 1.0),
-        "validation/real_score": ("real score (train reward)", 1.0),
+        **{f"validation/{column}": (f"{name} score (train reward)", 1.0) for name, column in SCORES.items()},
         "validation/lve": ("LVE mm²", 1e6),
         "validation/amplitude_ratio": ("amplitude ratio", 1.0),
         "validation/jitter_ratio": ("jitter ratio", 1.0),
@@ -201,9 +201,8 @@ def _iqm(results: Results, styles: Mapping[str, Look]) -> Any:
     return figure
 
 
-def _judged(results: Results) -> tuple[str, str]:
-    judge = results.judges[0]
-    return f"{judge}_lip_score", f"{judge}_real_score"
+def _judged(results: Results) -> tuple[str, ...]:
+    return score_columns(results.judges[0])
 
 
 def _profile(results: Results, styles: Mapping[str, Look]) -> Any:
@@ -221,7 +220,7 @@ def _profile(results: Results, styles: Mapping[str, Look]) -> Any:
         axis.plot(at, share, color=colour, linestyle=line, label="ground truth" if name == "truth" else name)
         if len(runs) > 1:
             axis.fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
-    axis.set_xlabel(f"{results.judges[0]}: lip + real score of a sequence")
+    axis.set_xlabel(f"{results.judges[0]}: {' + '.join(SCORES)} score of a sequence")
     axis.set_ylabel("share of scored sequences above")
     _legend(figure, axis)
     return figure
@@ -302,7 +301,7 @@ def _pareto(results: Results, styles: Mapping[str, Look]) -> Any:
     axis.plot(*start, "D", color="#999999", markersize=6)
     axis.annotate("start", start, xytext=(5, -9), textcoords="offset points", fontsize=7)
     axis.set_xlabel("LVE mm² (lower is more faithful)")
-    axis.set_ylabel(f"{results.judges[0]}: lip + real")
+    axis.set_ylabel(f"{results.judges[0]}: {' + '.join(SCORES)}")
     return figure
 
 

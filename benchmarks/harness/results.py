@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.gather import read_sequences
+from benchmarks.harness.scores import SCORES, score_columns
 from benchmarks.harness.statistics import Floats
 from s2f_rl.data.files import load_json
 from s2f_rl.errors import UserError
@@ -38,12 +39,11 @@ class Measure:
 
 def measures(judges: list[str]) -> list[Measure]:
     """Every measure of the main table, in order; a judge is a model that nothing is trained against."""
-    train = ("lip_score", "real_score")
+    train = score_columns()
     found = [Measure("train reward", train), Measure("train, share of gap closed", train, closed=True, digits=2)]
     for judge in judges:
-        both = (f"{judge}_lip_score", f"{judge}_real_score")
-        found += [Measure(f"{judge} lip", both[:1]), Measure(f"{judge} real", both[1:])]
-        found.append(Measure(f"{judge}, share of gap closed", both, closed=True, digits=2))
+        found += [Measure(f"{judge} {name}", score_columns(judge, (name,))) for name in SCORES]
+        found.append(Measure(f"{judge}, share of gap closed", score_columns(judge), closed=True, digits=2))
     return [
         *found,
         Measure("LVE mm²", ("lve",), 1e6, 2, "down"),
@@ -63,7 +63,7 @@ class Runs:
 
     Args:
         rows: of ``runs.jsonl``.
-        judges: their names, which begin the columns of their scores (``NAME_lip_score``).
+        judges: their names, which begin the columns of their scores (:mod:`benchmarks.harness.scores`).
     """
 
     def __init__(self, rows: Iterable[Row], judges: Iterable[str]) -> None:

@@ -98,7 +98,7 @@ def one_by_one(root: Path, model: RewardModel) -> dict[str, dict[str, float]]:
             mesh, audio = model.backbone(motion[i : i + CLIP_FRAMES][None], mel[i][None, None])
             lip, real, value = model.head(audio, mesh)
             scores.append([float(lip), float(real), float(value)])
-        means[path.name] = dict(zip(("lip_score", "real_score", "value"), np.mean(scores, axis=0), strict=True))
+        means[path.name] = dict(zip((*model.score_names, "value"), np.mean(scores, axis=0), strict=True))
     return means
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def _check_part(place: str, part: Mapping[str, Any]) -> None:
     options = {name: value for name, value in part.items() if name not in general}
     make: Any = part_maker(known.kind, options, place)
     try:
-        hints = get_type_hints(make.__init__ if isinstance(make, type) else make, include_extras=True)
+        hints = get_type_hints(make if inspect.isroutine(make) else make.__init__, include_extras=True)
     except (NameError, TypeError):  # of a kind whose types can be looked up by type checkers only
         hints = {}
     for name, value in options.items():

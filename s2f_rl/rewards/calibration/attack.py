@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.errors import UserError
-from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
+from s2f_rl.keys import SCORE_MASK
 from s2f_rl.rewards.judge.judge import AnyReward
 
 _MEAN_DECAY, _SQUARE_DECAY = 0.8, 0.95  # of Adam's averages, for a few dozen steps
@@ -98,7 +98,7 @@ def score_objective(scorer: AnyReward, template: Tensor, audio: Tensor, weights:
 
     Args:
         scorer: reward model or judge. template: [V*3]. audio: [n, E] of the utterance.
-        weights: [B, 2] of lip and real score, for each lane; or [1, 2], the same for all.
+        weights: [B, K] of its scores (lip, real), for each lane; or [1, K], the same for all.
 
     Returns:
         displacements [B, T, V*3] -> [B].
@@ -108,10 +108,9 @@ def score_objective(scorer: AnyReward, template: Tensor, audio: Tensor, weights:
         found = scorer.score_batch(template + displacement, audio.expand(len(displacement), *audio.shape))
         mask = found[SCORE_MASK].float()
         total = torch.zeros(len(displacement), device=mask.device)
-        for column, key in enumerate((LIP_SCORE, REAL_SCORE)):
-            if key in found:
-                mean = (found[key] * mask).sum(1) / mask.sum(1).clamp_min(1)
-                total = total + weights[:, column].to(mask.device) * mean
+        for column, key in enumerate(scorer.score_names):
+            mean = (found[key] * mask).sum(1) / mask.sum(1).clamp_min(1)
+            total = total + weights[:, column].to(mask.device) * mean
         return total
 
     return objective

@@ -39,7 +39,7 @@ class AudioFeatureCache:
     def __init__(
         self,
         reward_model: AnyReward,
-        corpus: Corpus,
+        corpus: Corpus | None,
         folder: str | os.PathLike[str] | None = None,
         memory_limit_mb: float = 512.0,
     ) -> None:
@@ -54,9 +54,11 @@ class AudioFeatureCache:
 
     def get(self, utterance: int) -> Tensor:
         """Unit features [n, E] of utterance ``utterance``, one row per mel clip, on the reward model's device."""
-        utterance = int(utterance)
+        utterance, corpus = int(utterance), self.corpus
+        if corpus is None:
+            raise ValueError("without a corpus there are no utterances to get; encode() takes clips")
         self.from_memory += utterance in self._memory
-        features = self._memory.get(utterance, lambda: self.encode(self.corpus[utterance].mel_clips))
+        features = self._memory.get(utterance, lambda: self.encode(corpus[utterance].mel_clips))
         return features.to(self.reward_model.device)
 
     def path(self, mel_clips: Tensor) -> Path | None:

@@ -75,7 +75,7 @@ def refuse_other_corpus(model: OnMesh | MadeFor, corpus: Corpus, what: str = "th
 
 
 def _mesh(owner: object) -> MeshIdentity | None:
-    """Of a model or a corpus; one of a person's own may know the number of its vertices only, a reward not even that."""
+    """Of a model or a corpus; one of a person's own may know the number of its vertices only, or not even that."""
     known, n_vertices = getattr(owner, "mesh_identity", None), getattr(owner, "n_vertices", None)
     return known or (None if n_vertices is None else MeshIdentity(n_vertices))
 

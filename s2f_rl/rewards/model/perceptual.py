@@ -41,7 +41,7 @@ class PerceptualReward(nn.Module):
     def __init__(self, model: AnyReward, cache_folder: str | os.PathLike[str] | None = None) -> None:
         super().__init__()
         self.model = model
-        self.audio = AudioFeatureCache(model, (), cache_folder)
+        self.audio = AudioFeatureCache(model, None, cache_folder)
         self.score_names = model.score_names
         self.look_back: int | None = model.look_back
         self.mesh_identity, self.fps = model.mesh_identity, model.fps
