@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from s2f_rl.errors import UserError
+from s2f_rl.evaluation.tables import Row
 
 
 def bootstrap_intervals(
-    rows: Sequence[dict[str, object]],
+    rows: Sequence[Row],
     level: float = 0.95,
     draws: int = 2000,
     seed: int = 0,
@@ -62,7 +63,7 @@ def _weights(rng: np.random.Generator, subjects: list[np.ndarray], resample: boo
     return weights
 
 
-def _per_utterance(rows: Sequence[dict[str, object]]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[str]]:
+def _per_utterance(rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray], list[str]]:
     """Sums and numbers of finite values [utterances, columns], utterances by subject, and the columns' names."""
     utterances: dict[tuple[str, str], int] = {}
     found: dict[str, dict[int, list[float]]] = {}
