@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -12,11 +13,21 @@ from torchrl.data import Binary, Bounded, Composite, Unbounded
 from torchrl.envs import EnvBase
 
 from s2f_rl import keys
+from s2f_rl.data.contract import Corpus
 from s2f_rl.envs.draws import UtteranceDraws
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.audio_encoders import AudioEncoder
 
 DONE = ("done", "terminated", "truncated")
+
+
+@runtime_checkable
+class AudioSource(Protocol):
+    """Audio features of a corpus by utterance; :class:`s2f_rl.models.CachedAudio` is one."""
+
+    def get(self, utterance: int) -> Tensor:
+        """[T, A, D]."""
 
 
 class SpeechToFaceEnv(EnvBase):
@@ -58,15 +69,15 @@ class SpeechToFaceEnv(EnvBase):
 
     def __init__(
         self,
-        corpus: Any,
-        audio_encoder: Any,
+        corpus: Corpus,
+        audio_encoder: AudioEncoder | AudioSource,
         batch_size: int = 1,
         group_size: int = 1,
         style: str | int = "own",
         max_frames: int | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
-        cache_folder: Any = None,
+        cache_folder: str | Path | None = None,
     ) -> None:
         n_lanes = int(batch_size)
         if n_lanes < 1:
@@ -79,7 +90,9 @@ class SpeechToFaceEnv(EnvBase):
         self.corpus = corpus
         # A plain attribute: the encoder is frozen and shared, and belongs to the policy's state_dict, not to ours.
         self.__dict__["audio_source"] = (
-            audio_encoder if hasattr(audio_encoder, "get") else CachedAudio(audio_encoder, corpus, folder=cache_folder)
+            audio_encoder
+            if isinstance(audio_encoder, AudioSource)
+            else CachedAudio(audio_encoder, corpus, folder=cache_folder)
         )
         self.group_size = int(group_size)
         self.n_styles = len(corpus.subjects)
@@ -87,7 +100,7 @@ class SpeechToFaceEnv(EnvBase):
         self._n_frames = _frame_counts(corpus, max_frames)
         self._time: int | None = None  # None before the first reset
         self._end = 0  # frames of the longest lane
-        self._table: Any = None  # TensorDict [end + 2, B]: what is observed at every time step
+        self._table = TensorDict({}, [0])  # [end + 2, B] what is observed at every step; empty before reset
         self._rows: tuple[TensorDict, ...] | None = None  # the table's, each handed out once
         self._make_spec(n_lanes)
 
@@ -144,7 +157,7 @@ class SpeechToFaceEnv(EnvBase):
         if seed is not None:
             self.draws.set_seed(seed)
 
-    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
+    def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: object) -> TensorDictBase:
         mask = None if tensordict is None else tensordict.get("_reset", None)
         if mask is not None and self._time is not None:
             self._park(mask.view(-1), self._time)
@@ -174,11 +187,10 @@ class SpeechToFaceEnv(EnvBase):
     def to(self, device: str | torch.device) -> SpeechToFaceEnv:
         """Move the environment, a rollout under way included."""
         super().to(device)
-        if self._table is not None:
-            self._table, self._rows = self._table.to(self.device), None
+        self._table, self._rows = self._table.to(self.device), None
         return self
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_rows": None}  # views of the table, which would each be stored with all of it
 
     def _start(self, tensordict: TensorDictBase | None) -> None:
@@ -233,7 +245,7 @@ class SpeechToFaceEnv(EnvBase):
         if len(features) < self._n_frames[utterance]:
             raise UserError(
                 f"{self.corpus.names[utterance]}: {len(features)} frames of audio features, expected "
-                f"{self._n_frames[utterance]}; was the audio encoder made for topology={self.corpus.topology}?"
+                f"{self._n_frames[utterance]}; was the audio encoder made for {self.corpus.clock}?"
             )
         return features.to(self.device)
 
@@ -257,12 +269,12 @@ class SpeechToFaceEnv(EnvBase):
         return torch.nn.functional.one_hot(index, self.n_styles).to(torch.float32)
 
 
-def _own_styles(corpus: Any) -> list[int | None]:
+def _own_styles(corpus: Corpus) -> list[int | None]:
     columns = {subject: i for i, subject in enumerate(corpus.subjects)}
     return [columns.get(corpus[i].subject) for i in range(len(corpus))]
 
 
-def _frame_counts(corpus: Any, max_frames: int | None) -> list[int]:
+def _frame_counts(corpus: Corpus, max_frames: int | None) -> list[int]:
     counts = [int(corpus.n_frames(i)) for i in range(len(corpus))]
     for name, count in zip(corpus.names, counts, strict=True):
         if count < 1:

@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.files import atomic_save_npy, atomic_write_json
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
@@ -34,7 +35,7 @@ logger = logging.getLogger(__name__)
 _TOGETHER = 64
 
 
-def style_columns(corpus: Any, subject: str, conditions: str | Sequence[int]) -> list[int]:
+def style_columns(corpus: Corpus, subject: str, conditions: str | Sequence[int]) -> list[int]:
     """Style columns that an utterance is predicted with.
 
     ``"all"``: every training subject. ``"own"``: the speaker's own for training subjects, else all. A list: those.
@@ -54,7 +55,7 @@ def style_columns(corpus: Any, subject: str, conditions: str | Sequence[int]) ->
 
 def evaluate_actor(
     actor: FaceFormer,
-    corpus: Any,
+    corpus: Corpus,
     scorer: Scorer | None = None,
     audio: CachedAudio | None = None,
     conditions: str | Sequence[int] = "all",
@@ -143,7 +144,7 @@ def _prediction_file(folder: Path, utterance: str, condition: str) -> Path:
 
 
 def evaluate_truth(
-    corpus: Any,
+    corpus: Corpus,
     scorer: Scorer | None = None,
     timing: bool = True,
     plausible: TrueDistances | None = None,
@@ -161,10 +162,10 @@ def evaluate_truth(
 
 def measure_motions(
     index: int,
-    utterance: Any,
+    utterance: SpokenUtterance,
     vertices: Tensor,
     names: list[str],
-    corpus: Any,
+    corpus: Corpus,
     scorer: Scorer | None = None,
     timing: bool = True,
     plausible: TrueDistances | None = None,
@@ -191,9 +192,9 @@ def measure_motions(
 def write_report(
     out: Path,
     rows: Sequence[Row],
-    corpus: Any,
+    corpus: Corpus,
     scorer: Scorer | None,
-    about: Mapping[str, Any],
+    about: Mapping[str, object],
     rows_format: str = "csv",
     more: Sequence[Measure] = (),
 ) -> dict:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import hashlib
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import Corpus, place_of
 from s2f_rl.data.files import atomic_save_npy
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.stored_features import hash_tensors, stored_features
 from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder
-
-if TYPE_CHECKING:
-    from s2f_rl.data import FaceCorpus
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +28,7 @@ class CachedAudio:
 
     Args:
         audio_encoder: treated as frozen; call :meth:`refresh` if its weights changed.
-        corpus: a :class:`~s2f_rl.data.FaceCorpus`.
+        corpus: whose speech is encoded.
         folder: also keep features here as ``<hash>.npy``, keyed by waveform content and encoder weights;
             None: in memory only.
         max_megabytes: bound of the memory cache; the least recently used utterance goes first.
@@ -43,16 +40,15 @@ class CachedAudio:
     def __init__(
         self,
         audio_encoder: AudioEncoder,
-        corpus: FaceCorpus,
+        corpus: Corpus,
         folder: str | Path | None = None,
         max_megabytes: float = 2048.0,
     ) -> None:
-        clock = getattr(corpus, "clock", None)  # a corpus of one's own may not know it
-        clocks = None if clock is None else audio_encoder.clock.difference(clock)
+        clocks = audio_encoder.clock.difference(corpus.clock)
         if clocks is not None:
             raise UserError(
-                f"the audio encoder and {corpus.root} run at {clocks}; make the encoder with fps={corpus.fps:g} and "
-                f"features_per_frame={corpus.clock.features_per_frame}"
+                f"the audio encoder and {place_of(corpus)} run at {clocks}; make the encoder with "
+                f"fps={corpus.fps:g} and features_per_frame={corpus.clock.features_per_frame}"
             )
         self.audio_encoder, self.corpus = audio_encoder, corpus
         self.folder = None if folder is None else Path(folder)
