@@ -1,0 +1,59 @@
+"""Runs a notebook as a reader would, with other parameters: ``python tests/notebooks.py docs/notebooks/corpus.ipynb``.
+
+Without parameters the notebook keeps its own, and what its cells print and draw is written into the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run_notebook(file: Path, folder: Path, parameters: str | None = None) -> Any:
+    """Run a notebook in ``folder/docs/notebooks``, from where it finds the recipes as in a checkout; returns it.
+
+    Args:
+        parameters: lines of Python in place of those of the cell that is tagged ``parameters``.
+
+    Raises:
+        CellExecutionError: a cell failed.
+    """
+    notebook = nbformat.read(file, as_version=4)
+    if parameters is not None:
+        (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+        cell.source = parameters
+    place = folder / "docs" / "notebooks"
+    place.mkdir(parents=True)
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(place)}}).execute()
+    return notebook
+
+
+def printed(notebook: Any) -> str:
+    """Everything that the cells printed."""
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    return "".join(output.get("text", "") for output in outputs)
+
+
+def main(file: Path) -> None:
+    """Run a notebook with its own parameters and write it with what it shows."""
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    with tempfile.TemporaryDirectory() as folder:
+        notebook = run_notebook(file, Path(folder))
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)  # times
+    notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec",)}
+    file.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
