@@ -22,7 +22,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_path
 from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, Corruption, CorruptionContext
-from s2f_rl.rewards.motion.subspace import MotionSubspace, gap
+from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.policy_samples import samples_of
 from s2f_rl.rewards.training.recordings import MotionBank
 
@@ -34,7 +34,7 @@ COLUMNS = 2
 def opening_mm(displacement: Tensor, context: CorruptionContext) -> Tensor:
     """Distance of the lips [T], mm."""
     motion = context.motion
-    return gap(context.template + displacement, motion.upper_lip, motion.lower_lip) / MILLIMETRE
+    return motion.lip_to_lip(context.template + displacement).norm(dim=-1) / MILLIMETRE
 
 
 def upper_face_mm(displacement: Tensor, context: CorruptionContext) -> Tensor:
