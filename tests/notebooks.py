@@ -51,6 +51,8 @@ def main(file: Path) -> None:
         notebook = run_notebook(file, Path(folder))
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # times
+        if cell.cell_type == "code":  # notes and warnings are about this machine
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec",)}
     file.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
