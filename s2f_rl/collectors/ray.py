@@ -11,7 +11,7 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
-from s2f_rl.collectors.utterance import LEAN, UtteranceCollector, _base_env, _make_seeded, worker_seed
+from s2f_rl.collectors.utterance import LEAN, UtteranceCollector, base_env, make_seeded, worker_seed
 from s2f_rl.errors import UserError
 
 
@@ -52,7 +52,7 @@ def ray_utterance_collector(
     if ours:
         # One thread each: workers would otherwise compete for the same cores.
         ray.init(include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
-    env = _base_env(make_env(seed=seed))
+    env = base_env(make_env(seed=seed))
     frames = env.numel() * env.horizon * n_workers
     env.close()
     worker_options = {k: v for k, v in LEAN.items() if k != "reset_at_each_iter"}
@@ -69,7 +69,7 @@ def ray_utterance_collector(
         "remote_configs": {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker},
         **collector_options,
     }
-    factories = [partial(_make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
+    factories = [partial(make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
     collector = RayCollector(factories, policy, **options)
     collector.update_policy_weights_(policy)  # before the first batch, or workers act with weights of their own
     return UtteranceCollector(

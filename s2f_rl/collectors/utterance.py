@@ -156,7 +156,7 @@ def utterance_collector(
         ...     advantage = batch["next", "reward"] - baseline
     """
     env = env if isinstance(env, EnvBase) else env()
-    base = _base_env(env)
+    base = base_env(env)
     draws = base.draw_state()
     # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once, our environment not
     lean = env is base and not collector_options and isinstance(policy, FaceFormerPolicy)
@@ -203,7 +203,7 @@ def multi_utterance_collector(
         seed: worker w draws with ``worker_seed(seed, w)``, and so does its torch generator.
         **collector_options: further arguments of :class:`torchrl.collectors.MultiSyncCollector`.
     """
-    env = _base_env(make_env(seed=seed))
+    env = base_env(make_env(seed=seed))
     frames = env.numel() * env.horizon * n_workers
     env.close()
     options = {
@@ -215,7 +215,7 @@ def multi_utterance_collector(
         **LEAN,
         **collector_options,
     }
-    factories = [partial(_make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
+    factories = [partial(make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
     collector = MultiSyncCollector(factories, policy, **options)
     return UtteranceCollector(collector, n_batches, reward_transform, shutdown=partial(_end_workers, collector))
 
@@ -236,14 +236,16 @@ def worker_seed(seed: int, worker: int) -> int:
     return seed * 2**20 + worker
 
 
-def _make_seeded(make_env: Callable[..., EnvBase], seed: int) -> EnvBase:
+def make_seeded(make_env: Callable[..., EnvBase], seed: int) -> EnvBase:
+    """A worker's environment, in the worker: it and torch's generator draw with ``seed``."""
     env = make_env(seed=seed)
     # Every new process starts with the same torch generator: without this, all workers would sample the same noise.
     torch.manual_seed(seed)
     return env
 
 
-def _base_env(env: EnvBase) -> Any:
+def base_env(env: EnvBase) -> Any:
+    """The environment inside its transforms. Raises UserError if it is none of whole utterances."""
     while hasattr(env, "base_env"):
         env = env.base_env
     for name in ("horizon", "draw_state", "load_draw_state", "all_idle"):

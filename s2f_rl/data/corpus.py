@@ -229,25 +229,30 @@ class FaceCorpus:
             self._frames[i] = frames
         return self._frames[i]
 
-    # reading, for Utterance
+    # reading, for Utterance (its UtteranceSource)
 
-    def _waveform(self, i: int) -> torch.Tensor:
-        kept = self._cache.get(("waveform", i), lambda: torch.from_numpy(self._speech(i, SPEECH_RATE_HZ)))
+    def read_waveform(self, i: int) -> torch.Tensor:
+        """Speech [N] at 16 kHz, -1..1."""
+        kept = self._cache.get(("waveform", i), lambda: torch.from_numpy(self.read_speech(i, SPEECH_RATE_HZ)))
         return kept.clone()  # whoever changes it in place changes nothing here
 
-    def _mel_clips(self, i: int) -> torch.Tensor:
+    def read_mel_clips(self, i: int) -> torch.Tensor:
+        """Log-mel clips [n, 20, 128]."""
         rate = self.clock.mel_rate_hz
 
         def make() -> torch.Tensor:
             if not self.keep_mel_clips:
-                return mel_clips(self._speech(i, rate))
+                return mel_clips(self.read_speech(i, rate))
             n_samples = resampled_length(*wav_header(self.wav(i)), rate)
             folder = self.root / "wav_npy"
-            return cached_mel_clips(folder, self.names[i], self.wav(i), rate, n_samples, lambda: self._speech(i, rate))
+            return cached_mel_clips(
+                folder, self.names[i], self.wav(i), rate, n_samples, lambda: self.read_speech(i, rate)
+            )
 
         return self._cache.get(("mel", i), make).clone()
 
-    def _vertices(self, i: int) -> torch.Tensor | None:
+    def read_vertices(self, i: int) -> torch.Tensor | None:
+        """The recorded face [T, V*3], metres; None for audio-only utterances."""
         if not self.has_vertices(i):
             return None
         path = self._vertex_file(i)
@@ -270,17 +275,20 @@ class FaceCorpus:
         """The door of units: vertices as they are in the files, which may be overwritten, to metres."""
         return vertices if self.metres_per_unit == 1.0 else vertices.mul_(self.metres_per_unit)
 
-    def _phones(self, name: str) -> list[tuple[str, float, float]] | None:
+    def read_phones(self, name: str) -> list[tuple[str, float, float]] | None:
+        """[(phone, start s, end s)], or None."""
         return read_phones(self.root / "phones" / f"{name}.json")
 
-    def _transcript(self, name: str) -> str | None:
+    def read_transcript(self, name: str) -> str | None:
+        """The spoken words, or None."""
         return self._transcripts.get(name)
 
     @cached_property
     def _transcripts(self) -> dict[str, str]:
         return read_transcripts(self.root / "transcripts.json")
 
-    def _speech(self, i: int, rate: int, speed: float = 1.0) -> np.ndarray:
+    def read_speech(self, i: int, rate: int, speed: float = 1.0) -> np.ndarray:
+        """Speech [N] at ``rate`` Hz, played ``speed`` times as fast."""
         # All rates are made from the file's own: resampling twice would dull the mel clips.
         waveform, own_rate = read_wav(self.wav(i))
         return resample(waveform, round(own_rate * speed), rate)

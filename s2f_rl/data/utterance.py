@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
+import numpy as np
 import torch
 
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise
 from s2f_rl.data.splits import parse_name
 
-if TYPE_CHECKING:
-    from s2f_rl.data.corpus import FaceCorpus
+
+class UtteranceSource(Protocol):
+    """What an utterance reads from: a :class:`~s2f_rl.data.corpus.FaceCorpus`, or a corpus of another layout.
+
+    ``i`` is a position in ``names``; shapes and units are those of the :class:`Utterance`'s property.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...
+    def n_frames(self, i: int) -> int: ...
+    def has_vertices(self, i: int) -> bool: ...
+    def template(self, subject: str) -> torch.Tensor: ...
+    def style(self, subject: str) -> torch.Tensor | None: ...
+    def read_waveform(self, i: int) -> torch.Tensor: ...
+    def read_speech(self, i: int, rate: int, speed: float = 1.0) -> np.ndarray: ...
+    def read_vertices(self, i: int) -> torch.Tensor | None: ...
+    def read_mel_clips(self, i: int) -> torch.Tensor: ...
+    def read_phones(self, name: str) -> list[tuple[str, float, float]] | None: ...
+    def read_transcript(self, name: str) -> str | None: ...
 
 
 class Utterance:
@@ -30,7 +49,7 @@ class Utterance:
 
     sample_rate = SPEECH_RATE_HZ
 
-    def __init__(self, corpus: FaceCorpus, index: int) -> None:
+    def __init__(self, corpus: UtteranceSource, index: int) -> None:
         self._corpus = corpus
         self.index = index
         self.name = corpus.names[index]
@@ -55,14 +74,14 @@ class Utterance:
     @property
     def waveform_raw(self) -> torch.Tensor:
         """Speech [N] at 16 kHz, mono, -1..1."""
-        return self._corpus._waveform(self.index)
+        return self._corpus.read_waveform(self.index)
 
     def speech_at(self, rate_hz: int, speed: float = 1.0) -> torch.Tensor:
         """Speech [N] at ``rate_hz``, mono, -1..1, resampled from the file's own rate; played ``speed`` times as fast.
 
         Pitch, formants and rate change together: speed perturbation (Ko et al., Interspeech 2015).
         """
-        return torch.from_numpy(self._corpus._speech(self.index, rate_hz, speed))
+        return torch.from_numpy(self._corpus.read_speech(self.index, rate_hz, speed))
 
     @property
     def waveform(self) -> torch.Tensor:
@@ -72,7 +91,7 @@ class Utterance:
     @property
     def vertices(self) -> torch.Tensor | None:
         """The recorded face [T, V*3], metres; None for audio-only utterances."""
-        return self._corpus._vertices(self.index)
+        return self._corpus.read_vertices(self.index)
 
     @property
     def template(self) -> torch.Tensor:
@@ -82,7 +101,7 @@ class Utterance:
     @property
     def mel_clips(self) -> torch.Tensor:
         """Log-mel clips [n, 20, 128], clip i for the frames i..i+4. n may be above or below T-4."""
-        return self._corpus._mel_clips(self.index)
+        return self._corpus.read_mel_clips(self.index)
 
     @property
     def style(self) -> torch.Tensor | None:
@@ -92,9 +111,9 @@ class Utterance:
     @property
     def phones(self) -> list[tuple[str, float, float]] | None:
         """[(phone, start, end)] in seconds from ``phones/NAME.json``; None where there is no such file."""
-        return self._corpus._phones(self.name)
+        return self._corpus.read_phones(self.name)
 
     @property
     def transcript(self) -> str | None:
         """The spoken words from ``transcripts.json`` {NAME: text}; None where they are not known."""
-        return self._corpus._transcript(self.name)
+        return self._corpus.read_transcript(self.name)

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from s2f_rl.data.synthetic.derivatives import Articulation
 from s2f_rl.data.synthetic.hidden import (
-    _WANDER_SIZE,
     MAX_LAG_S,
     N_EFFORT_TERMS,
     N_WANDER_TERMS,
     WANDER_ARTICULATORS,
+    WANDER_SIZE,
     Hidden,
 )
 from s2f_rl.data.synthetic.rig import Rig
@@ -58,7 +58,7 @@ class HiddenSpace:
         lag[[0, 1], [smooth + 2, smooth + 3]] = 0.2 * MAX_LAG_S
         self._own = slice(3 + smooth, 3 + smooth + n)
         self._matrix[self._own, self.undershoot] = 0.23 * np.eye(n)
-        self._matrix[self._own.stop :, self.wander] = np.diag((_WANDER_SIZE[:, None] * slow).ravel())
+        self._matrix[self._own.stop :, self.wander] = np.diag((WANDER_SIZE[:, None] * slow).ravel())
         self._matrix *= scale
         self._centre = np.zeros(len(self._matrix))
         self._centre[0], self._centre[self._own] = 1.0, 1.0 - 0.05 * scale

@@ -120,7 +120,7 @@ class FaceFormer(nn.Module):
 
     def to_reference(self) -> dict[str, Tensor]:
         """State dict with the names and shapes of the published checkpoints (transformers 5 weight-norm spelling)."""
-        return reference.to_reference(self)
+        return reference.to_reference(self.state_dict(), self.decoder.period)
 
     @torch.no_grad()
     def to_metres(self, metres_per_unit: float) -> FaceFormer:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2f_rl.data.soundness import float_weights
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import Wav2Vec2AudioEncoder
-from s2f_rl.models.decoder import periodic_positions
+from s2f_rl.models.decoder_parts import periodic_positions
 from s2f_rl.models.state_dicts import require_dense
 
-if TYPE_CHECKING:
-    from s2f_rl.models.faceformer import FaceFormer
-
+M = TypeVar("M", bound=nn.Module)
 _LAYER = "transformer_decoder.layers.0."
 _WEIGHT_NORM_2022 = {  # spelling of 2022-era torch -> torch parametrizations
     "pos_conv_embed.conv.weight_g": "pos_conv_embed.conv.parametrizations.weight.original0",
@@ -27,7 +25,7 @@ _N_HEAD = 4  # fixed in the reference, and not readable off the tensors
 
 
 def _own_name(name: str) -> str:
-    """Published name -> name in :class:`FaceFormer`."""
+    """Published name -> name in our model."""
     for old, new in _WEIGHT_NORM_2022.items():
         name = name.replace(old, new)
     if name.startswith("audio_encoder."):
@@ -38,7 +36,7 @@ def _own_name(name: str) -> str:
 
 
 def _published_name(name: str) -> str:
-    """Name in :class:`FaceFormer` -> published name."""
+    """Name in our model -> published name."""
     if name.startswith("audio_encoder.model."):
         return "audio_encoder." + name.removeprefix("audio_encoder.model.")
     if name.startswith("decoder.layer."):
@@ -64,13 +62,13 @@ def clean_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def build_from_reference(
-    cls: type[FaceFormer],
+    make: Callable[..., M],
     state_dict: Mapping[str, Any],
     topology: str,
     period: int | None,
     audio_config: dict[str, Any],
-) -> FaceFormer:
-    """See :meth:`FaceFormer.from_reference`."""
+) -> M:
+    """See :meth:`s2f_rl.models.FaceFormer.from_reference`; ``make`` is that class."""
     published = clean_state_dict(state_dict)
     sizes = {"vertice_map.weight": 2, "obj_vector.weight": 2}
     for name, ndim in sizes.items():
@@ -83,8 +81,8 @@ def build_from_reference(
     if n_outputs % 3:
         raise UserError(f"vertice_map.weight has {n_outputs} inputs: not a multiple of 3, so these are no vertices")
 
-    def build() -> FaceFormer:
-        return cls(
+    def build() -> M:
+        return make(
             Wav2Vec2AudioEncoder(audio_config, topology),
             n_vertices=n_outputs // 3,
             feature_dim=feature_dim,
@@ -116,11 +114,10 @@ def build_from_reference(
     return model
 
 
-def to_reference(model: FaceFormer) -> dict[str, Tensor]:
-    """See :meth:`FaceFormer.to_reference`."""
-    published = {_published_name(k): v.detach().clone() for k, v in model.state_dict().items()}
-    decoder = model.decoder
-    repeats = _MAX_FRAMES // decoder.period + 1
-    table = periodic_positions(decoder.feature_dim, decoder.period).repeat(repeats, 1)
+def to_reference(state_dict: Mapping[str, Tensor], period: int) -> dict[str, Tensor]:
+    """A FaceFormer's own state dict under the published names; ``period`` is that of its positions, in frames."""
+    published = {_published_name(k): v.detach().clone() for k, v in state_dict.items()}
+    feature_dim = published["vertice_map.weight"].shape[0]
+    table = periodic_positions(feature_dim, period).repeat(_MAX_FRAMES // period + 1, 1)
     published["PPE.pe"] = table.unsqueeze(0).to(torch.float32)
     return published

@@ -8,24 +8,11 @@ them began later than the others.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from s2f_rl.models.decoder import MotionDecoder
-
-
-class Affine(NamedTuple):
-    """``x @ matrix + offset`` in one operation; ``matrix`` is a linear layer's weight, transposed."""
-
-    matrix: Tensor
-    offset: Tensor
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """x [rows, inputs] -> [rows, outputs]."""
-        return torch.addmm(self.offset, x, self.matrix)
+from s2f_rl.models.decoder_parts import Affine, DecoderParts
 
 
 class StepCache:
@@ -45,7 +32,7 @@ class StepCache:
         feedback: W, b and ``vertice_map`` folded into an H x H map of the latent; replace it to feed back otherwise.
     """
 
-    def __init__(self, decoder: MotionDecoder, n_lanes: int, capacity: int) -> None:
+    def __init__(self, decoder: DecoderParts, n_lanes: int, capacity: int) -> None:
         weight = decoder.vertice_map.weight
         self._decoder = decoder
         self._fold()

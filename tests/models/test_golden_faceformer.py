@@ -12,7 +12,8 @@ from golden_faceformer import GOLDEN, load
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_encoders import conv_frames, frames_from_conv
-from s2f_rl.models.decoder import alibi_slopes, periodic_positions, temporal_bias
+from s2f_rl.models.decoder import temporal_bias
+from s2f_rl.models.decoder_parts import alibi_slopes, periodic_positions
 
 TOLERANCE = {"conv": 1e-4, "hidden": 2e-4, "vertices": 5e-5, "loss": 1e-6}
 
@@ -107,11 +108,10 @@ def test_published_layout(topology):
     layout = json.loads((GOLDEN / f"checkpoint_layout_faceformer_{topology}.json").read_text())
     config = layout["config"]
     from s2f_rl.models import Wav2Vec2AudioEncoder
-    from s2f_rl.models.reference import to_reference
 
     with torch.device("meta"):
         encoder = Wav2Vec2AudioEncoder({}, topology)
         model = FaceFormer(encoder, config["vertice_dim"] // 3, config["feature_dim"], config["n_train_subjects"])
-    ours = {k: list(v.shape) for k, v in to_reference(model).items()}
+    ours = {k: list(v.shape) for k, v in model.to_reference().items()}
     expected = {k: v for k, v in layout["entries"].items() if k not in layout["only_2022"]}
     assert ours == expected

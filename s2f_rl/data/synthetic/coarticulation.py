@@ -30,7 +30,8 @@ _OFFSET = np.array([18.0, 16.0, 13.0, 13.0, 18.0, 18.0, 24.0, 26.0])
 _CORE = 0.35
 """Share of a gesture's duration, in its middle, over which its dominance does not fall."""
 _REST_DOMINANCE = 0.02
-_EFFORT_RANGE = (0.5, 1.5)
+EFFORT_RANGE = (0.5, 1.5)
+"""Within which effort and its slow change together stay."""
 
 
 def _gesture_table(phones: Phones, undershoot: Array) -> tuple[Array, Array, Array, Array]:
@@ -139,7 +140,7 @@ def blink_curve(times: Array, blinks: Array) -> Array:
     return np.maximum(_events(times, blinks, 0.09, 0.16), 0.0)
 
 
-def _cosines(n_terms: int, times: Array, duration: float) -> Array:
+def cosines(n_terms: int, times: Array, duration: float) -> Array:
     """Slow basis [n_terms, n]: cos(pi k t / duration), k = 1..n_terms."""
     k = np.arange(1, n_terms + 1)[:, None]
     return np.cos(np.pi * k * times / max(duration, 1e-6))
@@ -157,8 +158,8 @@ def articulate(
     speech = speech_curves(grid, phones, style, hidden.undershoot, lags)
     speech = _smooth(speech, style.smoothing_s)
 
-    effort = hidden.effort * (1.0 + hidden.effort_curve @ _cosines(len(hidden.effort_curve), grid, duration))
-    effort = np.clip(effort, *_EFFORT_RANGE)
+    effort = hidden.effort * (1.0 + hidden.effort_curve @ cosines(len(hidden.effort_curve), grid, duration))
+    effort = np.clip(effort, *EFFORT_RANGE)
     gain = np.array([style.gain(name) for name in SPEECH_ARTICULATORS])
     curves = np.zeros((len(grid), len(ARTICULATORS)))
     curves[:, : len(SPEECH_ARTICULATORS)] = speech * gain * effort[:, None]
@@ -170,7 +171,7 @@ def articulate(
     curves[:, A["round"]] += style.habit_round * active
     curves[:, A["protrude"]] += 0.8 * style.habit_round * active
 
-    slow = _cosines(hidden.wander.shape[1], grid, duration)
+    slow = cosines(hidden.wander.shape[1], grid, duration)
     drift = hidden.wander @ slow
     for k, name in enumerate(WANDER_ARTICULATORS):
         curves[:, A[name]] += drift[k]

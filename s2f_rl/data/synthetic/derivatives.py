@@ -7,12 +7,12 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from s2f_rl.data.synthetic.coarticulation import (
-    _EFFORT_RANGE,
+    EFFORT_RANGE,
     GRID_HZ,
     Array,
     Phones,
-    _cosines,
     articulate,
+    cosines,
     speech_basis,
 )
 from s2f_rl.data.synthetic.hidden import N_EFFORT_TERMS, N_WANDER_TERMS, WANDER_ARTICULATORS, Hidden
@@ -55,8 +55,8 @@ class Articulation:
         self._grid = np.arange(int(np.ceil(duration * GRID_HZ)) + 2) / GRID_HZ
         self._at = np.arange(0, n_frames, step) * round(GRID_HZ / fps)
         times = self._grid[self._at]
-        self._effort_terms = _cosines(N_EFFORT_TERMS, times, duration)
-        self._wander_terms = _cosines(N_WANDER_TERMS, times, duration)
+        self._effort_terms = cosines(N_EFFORT_TERMS, times, duration)
+        self._wander_terms = cosines(N_WANDER_TERMS, times, duration)
         self._gain = np.array([1.0 if n in _CONTACTS else speaker.style.gain(n) for n in SPEECH_ARTICULATORS])
         silent = replace(Hidden.none(len(phones)), undershoot=np.zeros(len(phones)))
         curves, closure = articulate(phones, n_frames, speaker, silent, fps)
@@ -75,7 +75,7 @@ class Articulation:
         by_lag = (self._basis(lags + _LAG_STEP_S) @ hidden.undershoot - speech) / _LAG_STEP_S
 
         slow = 1.0 + hidden.effort_curve @ self._effort_terms
-        effort = np.clip(hidden.effort * slow, *_EFFORT_RANGE)
+        effort = np.clip(hidden.effort * slow, *EFFORT_RANGE)
         free = (effort == hidden.effort * slow).astype(float)[:, None]
         contact = np.array([name in _CONTACTS for name in SPEECH_ARTICULATORS])
         factor = np.where(contact, 1.0, self._gain * effort[:, None])

@@ -21,7 +21,8 @@ Array = NDArray[np.float64]
 N_EFFORT_TERMS = 3
 N_WANDER_TERMS = 5
 WANDER_ARTICULATORS = ("jaw", "spread", "protrude", "brow", "nod", "turn")
-_WANDER_SIZE = np.array([0.012, 0.07, 0.05, 0.06, 0.25, 0.25])
+WANDER_SIZE = np.array([0.012, 0.07, 0.05, 0.06, 0.25, 0.25])
+"""Standard deviation of the drift's first coefficient, for each of them."""
 MAX_LAG_S = 0.04
 
 
@@ -76,7 +77,7 @@ class Hidden:
         common = rng.uniform(-0.8, 0.8) * MAX_LAG_S
         lags = common + rng.uniform(-0.2, 0.2, 2) * MAX_LAG_S
         slow = 1.0 / np.arange(1, N_WANDER_TERMS + 1)
-        wander = rng.normal(size=(len(WANDER_ARTICULATORS), N_WANDER_TERMS)) * _WANDER_SIZE[:, None] * slow
+        wander = rng.normal(size=(len(WANDER_ARTICULATORS), N_WANDER_TERMS)) * WANDER_SIZE[:, None] * slow
         return cls(
             effort=float(about(1.0, rng.uniform(-0.3, 0.3))),
             effort_curve=about(0.0, rng.normal(size=N_EFFORT_TERMS) * 0.15 / np.arange(1, N_EFFORT_TERMS + 1)),
