@@ -11,6 +11,9 @@ from typing import Any
 def lazy_exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package whose public names live in its modules.
 
+    The package states the same names in ``__all__`` and, for type checkers, imports them under ``TYPE_CHECKING``; a
+    test holds the three together. The modules are attributes too.
+
     Args:
         package: ``__name__`` of the package.
         homes: public name -> module below the package, e.g. ``{"FaceCorpus": "corpus"}``.
@@ -20,9 +23,11 @@ def lazy_exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
     """
 
     def get(name: str) -> Any:
-        if name not in homes:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        if name in homes:
+            return getattr(import_module(f"{package}.{homes[name]}"), name)
+        if name in homes.values():
+            return import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

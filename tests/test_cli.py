@@ -18,8 +18,6 @@ from s2f_rl import __version__, cli
 from s2f_rl.errors import UserError
 from tests.tiny import make_tiny_corpus
 
-HEAVY = ("torch", "torchrl", "tensordict", "librosa", "transformers", "numba", "scipy", "av", "hydra", "wandb", "numpy")
-
 
 def command(*arguments: object) -> int:
     """Exit code of the command, argparse's own exits included."""
@@ -30,19 +28,6 @@ def command(*arguments: object) -> int:
 
 
 class TestStart:
-    @pytest.mark.parametrize(
-        "code",
-        [
-            "import s2f_rl, s2f_rl.data, s2f_rl.render, s2f_rl.runs",
-            "from s2f_rl import cli; cli.main(['check', '--help'])",
-            "from s2f_rl import cli; cli.main(['evaluate', '--help'])",
-        ],
-    )
-    def test_nothing_heavy_is_loaded(self, code: str) -> None:
-        guard = f"import atexit, sys; atexit.register(lambda: print('\\n', [m for m in {HEAVY} if m in sys.modules]))\n"
-        done = subprocess.run([sys.executable, "-c", guard + code], capture_output=True, text=True, check=True)
-        assert done.stdout.splitlines()[-1].strip() == "[]"
-
     def test_version_and_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert command("--version") == 0
         assert capsys.readouterr().out == f"s2f-rl {__version__}\n"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,55 @@ def imports(path: Path) -> Iterator[str]:
                 yield node.module
 
 
+LAZY = sorted(
+    ".".join(path.parent.relative_to(PACKAGE).parts)
+    for path in PACKAGE.rglob("__init__.py")
+    if "lazy_exports(" in path.read_text(encoding="utf-8")
+)
+UNPLANNED = ["training"]
+"""Packages whose docstring is no floor plan yet."""
+
+
+def import_graph() -> dict[str, set[str]]:
+    """Every module of this package -> the modules of it that it imports anywhere in its file."""
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        found = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= (inner & modules.keys()) | ({node.module or ""} if inner - modules.keys() else set())
+        graph[module] = (found & modules.keys()) - {module}
+    return graph
+
+
+def strongly_connected(graph: Mapping[str, set[str]]) -> list[set[str]]:
+    """Groups of more than one node that reach each other."""
+
+    def reached(start: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [start]
+        while todo:
+            new = graph[todo.pop()] - seen
+            seen |= new
+            todo += new
+        return seen
+
+    closure = {node: reached(node) for node in graph}
+    groups: list[set[str]] = []
+    for node, below in closure.items():
+        circle = {other for other in below if node in closure[other]}
+        if circle and circle not in groups:
+            groups.append(circle)
+    return groups
+
+
 class TestImports:
     def test_only_from_above(self) -> None:
         wrong = []
@@ -93,6 +143,56 @@ class TestImports:
             for module in imports(path)
             if module.split(".")[0] == "recipes" or module in recipes
         ]
+        assert wrong == []
+
+    def test_no_circle(self) -> None:
+        """Of all imports, those inside functions and those for type checkers alone too."""
+        assert [sorted(circle) for circle in strongly_connected(import_graph())] == []
+
+    def test_nobody_imports_a_private_name(self) -> None:
+        wrong = [
+            f"{name_of(path)}:{node.lineno} imports {alias.name} from {node.module}"
+            for path in SOURCES
+            if "tests" not in path.parts
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+            for alias in node.names
+            if alias.name.startswith("_") and not alias.name.startswith("__")
+        ]
+        assert wrong == []
+
+    @pytest.mark.parametrize("package", LAZY)
+    def test_a_lazy_package_states_its_names_alike(self, package: str) -> None:
+        """What it lends at run time is what it lists and what type checkers see, and all of it is there."""
+        source = (PACKAGE.joinpath(*package.split(".")) / "__init__.py").read_text(encoding="utf-8")
+        shown = {
+            alias.name: node.module
+            for block in ast.parse(source).body
+            if isinstance(block, ast.If)  # TYPE_CHECKING
+            for node in block.body
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        module = importlib.import_module(f"s2f_rl.{package}")
+        assert module.__all__ == sorted(shown) and set(shown) <= set(dir(module))
+        for name, home in shown.items():
+            assert getattr(module, name) is getattr(importlib.import_module(home), name)
+        with pytest.raises(AttributeError, match="absent"):
+            _ = module.absent
+
+    def test_every_folder_has_its_floor_plan(self) -> None:
+        """The docstring of a package names each of its modules, and none that is gone."""
+        wrong = []
+        for path in sorted(PACKAGE.rglob("*/__init__.py")):
+            package = path.parent.relative_to(PACKAGE).as_posix()
+            if package in UNPLANNED:
+                continue
+            plan = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+            here = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
+            here |= {other.parent.name for other in path.parent.glob("*/__init__.py")}
+            wrong += [f"{package}: {name}" for name in sorted(here) if not re.search(rf"\b{name}\b", plan)]
+            told = plan.partition("Floor plan:")[2].partition("Not here:")[0]
+            wrong += [f"{package}: no {name}" for name in re.findall(r"``(\w+)``", told) if name not in here]
         assert wrong == []
 
 

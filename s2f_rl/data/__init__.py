@@ -1,9 +1,31 @@
-"""Corpora of speech and moving faces: reading, checking, converting. Importing this loads nothing heavy."""
+"""Corpora of speech and moving faces: read, checked, converted. Importing this loads nothing heavy.
+
+Floor plan:
+
+- what everybody needs of a corpus: ``contract``; implement it for data of another kind
+- a corpus on disk: ``corpus`` (:class:`FaceCorpus`, the one door: metres, at one rate) and ``utterance``; what they
+  read with is ``description`` (``corpus.json``), ``clock``, ``rates``, ``units``, ``splits``, ``listing``,
+  ``annotations``, ``transcripts``, ``templates``, ``regions``; ``content`` hashes all of it; ``sequences`` are meshes
+  from elsewhere; ``lru`` and ``stored_features`` keep what is read or computed again and again
+- which mesh it is: ``mesh_files``, ``mesh_identity``, ``check_mesh``
+- what is wrong with it (``s2f-rl check``): ``check``, ``check_utterance``, ``faults``
+- sound: ``audio`` in front of ``sound_decoding``, ``sound_containers``, ``sound_packets``, ``mp3_frames``, ``splicing``
+  and ``mixing``; ``mel`` and ``mel_cache`` make the clips that a reward hears
+- downloads into our layout (``s2f-rl prepare``): ``preparation``, ``from_vocaset``, ``from_biwi``, ``biwi_raw``
+- phone timings of recordings (``s2f-rl align``): ``alignment``
+- files of others, read without running their code, and our own, written whole or not at all: ``regular_files``,
+  ``files``, ``temporary``, ``plain_pickle``, ``bounded_pickle``, ``tensor_files``, ``tensor_pickle``, ``soundness``
+- ``synthetic``: the built-in corpus
+
+Not here: networks that hear (:mod:`s2f_rl.models`), spoiled motion (:mod:`s2f_rl.rewards`), pictures
+(:mod:`s2f_rl.render`).
+"""
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from s2f_rl.data.check import Fault, Faults, check_corpus, format_faults
@@ -15,14 +37,14 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "FaceCorpus": "corpus",
-    "Utterance": "utterance",
-    "mel_clips": "mel",
-    "prepare_vocaset": "from_vocaset",
-    "prepare_biwi": "from_biwi",
-    "check_corpus": "check",
-    "format_faults": "check",
     "Fault": "check",
     "Faults": "check",
+    "Utterance": "utterance",
+    "check_corpus": "check",
+    "format_faults": "check",
+    "mel_clips": "mel",
+    "prepare_biwi": "from_biwi",
+    "prepare_vocaset": "from_vocaset",
 }
 __all__ = [
     "FaceCorpus",
@@ -35,13 +57,4 @@ __all__ = [
     "prepare_biwi",
     "prepare_vocaset",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

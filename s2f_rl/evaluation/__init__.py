@@ -1,20 +1,58 @@
-"""Predictions, measures and reports of a trained actor."""
+"""Predictions, measures and reports of a trained actor. TorchRL is not loaded.
 
-from s2f_rl.evaluation.evaluate import (
-    evaluate_actor,
-    evaluate_checkpoint,
-    evaluate_truth,
-    measure_motions,
-    write_report,
-)
-from s2f_rl.evaluation.intervals import bootstrap_intervals
-from s2f_rl.evaluation.predict import predict_corpus
-from s2f_rl.evaluation.scorer import Scorer
-from s2f_rl.evaluation.summary import counts, summaries, summarise
-from s2f_rl.evaluation.tables import long_rows, write_rows
-from s2f_rl.evaluation.truth import TrueDistances, true_distances
-from s2f_rl.metrics.measures import motion_measures
+Floor plan:
 
+- a split, from checkpoint to report: ``evaluate`` over ``predict`` (motions in every style), ``scorer``
+  (:class:`Scorer`: rewards and judges of one motion), ``truth`` (distance to motions that could have been)
+- its rows and figures: ``tables``, ``partial_rows`` (kept when a command is stopped), ``summary``, ``intervals``
+- a command each: ``animate``, and ``score`` with ``speech`` (sound files in place of a corpus)
+
+Not here: the measures themselves (:mod:`s2f_rl.metrics`), how far a reward can be trusted
+(:mod:`s2f_rl.rewards.calibration`), films (:mod:`s2f_rl.render`), tables of a whole benchmark
+(``benchmarks/``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s2f_rl import moved
+from s2f_rl.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from s2f_rl.evaluation.evaluate import (
+        evaluate_actor,
+        evaluate_checkpoint,
+        evaluate_truth,
+        measure_motions,
+        write_report,
+    )
+    from s2f_rl.evaluation.intervals import bootstrap_intervals
+    from s2f_rl.evaluation.predict import predict_corpus
+    from s2f_rl.evaluation.scorer import Scorer
+    from s2f_rl.evaluation.summary import counts, summaries, summarise
+    from s2f_rl.evaluation.tables import long_rows, write_rows
+    from s2f_rl.evaluation.truth import TrueDistances, true_distances
+    from s2f_rl.metrics.measures import motion_measures
+
+_HOMES = {
+    "Scorer": "scorer",
+    "TrueDistances": "truth",
+    "bootstrap_intervals": "intervals",
+    "counts": "summary",
+    "evaluate_actor": "evaluate",
+    "evaluate_checkpoint": "evaluate",
+    "evaluate_truth": "evaluate",
+    "long_rows": "tables",
+    "measure_motions": "evaluate",
+    "motion_measures": "evaluate",
+    "predict_corpus": "predict",
+    "summaries": "summary",
+    "summarise": "summary",
+    "true_distances": "truth",
+    "write_report": "evaluate",
+    "write_rows": "tables",
+}
 __all__ = [
     "Scorer",
     "TrueDistances",
@@ -33,3 +71,5 @@ __all__ = [
     "write_report",
     "write_rows",
 ]
+moved.install()
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -1,4 +1,16 @@
-"""Loss modules, advantages and adaptive coefficients on [B, T] rows with masks."""
+"""Loss modules, advantages and adaptive coefficients on [B, T] rows with masks.
+
+Floor plan:
+
+- what is descended: ``policy_gradient`` (TorchRL's losses on padded rows), ``advantage_weighted``, ``reward_gradient``
+  (through the frozen reward), ``supervised``, ``reference_kl``, and ``weighted``, the sum of named terms
+- where they read a batch: ``batch_keys``
+- what a frame is credited with: ``advantages``
+- coefficients that follow a measurement: ``controllers``
+
+Not here: the reward itself (:mod:`s2f_rl.envs`), optimizers and guarded steps (:mod:`s2f_rl.training`), what trains a
+reward (:mod:`s2f_rl.rewards`).
+"""
 
 from s2f_rl.losses.advantage_weighted import AdvantageWeightedLoss, advantage_weights
 from s2f_rl.losses.advantages import (

@@ -1,8 +1,18 @@
 """Measures of a talking face: pure functions of arrays or tensors, metres in, float64 tensors out.
 
 Meshes are [.., T, V*3] or [.., T, V, 3]; a result has the batch shape of its sequences (a scalar for one). Too short
-a sequence gives nan, shapes that do not fit raise :class:`s2f_rl.errors.UserError`. :data:`METRICS` lists each
-metric's version, unit, aim and source.
+a sequence gives nan, shapes that do not fit raise :class:`s2f_rl.errors.UserError`.
+
+Floor plan: one file per measure, or family of measures:
+
+- near the truth: ``error``, ``dynamics``, ``misalignment``, ``lag``, ``amplitude``, ``jitter``, ``closure``, and
+  ``plausibility``: the nearest motion that could have been (``_nearest`` searches for it among ``_takes``)
+- without it: ``intensity``, ``correlation``, ``diversity``, ``readability``
+- ``measures``: all of one motion as a row, and how to add one of your own
+- what they need: ``lips`` (opening), ``warping`` (of two curves), ``_meshes`` (arguments); ``registry``
+  (:data:`METRICS`) lists each with version, unit, aim and source, and a new one goes there
+
+Not here: measures of a whole split and their tables (:mod:`s2f_rl.evaluation`), learnt scores (:mod:`s2f_rl.rewards`).
 """
 
 from s2f_rl.metrics.amplitude import STILL_M, amplitude_ratio, motion_amplitude

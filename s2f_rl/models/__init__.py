@@ -1,9 +1,37 @@
-"""Audio encoders, FaceFormer, the stochastic policy, critics and checkpoints."""
+"""Actors: speech to motion, the policies made of them, and their files. TorchRL is loaded for a policy only.
 
-from s2f_rl.models.audio_encoders import AudioEncoder, MelAudioEncoder, Wav2Vec2AudioEncoder, build_audio_encoder
-from s2f_rl.models.faceformer import FaceFormer
-from s2f_rl.models.policy import FaceFormerPolicy
+Floor plan:
 
+- the actor: ``faceformer`` (:class:`FaceFormer`) over ``decoder`` (all frames at once, and one by one), which is made
+  of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
+- what it hears: ``audio_encoders``, ``wav2vec2_settings``; ``audio_cache`` keeps the features of a frozen encoder
+- for reinforcement learning: ``policy`` (:class:`FaceFormerPolicy`), ``distributions``, ``critics``
+- files: ``checkpoint`` (opens any actor), ``actor_files`` (our own), ``reference`` (published names and shapes),
+  ``state_dicts``; ``meeting`` refuses an actor that does not fit a corpus
+
+Not here: what scores a motion (:mod:`s2f_rl.rewards`), training (``recipes/``, :mod:`s2f_rl.training`), films
+(:mod:`s2f_rl.render`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from s2f_rl.models.audio_encoders import AudioEncoder, MelAudioEncoder, Wav2Vec2AudioEncoder, build_audio_encoder
+    from s2f_rl.models.faceformer import FaceFormer
+    from s2f_rl.models.policy import FaceFormerPolicy
+
+_HOMES = {
+    "AudioEncoder": "audio_encoders",
+    "FaceFormer": "faceformer",
+    "FaceFormerPolicy": "policy",
+    "MelAudioEncoder": "audio_encoders",
+    "Wav2Vec2AudioEncoder": "audio_encoders",
+    "build_audio_encoder": "audio_encoders",
+}
 __all__ = [
     "AudioEncoder",
     "FaceFormer",
@@ -12,3 +40,4 @@ __all__ = [
     "Wav2Vec2AudioEncoder",
     "build_audio_encoder",
 ]
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -7,8 +7,10 @@ video's frames (:func:`resample_to_frames`), then runs its network at that rate,
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -189,6 +191,22 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         return self.model.encoder(hidden)[0]
 
 
+def slaney_filters(n_mels: int) -> np.ndarray:
+    """Triangles on Slaney's mel scale from 40 Hz to 7.6 kHz over the bins of a 512-point FFT at 16 kHz: [257, n_mels].
+
+    The scale is linear below 1 kHz (200/3 Hz a step), logarithmic above (27 steps for a factor of 6.4); each triangle
+    has the same area (Slaney, Auditory Toolbox, 1998).
+    """
+    linear, turn = 3 / 200, 15.0  # steps per Hz; steps at 1 kHz
+    growth = math.log(6.4) / 27
+    mel = np.linspace(40.0 * linear, turn + math.log(7.6) / growth, n_mels + 2)
+    edges = np.where(mel < turn, mel / linear, 1000.0 * np.exp(growth * (mel - turn)))
+    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
+    bins = np.linspace(0, SPEECH_RATE_HZ / 2, 257)[:, None]
+    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
+    return np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (right - left))
+
+
 class MelAudioEncoder(AudioEncoder):
     """A small convolution stack on log-mel, trained from scratch: the embedded default, needs no download.
 
@@ -217,11 +235,8 @@ class MelAudioEncoder(AudioEncoder):
         features_per_frame: int | None = None,
     ) -> None:
         super().__init__(width, topology, fps, features_per_frame)
-        from transformers.audio_utils import mel_filter_bank
-
         self.n_mels, self.n_layers = n_mels, n_layers
-        filters = mel_filter_bank(257, n_mels, 40.0, 7600.0, SPEECH_RATE_HZ, norm="slaney", mel_scale="slaney")
-        self.register_buffer("mel_filters", torch.from_numpy(filters).float(), persistent=False)
+        self.register_buffer("mel_filters", torch.from_numpy(slaney_filters(n_mels)).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(400), persistent=False)
         self.input = nn.Linear(2 * n_mels, width)
         self.convolutions = nn.ModuleList(

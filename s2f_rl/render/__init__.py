@@ -1,12 +1,24 @@
 """Films and pictures of talking faces on any machine: a software rasteriser and an mp4 writer, no GL library.
 
 Needs the extra ``pip install "s2f_rl[render]"`` (numba, PyAV, Pillow); importing this package loads none of them.
+
+Floor plan:
+
+- in front: ``film`` (mp4 with sound), ``frames`` (arrays), ``still`` (pictures, contact sheets), ``command``
+  (``s2f-rl render``)
+- how a face looks: ``look`` (what a corpus tells of it), ``faces`` (triangles), ``colours``, ``camera``, ``layout``
+  (panels and captions)
+- how it is drawn: ``meshes``, ``rasteriser``, ``shading``, ``occlusion``; ``points``, where there are no triangles
+- how it is written: ``mp4``, ``sound``; ``extras`` tells which package is missing
+
+Not here: motion from speech (:mod:`s2f_rl.evaluation.animate`).
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from s2f_rl.render.camera import Camera, face_camera, frame_camera
@@ -20,16 +32,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Camera": "camera",
+    "cli_render": "command",
+    "contact_sheet": "still",
     "corpus_look": "look",
     "face_camera": "camera",
-    "frame_camera": "camera",
-    "cli_render": "command",
-    "find_faces": "faces",
-    "render_film": "film",
-    "iter_frames": "frames",
-    "render_frames": "frames",
-    "contact_sheet": "still",
     "find_colours": "colours",
+    "find_faces": "faces",
+    "frame_camera": "camera",
+    "iter_frames": "frames",
+    "render_film": "film",
+    "render_frames": "frames",
     "render_still": "still",
 }
 __all__ = [
@@ -46,13 +58,4 @@ __all__ = [
     "render_frames",
     "render_still",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

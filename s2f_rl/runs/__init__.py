@@ -1,12 +1,22 @@
-"""Run plumbing that every recipe shares: Hydra entry point, run folder, checkpoints, rows, loggers, alarms.
+"""Run plumbing that every recipe shares. The names below load their modules on first use.
 
-The names below load their modules on first use, so that light callers (the command) pay for nothing heavy.
+Floor plan:
+
+- the recipe's command line: ``main`` (:func:`recipe_main`), ``configs`` (Hydra composes; mistakes in one line),
+  ``schema`` (types and ranges, from a dataclass), ``overrides``, ``mistakes``, ``tether`` (ends with its starter)
+- the run: ``folder`` (:class:`RunFolder`), ``inputs`` (what it reads, by content), ``checkpoints``, ``state`` (all that
+  a resumed run needs), ``ema`` (the averaged policy), ``device``
+- what it tells: ``rows`` (one JSON object per iteration), ``loggers``, ``progress``, ``alarm`` (a motion that
+  collapses)
+
+Not here: what the keys mean (:mod:`s2f_rl.schemas`), optimizers and steps (:mod:`s2f_rl.training`).
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from s2f_rl.runs.alarm import MotionAlarm, MotionStopped
@@ -21,26 +31,25 @@ if TYPE_CHECKING:
     from s2f_rl.runs.state import TrainingState, rng_state, seed_everything, set_rng_state
 
 _HOMES = {
+    "MetricsRows": "rows",
     "MotionAlarm": "alarm",
     "MotionStopped": "alarm",
-    "load_checkpoint": "checkpoints",
-    "save_checkpoint": "checkpoints",
-    "pick_device": "device",
     "PolicyAverage": "ema",
-    "RunFolder": "folder",
-    "make_logger": "loggers",
-    "Recipe": "main",
-    "recipe_main": "main",
     "Progress": "progress",
-    "MetricsRows": "rows",
-    "read_rows": "rows",
-    "without_times": "rows",
+    "Recipe": "main",
+    "RunFolder": "folder",
     "TrainingState": "state",
+    "load_checkpoint": "checkpoints",
+    "make_logger": "loggers",
+    "pick_device": "device",
+    "read_rows": "rows",
+    "recipe_main": "main",
     "rng_state": "state",
+    "save_checkpoint": "checkpoints",
     "seed_everything": "state",
     "set_rng_state": "state",
+    "without_times": "rows",
 }
-
 __all__ = [
     "MetricsRows",
     "MotionAlarm",
@@ -61,9 +70,4 @@ __all__ = [
     "set_rng_state",
     "without_times",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

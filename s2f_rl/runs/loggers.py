@@ -13,12 +13,11 @@ from omegaconf import OmegaConf
 
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
+from s2f_rl.runs.rows import Row
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torchrl.record.loggers.common import Logger
-
-    from s2f_rl.runs.rows import Row
 
 PROJECT = "s2f_rl"
 _SAME = ("iteration", "seed")

@@ -12,19 +12,25 @@ import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 from s2f_rl.provenance import package_versions, source_commit
 
-if TYPE_CHECKING:
-    from s2f_rl.runs.loggers import RunLogger
-
 Row = dict[str, Any]
 """One line of ``metrics.jsonl``: numbers, words, truth values, null; ``versions`` is a mapping."""
 TIME_PREFIX = "time/"
 logger = logging.getLogger(__name__)
+
+
+class TakesRows(Protocol):
+    """What rows are fed to: a :class:`~s2f_rl.runs.loggers.RunLogger`, or anything else with its method."""
+
+    def log_row(self, row: Row) -> None: ...
+
+
+L = TypeVar("L", bound=TakesRows)
 
 
 class MetricsRows:
@@ -48,9 +54,9 @@ class MetricsRows:
     def __init__(self, path: str | Path, seed: int = 0) -> None:
         self.path = Path(path)
         self.seed = seed
-        self._logger: RunLogger | None = None
+        self._logger: TakesRows | None = None
 
-    def feed(self, logger: RunLogger) -> RunLogger:
+    def feed(self, logger: L) -> L:
         """Hand ``logger`` every row, those that are there at once and each further one as it comes; returns it.
 
         Call it after :meth:`cut_after`, with an empty logger, as :func:`~s2f_rl.runs.loggers.make_logger` gives it.

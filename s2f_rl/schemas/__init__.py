@@ -2,6 +2,11 @@
 
 A config is checked against its schema before its recipe opens anything (:mod:`s2f_rl.runs.configs`). A test holds the
 schemas and ``recipes/conf`` together.
+
+Floor plan: ``rl`` (the algorithms, and which combinations make no sense), ``supervised``, ``reward`` (reward and
+judge), ``others`` (evaluate, demo), ``shared`` (keys that several have).
+
+Not here: how a schema is read (:mod:`s2f_rl.runs.schema`).
 """
 
 from s2f_rl.schemas.others import Demo, Evaluate

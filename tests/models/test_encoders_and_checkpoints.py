@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny import make_tiny_corpus
+from transformers.audio_utils import mel_filter_bank
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
@@ -53,6 +54,13 @@ class TestMelEncoder:
         mel = (mel - mel.mean(0)) / (mel.std(0) + 1e-2)
         ours = encoder.conv_features(wave)[0].reshape(-1, 40).numpy()
         assert np.abs(ours - mel).max() < 2e-3
+
+    @pytest.mark.parametrize("n_mels", [1, 8, 40, 80])
+    def test_filters_against_another_implementation(self, n_mels):
+        """To the last bit of float32, so that weights trained with transformers' filters hear the same."""
+        bank = mel_filter_bank(257, n_mels, 40.0, 7600.0, 16000, norm="slaney", mel_scale="slaney")
+        ours = MelAudioEncoder(width=8, n_mels=n_mels).mel_filters
+        assert torch.equal(ours, torch.from_numpy(bank).float())
 
     def test_gain_does_not_matter(self, actor):
         wave = torch.randn(1, 8000)

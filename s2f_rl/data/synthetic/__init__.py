@@ -1,12 +1,22 @@
 """The built-in corpus: synthetic speech and a procedural face, so that everything runs with no download.
 
-`synthesize` writes it; `generate`, `load_speakers` and `Hidden` rebuild or vary what it holds.
+Floor plan:
+
+- the corpus: ``write`` (:func:`synthesize`, :func:`load_take`)
+- what is said: ``sentences``, ``phones``, ``voices``, ``speech``, and ``espeak_child``, the process that speaks
+- who says it: ``speakers``, and their faces: ``head`` (the shape), ``features`` (where lips, lids and the rest lie on
+  it), ``topology`` (vertices and triangles), ``face`` (all of it as one mesh)
+- how the face moves: ``visemes`` (targets), ``coarticulation`` (:func:`generate`: targets to curves to motion), ``rig``
+  (curves to vertices), ``hidden`` (what the audio does not tell), ``derivatives`` (of the curves by it)
+
+Not here: the distance to the nearest motion that could have been (:mod:`s2f_rl.metrics.plausibility`).
 """
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from s2f_rl.data.synthetic.coarticulation import generate
@@ -15,22 +25,21 @@ if TYPE_CHECKING:
     from s2f_rl.data.synthetic.write import Take, load_take, synthesize
 
 _HOMES = {
-    "synthesize": "write",
-    "load_take": "write",
-    "Take": "write",
-    "generate": "coarticulation",
     "Hidden": "hidden",
     "Speaker": "speakers",
+    "Take": "write",
+    "generate": "coarticulation",
     "load_speakers": "speakers",
+    "load_take": "write",
+    "synthesize": "write",
 }
-__all__ = ["Hidden", "Speaker", "Take", "generate", "load_speakers", "load_take", "synthesize"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+__all__ = [
+    "Hidden",
+    "Speaker",
+    "Take",
+    "generate",
+    "load_speakers",
+    "load_take",
+    "synthesize",
+]
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -4,8 +4,8 @@ A reward is only as good as its negatives, so every axis has both sides. A corru
 displacement [T, V*3]; strength 0 returns it unchanged. Random ones draw from ``context.generator`` only, and
 draw the same for every strength, so a weak and a strong version differ by strength alone.
 
-There is a module for each family (time, amplitude, smoothness, mouth, identity, noise). Importing this one registers
-them all.
+There is a module for each family (time, amplitude, smoothness, mouth, identity, noise); ``base`` is the register and
+``tools`` what they share. Importing this package registers them all.
 """
 
 from s2f_rl.rewards.corruptions import amplitude, identity, mouth, noise, smoothness, time

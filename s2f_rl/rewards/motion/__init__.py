@@ -1,4 +1,4 @@
-"""What a corpus's faces do: the subspace of their motion, and the ways in which unseen faces differ at rest.
+"""What a corpus's faces do: the ``subspace`` of their motion, and how ``unseen_faces`` differ at rest.
 
 Measured once on the training subjects; corruptions, training and calibration read it. The corpus itself is in
 ``s2f_rl.data``, measures of one motion are in ``s2f_rl.metrics``.
