@@ -1,4 +1,4 @@
-# make setup | demo | test | test-cpus | lint | docs | bench | fuzz | soak      all but the first run setup themselves, once
+# make setup | demo | test | test-cpus | lint | docs | wheel | bench | fuzz | soak    all but the first run setup themselves
 #   make test PYTHON=python3.12     another interpreter (3.10 or newer)
 #   make setup VENV=/tmp/venv       another place for the virtual environment
 #   make setup TORCH_INDEX=ADDRESS  a package index for torch, e.g. the one for CPU-only builds (see pytorch.org)
@@ -19,7 +19,7 @@ DONE := $(VENV)/.s2f-rl-installed
 PIP := $(BIN)/python -m pip install --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cpus lint format docs bench fuzz soak
+.PHONY: help setup demo test test-cpus lint format docs wheel bench fuzz soak
 
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile | head -6
@@ -64,6 +64,10 @@ format: setup
 # the site of the documents, in site/; opens from disk and loads nothing from a network
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(SITE)
+
+# source distribution and wheel, and work with the wheel in an empty environment (minutes: it installs torch)
+wheel: setup
+	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) .ci/wheel $(VENV)
 
 bench: setup
 	@for script in benchmarks/speed/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

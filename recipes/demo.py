@@ -12,19 +12,12 @@ from __future__ import annotations
 
 import s2f_rl.patient  # noqa: F401 (before torch)
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-
-sys.path.insert(0, str(Path(__file__).parent))  # the stages are the scripts beside this one
-import judge as judge_recipe
-import ppo
-import reward as reward_recipe
-import supervised
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text, load_json
@@ -36,7 +29,7 @@ from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.judge.judge import load_scorer
-from s2f_rl.runs import recipe_main
+from s2f_rl.runs import load_recipe, recipe_main
 from s2f_rl.runs.overrides import as_overrides, flat
 from s2f_rl.schemas.others import Demo
 from s2f_rl.training import plain
@@ -110,19 +103,20 @@ def stages(cfg: DictConfig) -> dict[str, tuple[Any, list[str]]]:
     }  # fmt: skip
     # judge: other architecture, other seed, other corruption draws; PPO and its control from the same start
     given = {
-        "supervised": (supervised.main, {"seed": seed}, cfg.supervised),
-        "reward": (reward_recipe.main, {"seed": seed, **met}, cfg.reward),
-        "judge": (judge_recipe.main, {"seed": seed + 1000}, cfg.judge),
-        "control": (ppo.main, {"seed": seed, **parts, "control": True}, cfg.rl),
-        "ppo": (ppo.main, {"seed": seed, **parts, "control": False}, cfg.rl),
+        "supervised": ("supervised", {"seed": seed}, cfg.supervised),
+        "reward": ("reward", {"seed": seed, **met}, cfg.reward),
+        "judge": ("judge", {"seed": seed + 1000}, cfg.judge),
+        "control": ("ppo", {"seed": seed, **parts, "control": True}, cfg.rl),
+        "ppo": ("ppo", {"seed": seed, **parts, "control": False}, cfg.rl),
     }
     found = {}
-    for name, (recipe, own, settings) in given.items():
+    for name, (script, own, settings) in given.items():
         ours = {*flat(common), *flat(own), "name"} - {"seed", "progress"}
         for key in [key for key in flat(plain(settings)) if key in ours]:
             raise UserError(f"{key} of the stage {name}: the demo sets it itself; take it away")
-        found[name] = (recipe, as_overrides(common, own, plain(settings), {"name": name}))
-        recipe.compose(found[name][1])
+        recipe, overrides = load_recipe(script), as_overrides(common, own, plain(settings), {"name": name})
+        recipe.compose(overrides)
+        found[name] = recipe, overrides
     return found
 
 

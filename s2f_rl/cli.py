@@ -1,9 +1,10 @@
-"""The ``s2f-rl`` command: corpora, films, scores and evaluation from a shell. Training is in ``recipes/``.
+"""The ``s2f-rl`` command: corpora, films, scores, evaluation, and the recipes, which train, from a shell.
 
 Nothing heavy is imported until a subcommand runs, so that ``--help`` answers at once.
 
 Exit codes: 0 done; 1 ``check`` found errors, ``align`` failed for some, or a bug (with its traceback); 2 the user's
-mistake, told in one line on stderr; 130 stopped by Ctrl-C; 141 the reader of a pipe went away.
+mistake, told in one line on stderr; 3 a recipe's run diverged; 130 stopped by Ctrl-C; 141 the reader of a pipe went
+away.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from s2f_rl import __version__, cli_commands, cli_reward
+from s2f_rl import __version__, cli_commands, cli_recipes, cli_reward
 from s2f_rl.errors import one_line
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.threads import use_available_cores
@@ -60,13 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="s2f-rl",
-        description="Speech-driven 3D face animation: corpora, films, scores, evaluation.",
-        epilog="Training: python recipes/NAME.py key=value ...",
+        description="Speech-driven 3D face animation: corpora, training, films, scores, evaluation.",
     )
     parser.add_argument("--version", action="version", version=f"s2f-rl {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (*cli_commands.COMMANDS, cli_reward.add_reward_report):
+    for add in (*cli_commands.COMMANDS, cli_reward.add_reward_report, *cli_recipes.COMMANDS):
         add(commands)
     _add_debug(parser)
     return parser

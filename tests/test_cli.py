@@ -33,7 +33,18 @@ class TestStart:
         assert capsys.readouterr().out == f"s2f-rl {__version__}\n"
         assert command("--help") == 0
         shown = capsys.readouterr().out
-        for name in ("synthesize", "prepare", "check", "animate", "score", "render", "evaluate", "align"):
+        for name in (
+            "synthesize",
+            "prepare",
+            "check",
+            "animate",
+            "score",
+            "render",
+            "evaluate",
+            "align",
+            "recipe",
+            "copy",
+        ):
             assert f"\n    {name}" in shown
             assert command(name, "--help") == 0
 

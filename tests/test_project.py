@@ -46,6 +46,7 @@ LAYERS = [
     "training",
     "schemas",
     "cli_commands",
+    "cli_recipes",
     "cli_reward",
     "cli",
 ]
@@ -202,7 +203,7 @@ class TestFiles:
         assert {name: length for name, length in lengths.items() if length > 400} == {}
 
     def test_the_library_does_not_print(self) -> None:
-        terminal = {"s2f_rl/cli.py", "s2f_rl/cli_commands.py", "s2f_rl/cli_reward.py", "s2f_rl/runs/main.py"}
+        terminal = {f"s2f_rl/{name}.py" for name in ("cli", "cli_commands", "cli_recipes", "cli_reward", "runs/main")}
         wrong = [
             f"{name_of(path)}:{node.lineno}"
             for path in sorted(PACKAGE.rglob("*.py"))

@@ -3,7 +3,8 @@
 Floor plan:
 
 - the recipe's command line: ``main`` (:func:`recipe_main`), ``configs`` (Hydra composes; mistakes in one line),
-  ``schema`` (types and ranges, from a dataclass), ``overrides``, ``mistakes``, ``tether`` (ends with its starter)
+  ``schema`` (types and ranges, from a dataclass), ``overrides``, ``mistakes``, ``tether`` (ends with its starter);
+  ``recipes`` (where the scripts lie, copies of them to edit)
 - the run: ``folder`` (:class:`RunFolder`), ``inputs`` (what it reads, by content), ``checkpoints``, ``state`` (all that
   a resumed run needs), ``ema`` (the averaged policy), ``device``
 - what it tells: ``rows`` (one JSON object per iteration), ``loggers``, ``progress``, ``alarm`` (a motion that
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from s2f_rl.runs.ema import PolicyAverage
     from s2f_rl.runs.folder import RunFolder
     from s2f_rl.runs.loggers import make_logger
-    from s2f_rl.runs.main import Recipe, recipe_main
+    from s2f_rl.runs.main import Recipe, load_recipe, recipe_main
     from s2f_rl.runs.progress import Progress
     from s2f_rl.runs.rows import MetricsRows, read_rows, without_times
     from s2f_rl.runs.state import TrainingState, rng_state, seed_everything, set_rng_state
@@ -40,6 +41,7 @@ _HOMES = {
     "RunFolder": "folder",
     "TrainingState": "state",
     "load_checkpoint": "checkpoints",
+    "load_recipe": "main",
     "make_logger": "loggers",
     "pick_device": "device",
     "read_rows": "rows",
@@ -60,6 +62,7 @@ __all__ = [
     "RunFolder",
     "TrainingState",
     "load_checkpoint",
+    "load_recipe",
     "make_logger",
     "pick_device",
     "read_rows",

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import yaml
 from hydra import compose, initialize_config_dir
@@ -16,22 +17,33 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from s2f_rl.errors import UserError
+from s2f_rl.runs.overrides import literal
 from s2f_rl.runs.schema import accepts, hint_at, like, read
 
 # Hydra raises bare ValueErrors too (a group set to a number), and so does the reading of a file that is no text
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError)
 
+Folders: TypeAlias = Path | tuple[Path, ...]
+"""The folder of a recipe's config, or several: that one first, then those that lend it config groups."""
 
-def compose_config(folder: Path, name: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Compose ``folder/name.yaml`` with ``overrides`` (Hydra's syntax), unresolved. Raises UserError."""
-    if not (folder / f"{name}.yaml").is_file():
-        raise UserError(f"{folder / name}.yaml: no such config; restore the file")
+
+def search_path(folder: Folders) -> list[str]:
+    """The override by which Hydra looks for groups in the folders that lend them."""
+    lent = [f"file://{path}" for path in _each(folder)[1:]]
+    return [f"hydra.searchpath={literal(lent)}"] if lent else []
+
+
+def compose_config(folder: Folders, name: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose ``name.yaml`` in ``folder`` with ``overrides`` (Hydra's syntax), unresolved. Raises UserError."""
+    own = _each(folder)[0]
+    if not (own / f"{name}.yaml").is_file():
+        raise UserError(f"{own / name}.yaml: no such config; restore the file")
     running = GlobalHydra.instance()
     outer = running.hydra  # a recipe started by Hydra may compose the config of another one
     running.clear()
     try:
-        with initialize_config_dir(str(folder), job_name=name, version_base="1.3"):
-            return compose(name, overrides=list(overrides))
+        with initialize_config_dir(str(own), job_name=name, version_base="1.3"):
+            return compose(name, overrides=[*overrides, *search_path(folder)])
     except CONFIG_ERRORS as error:
         raise explain(error, folder, name) from error
     finally:
@@ -40,7 +52,7 @@ def compose_config(folder: Path, name: str, overrides: Sequence[str] = ()) -> Di
 
 
 def finish_config(
-    cfg: DictConfig, folder: Path, name: str, overrides: Sequence[str] = (), schema: type | None = None
+    cfg: DictConfig, folder: Folders, name: str, overrides: Sequence[str] = (), schema: type | None = None
 ) -> DictConfig:
     """Resolve the interpolations of a composed config in place and check it against its schema.
 
@@ -90,17 +102,17 @@ def opened(overrides: Sequence[str], schema: type | None) -> list[str]:
     return [f"++{item}" if schema and is_open(item) else item for item in overrides]
 
 
-def _defaults(folder: Path, name: str, overrides: Sequence[str]) -> object:
+def _defaults(folder: Folders, name: str, overrides: Sequence[str]) -> object:
     chosen = compose_config(folder, name, [item for item in overrides if _is_group_choice(item, folder)])
     return OmegaConf.to_container(chosen, resolve=False)
 
 
-def explain(error: BaseException, folder: Path, name: str) -> UserError:
+def explain(error: BaseException, folder: Folders, name: str) -> UserError:
     """A UserError in one line for any of :data:`CONFIG_ERRORS`."""
     text = str(error)
     unknown = re.search(r"Could not override '([^']+)'", text)
     deeper = re.search(r"full_key: (\S+)", str(error.__cause__))
-    if unknown and (folder / unknown.group(1)).is_dir():  # Hydra took a group of keys for a choice of a config group
+    if unknown and _is_group(unknown.group(1), folder):  # Hydra took a group of keys for a choice of a config group
         return UserError(f"{unknown.group(1)}: expected a group of keys; set one of them, {unknown.group(1)}.KEY=...")
     if unknown:
         key = (deeper or unknown).group(1)
@@ -117,17 +129,25 @@ def explain(error: BaseException, folder: Path, name: str) -> UserError:
         key = f"config key '{error.full_key}': " if error.full_key else ""
         return UserError(f"{name}: {key}{first}; mend the value or its config file")
     if isinstance(error, yaml.YAMLError):
-        return UserError(f"{_yaml_place(error, folder)}: not valid YAML ({text}); mend the file")
+        return UserError(f"{_yaml_place(error, _each(folder)[0])}: not valid YAML ({text}); mend the file")
     lines = [line.strip() for line in text.splitlines() if line.strip() and "hydra.cc" not in line]
     return UserError(f"{name}: {' '.join(lines)}; mend the override or the config")
 
 
-def _is_group_choice(override: str, folder: Path) -> bool:
+def _is_group_choice(override: str, folder: Folders) -> bool:
     key = override.split("=", 1)[0].lstrip("+~").split("@", 1)[0]
-    return "=" in override and bool(key) and (key.startswith("hydra/") or (folder / key).is_dir())
+    return "=" in override and bool(key) and (key.startswith("hydra/") or _is_group(key, folder))
 
 
-def _suggestion(key: str, folder: Path, name: str) -> str:
+def _is_group(key: str, folder: Folders) -> bool:
+    return any((path / key).is_dir() for path in _each(folder))
+
+
+def _each(folder: Folders) -> tuple[Path, ...]:
+    return (folder,) if isinstance(folder, Path) else folder
+
+
+def _suggestion(key: str, folder: Folders, name: str) -> str:
     known = list(_keys(OmegaConf.to_container(compose_config(folder, name), resolve=False)))
     by_leaf = [other for other in known if other.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
     if key in known:

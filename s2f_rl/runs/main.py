@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import inspect
 import os
 import re
@@ -24,9 +25,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from s2f_rl.errors import Diverged, UserError, one_line
-from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config, opened
+from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config, opened, search_path
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
+from s2f_rl.runs.recipes import CONF, recipe_script, recipes_folder
 from s2f_rl.runs.tether import die_with, die_with_starter
 from s2f_rl.threads import use_available_cores
 
@@ -41,13 +43,18 @@ _QUIET = {
 
 
 def recipe_main(
-    config_name: str, schema: type | None = None, config_folder: str = "conf"
+    config_name: str, schema: type | None = None, config_folder: str = CONF, shipped_groups: bool = False
 ) -> Callable[[Callable[[DictConfig], Any]], Recipe]:
     """Turn ``main(cfg)`` of a script into a recipe: a command line with Hydra overrides, and ``main.run([...])``.
 
     The config is ``conf/<config_name>.yaml`` beside the script and must have ``name`` (run name) and ``debug``.
     ``main`` receives it resolved and checked against ``schema`` (a dataclass, see :mod:`s2f_rl.runs.schema`), or
     without one against the types of the defaults.
+
+    A recipe may lie in anybody's folder: ``s2f-rl copy ppo my_ppo.py`` makes one to edit. With ``shipped_groups`` its
+    config may name the config groups of s2f_rl (``corpus: vocaset``, ``shared/rl``, ``critic: none``); a file of the
+    same name in its own ``conf`` goes first. New keys need a schema of their own: a dataclass in the script, made from
+    one of :mod:`s2f_rl.schemas`.
 
     Example (``recipes/ppo.py``):
         >>> @recipe_main("ppo", PPO)                                   # doctest: +SKIP
@@ -63,28 +70,55 @@ def recipe_main(
     """
 
     def decorate(function: Callable[[DictConfig], Any]) -> Recipe:
-        return Recipe(function, config_name, Path(inspect.getfile(function)).resolve().parent / config_folder, schema)
+        folder = Path(inspect.getfile(function)).resolve().parent / config_folder
+        return Recipe(function, config_name, folder, schema, (recipes_folder() / CONF,) if shipped_groups else ())
 
     return decorate
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe that comes with s2f_rl, from its file: scripts are imported by nobody. Raises UserError.
+
+    Example (what the demo does):
+        >>> load_recipe("supervised").run(["iterations=2", "name=trial"])    # doctest: +SKIP
+    """
+    module_name = f"s2f_rl_recipe_{name}"
+    if module_name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(module_name, recipe_script(name))
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module  # where pickles of its functions look for them
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    main: Recipe = sys.modules[module_name].main
+    return main
 
 
 class Recipe:
     """A recipe's ``main`` function with its config. Made by :func:`recipe_main`."""
 
     def __init__(
-        self, function: Callable[[DictConfig], Any], config_name: str, folder: Path, schema: type | None = None
+        self,
+        function: Callable[[DictConfig], Any],
+        config_name: str,
+        folder: Path,
+        schema: type | None = None,
+        lenders: tuple[Path, ...] = (),
     ) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.config_name = config_name
-        self.folder = folder
+        self.folders = (folder, *lenders)
         self.schema = schema
 
     def compose(self, overrides: Sequence[str] = ()) -> DictConfig:
         """The checked and resolved config. Raises UserError."""
         overrides = opened(overrides, self.schema)
-        cfg = compose_config(self.folder, self.config_name, overrides)
-        return finish_config(cfg, self.folder, self.config_name, overrides, self.schema)
+        cfg = compose_config(self.folders, self.config_name, overrides)
+        return finish_config(cfg, self.folders, self.config_name, overrides, self.schema)
 
     def run(self, overrides: Sequence[str] = ()) -> Any:
         """Run the recipe in this process and return what it returns. Raises UserError for mistakes.
@@ -105,13 +139,14 @@ class Recipe:
         with tempfile.TemporaryDirectory() as failures:
             try:
                 job = _job(self, debug, _swept_keys(arguments), failures)
-                with _hydra_surroundings(self.config_name, arguments):
-                    hydra.main(version_base="1.3", config_path=str(self.folder), config_name=self.config_name)(job)()
+                with _hydra_surroundings(self, arguments):
+                    folder = str(self.folders[0])
+                    hydra.main(version_base="1.3", config_path=folder, config_name=self.config_name)(job)()
             except KeyboardInterrupt:
                 _say("stopped by Ctrl-C; resume=true continues a run from its last checkpoint")
                 sys.exit(130)
             except CONFIG_ERRORS as error:
-                _report(explain(error, self.folder, self.config_name).with_traceback(error.__traceback__), debug)
+                _report(explain(error, self.folders, self.config_name).with_traceback(error.__traceback__), debug)
                 sys.exit(2)
             except (UserError, OSError) as error:
                 if mistake_line(error) is None:
@@ -129,7 +164,7 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
     It is not raised on through Hydra, which would add lines of its own and, from another process, lose the traceback;
     the other jobs of a sweep go on. Files in the folder ``failures`` tell the first process of it.
     """
-    function, folder, name, schema = recipe.function, recipe.folder, recipe.config_name, recipe.schema
+    function, folders, name, schema = recipe.function, recipe.folders, recipe.config_name, recipe.schema
     first = os.getpid()
 
     @functools.wraps(function)
@@ -145,10 +180,10 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
             if sweep and "name" in cfg and not OmegaConf.is_missing(cfg, "name") and "name" not in swept:
                 with open_dict(cfg):
                     cfg.name = _sweep_name(str(cfg.name), swept, cfg, context.job.num)
-            return function(finish_config(cfg, folder, name, overrides, schema))
+            return function(finish_config(cfg, folders, name, overrides, schema))
         except Exception as error:
             if isinstance(error, (HydraException, OmegaConfBaseException)):
-                error = explain(error, folder, name).with_traceback(error.__traceback__)
+                error = explain(error, folders, name).with_traceback(error.__traceback__)
             _report(error, debug, f"{cfg.get('name')}: " if sweep else "")
             tempfile.mkstemp(dir=failures, prefix=str(exit_code(error)))
             return None
@@ -157,12 +192,13 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
 
 
 @contextmanager
-def _hydra_surroundings(config_name: str, arguments: list[str]) -> Iterator[None]:
+def _hydra_surroundings(recipe: Recipe, arguments: list[str]) -> Iterator[None]:
     """Hydra's own settings for a run, unless the user gave them; put back afterwards."""
     given = {item.split("=", 1)[0].lstrip("+~") for item in arguments}
-    quiet = {**_QUIET, "hydra.sweep.dir": f"checkpoints/sweeps/{config_name}"}
+    quiet = {**_QUIET, "hydra.sweep.dir": f"checkpoints/sweeps/{recipe.config_name}"}
     argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    ours = [f"{key}={value}" for key, value in quiet.items() if key not in given]
+    ours = [*(f"{key}={value}" for key, value in quiet.items()), *search_path(recipe.folders)]
+    ours = [item for item in ours if item.split("=", 1)[0] not in given]
     # Hydra's parser wants all overrides in one row: -m may stand among them, ours go beside them
     sweeps = [item for item in arguments if item in ("-m", "--multirun")]
     arguments = sweeps + [item for item in arguments if item not in sweeps]
