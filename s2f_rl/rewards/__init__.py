@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from s2f_rl.rewards.registry import REWARDS
 
 _HOMES = {
-    "REWARDS": "registry",
     "AudioFeatureCache": "model.audio_cache",
     "ClosureReward": "articulation.closure",
     "HeadScores": "model.head",
     "Judge": "judge.judge",
     "PerceptualReward": "model.perceptual",
+    "REWARDS": "registry",
     "Reward": "contract",
     "RewardModel": "model.reward_model",
     "ScoreHead": "model.head",
@@ -44,12 +44,12 @@ _HOMES = {
     "load_scorer": "judge.judge",
 }
 __all__ = [
-    "REWARDS",
     "AudioFeatureCache",
     "ClosureReward",
     "HeadScores",
     "Judge",
     "PerceptualReward",
+    "REWARDS",
     "Reward",
     "RewardModel",
     "ScoreHead",

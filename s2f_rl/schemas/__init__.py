@@ -3,15 +3,15 @@
 A config is checked against its schema before its recipe opens anything (:mod:`s2f_rl.runs.configs`). A test holds the
 schemas and ``recipes/conf`` together.
 
-Floor plan: ``rl`` (the algorithms, and which combinations make no sense), ``supervised``, ``reward`` (reward and
-judge), ``others`` (evaluate, demo), ``shared`` (keys that several have).
+Floor plan: ``rl`` (the algorithms, and which combinations make no sense), ``reward_parts`` (what they maximise),
+``supervised``, ``reward`` (reward and judge), ``others`` (evaluate, demo), ``shared`` (keys that several have).
 
 Not here: how a schema is read (:mod:`s2f_rl.runs.schema`).
 """
 
 from s2f_rl.schemas.others import Demo, Evaluate
 from s2f_rl.schemas.reward import JudgeRun, RewardRun
-from s2f_rl.schemas.rl import AWR, GRPO, PPO, PPOKL, RLOO, ActorCritic, RewardGradient
+from s2f_rl.schemas.rl import AWR, GDPO, GRPO, PPO, PPOKL, RLOO, ActorCritic, RewardGradient
 from s2f_rl.schemas.supervised import SupervisedRun
 
 SCHEMAS: dict[str, type] = {
@@ -19,6 +19,7 @@ SCHEMAS: dict[str, type] = {
     "awr": AWR,
     "demo": Demo,
     "evaluate": Evaluate,
+    "gdpo": GDPO,
     "grpo": GRPO,
     "judge": JudgeRun,
     "ppo": PPO,

@@ -238,6 +238,16 @@ class GRPO(Minibatched):
 
 
 @dataclass
+class GDPO(GRPO):
+    """``gdpo``."""
+
+    def rules(self) -> None:
+        super().rules()
+        if self.reward.normalise != "none":
+            raise UserError("reward.normalise: gdpo normalises every score within its group; use none")
+
+
+@dataclass
 class RLOO(Credited):
     """``rloo``."""
 

@@ -57,6 +57,16 @@ class RewardSignal:
             self._count(name, score[masks[name]])
         return self._sum(capped, masks, scored.get(keys.REWARD).squeeze(-1)).unsqueeze(-1)
 
+    def by_name(self, batch: TensorDictBase) -> dict[str, Tensor]:
+        """Every weighted score of a batch, ``scale`` times and capped, [B, T, 1]; 0 where a frame has none."""
+        scored = batch.get("next")
+        scores = {name: scored.get(name).squeeze(-1) for name in self.terms}
+        capped = self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0])
+        return {
+            name: torch.where(keys.mask_of(scored, name), self.transform.scale * score.unsqueeze(-1), 0.0)
+            for name, score in capped.items()
+        }
+
     def score(self, displacement: Tensor, utterance: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and score mask, [B, T], of whole utterances, differentiable in ``displacement`` [B, T, V*3].
 

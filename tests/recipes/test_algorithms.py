@@ -21,6 +21,7 @@ ALGORITHMS = {
     "ppo_kl": ["group_size=2", "minibatch_lanes=2", "reward.normalise=batch"],
     "rloo": ["group_size=2", "reward.cap=truth", "reward.normalise=running"],
     "grpo": ["group_size=4", "minibatch_lanes=2", "exploration=correlated", "kl=adaptive"],
+    "gdpo": ["group_size=2", "minibatch_lanes=2", "reward.cap=truth", "ema_decay=0.9"],
     "reward_gradient": ["constraint=lve", "reward.normalise=running"],
     "awr": ["critic=decoder", "replay.capacity=6", "minibatch_lanes=3"],
 }
