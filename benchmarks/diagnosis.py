@@ -23,7 +23,6 @@ from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import summarise, write_rows
 from s2f_rl.evaluation.evaluate import Row
-from s2f_rl.models import FaceFormerPolicy
 from s2f_rl.models.audio_cache import CachedAudio
 
 CUT_FRAMES = 1.0
@@ -57,7 +56,7 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
     lips = corpus.regions["lips"]
     audio = CachedAudio(actor.audio_encoder, corpus)
     noise = torch.Generator().manual_seed(0)
-    sizes = {mm: FaceFormerPolicy(actor, noise_mm=mm, noise_vertices=lips) for mm in NOISE_MM}
+    sizes = {mm: actor.make_policy(noise_mm=mm, noise_vertices=lips) for mm in NOISE_MM}
     rows: list[Row] = []
     for i in spread(len(corpus), options.utterances):
         utterance = corpus[i]
@@ -69,9 +68,9 @@ def main(argv: list[str] | None = None) -> dict[str, dict[str, float]]:
         motions = dict(mixtures(found[:n], truth[:n], lips))
         for mm, policy in sizes.items():
             # white noise in the latent, laid over the mean motion: what one sample differs from it, without feedback
-            sigma = policy.core.log_scale.exp()
+            sigma = policy.core.exploration()["noise"]
             drawn = torch.randn(n, len(sigma), generator=noise) * sigma
-            motions[f"actor with {mm} mm of policy noise"] = found[:n] + drawn @ actor.decoder.vertice_map_r.weight.T
+            motions[f"actor with {mm} mm of policy noise"] = found[:n] + drawn @ policy.core.linear_decode.weight.T
         scored = scorer.scores(i, torch.stack(list(motions.values())) + utterance.template)
         rows += [{"utterance": utterance.name, "motion": m, **s} for m, s in zip(motions, scored, strict=True)]
     if not rows:

@@ -17,8 +17,8 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, TrueDistances, motion_measures, predict_corpus, true_distances, write_rows
 from s2f_rl.evaluation.evaluate import style_columns
-from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.judge.judge import load_scorer
@@ -29,12 +29,12 @@ from s2f_rl.runs.tether import die_with_starter
 Row = dict[str, Any]
 
 
-def open_actor(path: str | Path, corpus: FaceCorpus) -> FaceFormer:
+def open_actor(path: str | Path, corpus: FaceCorpus) -> Actor:
     """The actor of a run folder or checkpoint. Raises UserError, naming it, if it is one of another corpus."""
     return load_actor_for(path, corpus)[0]
 
 
-def one_motion(actor: FaceFormer, audio: CachedAudio, corpus: FaceCorpus, utterance: int) -> Tensor:
+def one_motion(actor: Actor, audio: CachedAudio, corpus: FaceCorpus, utterance: int) -> Tensor:
     """Displacement [T, V*3] of one utterance, in its speaker's style, or in the first for a speaker without one."""
     subject = corpus[utterance].subject
     style = corpus.subjects.index(subject) if subject in corpus.subjects else 0

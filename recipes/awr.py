@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     policy, critic = parts.policy, parts.critic
     collector = utterance_collector(parts.env, policy)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, normalise=False)
-    buffer = UtteranceBuffer(cfg.replay.capacity, parts.env.horizon, device)
+    buffer = UtteranceBuffer(cfg.replay.capacity, parts.env.horizon, device, policy.core.out_keys)
     awr = AdvantageWeightedLoss(
         policy.actor_module,
         critic,

@@ -1,6 +1,7 @@
-"""Supervised FaceFormer: the actor that reinforcement learning starts from (Fan et al., CVPR 2022).
+"""A supervised actor, which reinforcement learning starts from: FaceFormer (Fan et al., CVPR 2022), or one of your own.
 
     python recipes/supervised.py corpus.root=data/vocaset actor=wav2vec2
+    python recipes/supervised.py corpus.root=data/vocaset actor.kind=my_package.my_module:MyActor
 
 Loss: squared error of positions and of frame-to-frame differences, in mm^2, on the mean motion.
 """
@@ -19,7 +20,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer
 from s2f_rl.losses import lip_vertex_weight, motion_errors
-from s2f_rl.models import FaceFormer, build_audio_encoder
+from s2f_rl.models.actors import new_actor
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import (
     PolicyAverage,
@@ -53,19 +54,16 @@ def main(cfg: DictConfig) -> dict[str, float]:
     if not trainable:
         raise UserError(f"corpus.root={cfg.corpus.root}: no training utterance has vertices, nothing to imitate")
 
-    encoder = build_audio_encoder(
-        **plain(cfg.actor.audio), fps=train.fps, features_per_frame=train.audio_features_per_frame
-    )
-    encoder.set_trainable(cfg.train_encoder)
-    actor = FaceFormer(
-        encoder, train.n_vertices, cfg.actor.feature_dim, len(train.subjects), dropout=cfg.actor.dropout
-    ).to(device)
+    actor = new_actor(corpus=train, **plain(cfg.actor))
+    actor.audio_encoder.set_trainable(cfg.train_encoder)
+    actor.to(device)
     weight = lip_vertex_weight(train, cfg.lip_weight)
     weight = None if weight is None else weight.to(device)
     options = cfg.optimizer
     optimizer = make_optimizer(
-        [(actor.named_parameters(), 1.0)], options.lr, options.output_lr_factor, options.weight_decay
-    )
+        [(actor.named_parameters(), 1.0)], options.lr, options.output_lr_factor, options.weight_decay,
+        output_map=actor.output_map(),
+    )  # fmt: skip
     average = None if cfg.ema_decay is None else PolicyAverage(actor, cfg.ema_decay)
     scorer = None if cfg.reward.folder is None else Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation)
     validate = Validation(actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder)
@@ -99,17 +97,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 2 encode speech, utterance by utterance: padding would enter the encoder's normalisation over time
             actor.train()
-            features = [actor.frames_first(encoder(u.waveform[None].to(device)))[0] for u in utterances]
+            features = [actor.encode(u.waveform[None].to(device))[0] for u in utterances]
             audio = pad_sequence([f[:n] for f, n in zip(features, n_frames, strict=True)], True)
 
             # 3 predict and compare
             forced = cfg.mode == "teacher_forced" or state.iteration <= cfg.warmup_iterations
-            dropout = actor.decoder.dropout
-            if forced:
-                latent = actor.decoder.sequence_from_displacements(truth, audio, style, "template", dropout)
-            else:
-                latent = actor.generate(audio, style, dropout=dropout)
-            position, velocity = motion_errors(actor.decoder.decode(latent), truth, mask, weight)
+            position, velocity = motion_errors(actor.imitate(audio, style, truth, forced), truth, mask, weight)
             loss = position + cfg.velocity_weight * velocity
 
             # 4 update

@@ -11,7 +11,7 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
-from s2f_rl.collectors.utterance import LEAN, UtteranceCollector, base_env, make_seeded, worker_seed
+from s2f_rl.collectors.utterance import LEAN, UtteranceCollector, base_env, make_seeded, whole_decoder, worker_seed
 from s2f_rl.errors import UserError
 
 
@@ -73,5 +73,9 @@ def ray_utterance_collector(
     collector = RayCollector(factories, policy, **options)
     collector.update_policy_weights_(policy)  # before the first batch, or workers act with weights of their own
     return UtteranceCollector(
-        collector, n_batches, reward_transform, shutdown=partial(collector.shutdown, shutdown_ray=ours)
+        collector,
+        n_batches,
+        reward_transform,
+        shutdown=partial(collector.shutdown, shutdown_ray=ours),
+        deferred=whole_decoder(policy),
     )

@@ -14,9 +14,8 @@ from torchrl.collectors import Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
-from s2f_rl import keys
 from s2f_rl.errors import UserError
-from s2f_rl.models import FaceFormerPolicy
+from s2f_rl.models.policy import MotionPolicy
 
 # auto_register_policy_transforms: our policy keeps its own cache, nothing is to be appended to the environment.
 LEAN = {"reset_at_each_iter": True, "compact_obs": True, "auto_register_policy_transforms": False}
@@ -55,7 +54,7 @@ class UtteranceCollector:
         postproc: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
         env: Any = None,
         shutdown: Callable[[], None] | None = None,
-        latents: FaceFormerPolicy | None = None,
+        deferred: MotionPolicy | None = None,
     ) -> None:
         self.collector = collector
         self.n_batches = n_batches
@@ -63,7 +62,7 @@ class UtteranceCollector:
         self._postproc = [] if postproc is None else list(postproc) if isinstance(postproc, Sequence) else [postproc]
         self._env = env
         self._shutdown = shutdown or collector.shutdown
-        self._latents = latents  # the policy, where single frames need not hold their actions
+        self._deferred = deferred  # the policy, where single frames need not hold their actions
         self._actions: Tensor | None = None  # where those of all batches are written
         self._iterator: Iterator[TensorDictBase] | None = None
 
@@ -75,20 +74,25 @@ class UtteranceCollector:
         """Collect one batch [B, T] (all workers' lanes in one B)."""
         if self._iterator is None:
             self._iterator = iter(self.collector)
-        with contextlib.nullcontext() if self._latents is None else self._latents.latents_only():
+        with contextlib.nullcontext() if self._deferred is None else self._deferred.latents_only():
             batch = next(self._iterator)
         self.n_collected += 1
         if batch.ndim > 2:  # Ray hands over [workers, B, T]
             batch = batch.flatten(0, -2)
         batch = trim_to_longest(batch)
-        if self._latents is not None:
-            if self._actions is None:
-                n_frames = self._env.numel() * self._env.horizon
-                self._actions = batch.get(keys.ACTION).new_empty(n_frames, batch.get(keys.ACTION).shape[-1])
-            self._latents.complete(batch, self._actions)
+        if self._deferred is not None:
+            self._deferred.complete(batch, self._room(batch))
         for transform in self._postproc:
             batch = transform(batch)
         return batch
+
+    def _room(self, batch: TensorDictBase) -> Tensor | None:
+        """Where a linear decode writes: always the same memory, which the longest batch fills."""
+        linear = None if self._deferred is None else self._deferred.core.linear_decode
+        if linear is not None and (self._actions is None or len(self._actions) < batch.numel()):
+            n_frames = batch.numel() if self._env is None else self._env.numel() * self._env.horizon
+            self._actions = linear.bias.new_empty(n_frames, len(linear.bias))
+        return self._actions
 
     def update_policy_weights_(self, policy: Any = None) -> None:
         """Send the policy's weights to the workers; needed after every update where there are any."""
@@ -159,8 +163,7 @@ def utterance_collector(
     base = base_env(env)
     draws = base.draw_state()
     # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once, our environment not
-    lean = env is base and not collector_options and isinstance(policy, FaceFormerPolicy)
-    lean = lean and policy.core.exploration == "latent"
+    lean = env is base and not collector_options and isinstance(policy, MotionPolicy) and policy.defers
     options = {
         "frames_per_batch": env.numel() * base.horizon,
         "total_frames": -1,
@@ -177,7 +180,9 @@ def utterance_collector(
     with _random_state_kept():
         collector = Collector(env, policy, **options)
     base.load_draw_state(draws)
-    return UtteranceCollector(collector, n_batches, reward_transform, env=base, latents=policy if lean else None)
+    return UtteranceCollector(
+        collector, n_batches, reward_transform, env=base, deferred=policy if lean else whole_decoder(policy)
+    )
 
 
 def multi_utterance_collector(
@@ -217,7 +222,18 @@ def multi_utterance_collector(
     }
     factories = [partial(make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
     collector = MultiSyncCollector(factories, policy, **options)
-    return UtteranceCollector(collector, n_batches, reward_transform, shutdown=partial(_end_workers, collector))
+    return UtteranceCollector(
+        collector,
+        n_batches,
+        reward_transform,
+        shutdown=partial(_end_workers, collector),
+        deferred=whole_decoder(policy),
+    )
+
+
+def whole_decoder(policy: Any) -> MotionPolicy | None:
+    """The policy if its actions exist for whole utterances only, so that batches must be completed; else None."""
+    return policy if isinstance(policy, MotionPolicy) and not policy.core.frame_wise else None
 
 
 def _end_workers(collector: MultiSyncCollector) -> None:

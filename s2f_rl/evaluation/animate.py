@@ -66,11 +66,11 @@ def animate(
     subject = next(iter(templates)) if subject is None else subject
     if subject not in templates:
         raise UserError(f"--subject {subject}: unknown; the checkpoint has {', '.join(templates)} (more with --corpus)")
-    column = _style_column(style, subject, subjects, actor.decoder.n_subjects)
+    column = _style_column(style, subject, subjects, actor.n_styles)
 
     waveform, rate = read_wav(speech)
     signal = torch.as_tensor(normalise(resample(waveform, rate, SPEECH_RATE_HZ))).float()
-    weights = torch.nn.functional.one_hot(torch.tensor([column]), actor.decoder.n_subjects).float()
+    weights = torch.nn.functional.one_hot(torch.tensor([column]), actor.n_styles).float()
     template = torch.as_tensor(templates[subject]).float().flatten()
     inputs = (signal[None].to(device), template[None].to(device), weights.to(device))
     try:

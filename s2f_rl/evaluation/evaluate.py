@@ -24,8 +24,8 @@ from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
 from s2f_rl.metrics import diversity
 from s2f_rl.metrics.measures import Measure, definitions, motion_measures, own_measures
-from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
 from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.rewards.judge.judge import load_scorer
@@ -54,7 +54,7 @@ def style_columns(corpus: Corpus, subject: str, conditions: str | Sequence[int])
 
 
 def evaluate_actor(
-    actor: FaceFormer,
+    actor: Actor,
     corpus: Corpus,
     scorer: Scorer | None = None,
     audio: CachedAudio | None = None,
@@ -110,7 +110,7 @@ def evaluate_actor(
     return rows
 
 
-def predict_own_styles(actor: FaceFormer, corpus: FaceCorpus, folder: str | Path) -> Path:
+def predict_own_styles(actor: Actor, corpus: FaceCorpus, folder: str | Path) -> Path:
     """Write what ``actor`` makes of every recorded utterance in its speaker's own style; files that are there stay.
 
     Args:

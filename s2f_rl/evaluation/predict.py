@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from s2f_rl.errors import NotFinite
-from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.contract import Actor
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Prediction:
 
 @torch.no_grad()
 def predict_corpus(
-    actor: FaceFormer,
+    actor: Actor,
     audio: CachedAudio,
     utterances: Sequence[int],
     styles: Sequence[Sequence[int]],
@@ -33,7 +33,7 @@ def predict_corpus(
     """Deterministic autoregressive displacements, utterance by utterance in the order given.
 
     Args:
-        actor: its decoder runs without dropout; the audio comes from ``audio``.
+        actor: the model; the audio comes from ``audio``.
         audio: cached features of the corpus.
         utterances: indices into the corpus.
         styles: for each utterance the style columns to condition on.
@@ -54,20 +54,21 @@ def predict_corpus(
 
 
 def _predict_batch(
-    actor: FaceFormer, audio: CachedAudio, batch: list[tuple[int, tuple[int, ...]]], device: torch.device
+    actor: Actor, audio: CachedAudio, batch: list[tuple[int, tuple[int, ...]]], device: torch.device
 ) -> Iterator[Prediction]:
     features = [audio.get(i) for i, _ in batch]
     lanes = torch.nn.utils.rnn.pad_sequence(
         [f for f, (_, conditions) in zip(features, batch, strict=True) for _ in conditions], batch_first=True
     )
     columns = torch.tensor([c for _, conditions in batch for c in conditions])
-    style = torch.nn.functional.one_hot(columns, actor.decoder.n_subjects).float()
-    latent = actor.generate(lanes.to(device), style.to(device))
+    style = torch.nn.functional.one_hot(columns, actor.n_styles).float()
+    lengths = [len(f) for f, (_, conditions) in zip(features, batch, strict=True) for _ in conditions]
+    latent = actor.generate(lanes.to(device), style.to(device), lengths)
     start = 0
     for (i, conditions), feature in zip(batch, features, strict=True):
         own = latent[start : start + len(conditions), : len(feature)]
         start += len(conditions)
-        displacement = actor.decoder.decode(own).cpu()
+        displacement = actor.decode(own).cpu()
         if not bool(torch.isfinite(displacement).all()):
             raise NotFinite(
                 f"{audio.corpus.names[i]}: the predicted motion is not finite, so the actor has diverged; use an "

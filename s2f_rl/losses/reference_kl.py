@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from torch import Tensor
+from torch.distributions import Distribution, kl_divergence
 from torchrl.modules import set_recurrent_mode
 
 from s2f_rl import keys
+from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss
 
 
@@ -41,7 +44,15 @@ class ReferenceKL(BatchLoss):
                 current = self.actor_network.get_dist(tensordict.clone(False))
             with torch.no_grad():
                 reference = self.reference.get_dist(tensordict.clone(False))
-        kl = torch.distributions.kl_divergence(current, reference)
+        kl = _divergence(current, reference)
         mask = tensordict.get(keys.FRAME_MASK).squeeze(-1)
         mean = torch.where(mask, kl, torch.zeros_like(kl)).sum() / mask.sum().clamp_min(1)
         return TensorDict({"loss_kl": self.coef * mean, "kl_reference": mean.detach()})
+
+
+def _divergence(current: Distribution, reference: Distribution) -> Tensor:
+    try:
+        return kl_divergence(current, reference)
+    except NotImplementedError as error:
+        name = type(current).__name__
+        raise UserError(f"kl: no divergence is registered for {name}; torch.distributions.register_kl does") from error

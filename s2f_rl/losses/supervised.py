@@ -11,6 +11,7 @@ from torch import Tensor
 from s2f_rl import keys
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
+from s2f_rl.models.contract import core_of
 
 _MM_PER_M = 1000.0
 
@@ -82,6 +83,9 @@ class SupervisedLoss(BatchLoss):
     ) -> None:
         if mode not in ("on_policy", "teacher_forced"):
             raise UserError(f"supervised.mode={mode!r} is unknown: use on_policy or teacher_forced")
+        if mode not in core_of(actor_module).supervised_modes:
+            known = ", ".join(core_of(actor_module).supervised_modes)
+            raise UserError(f"supervised.mode={mode}: this policy has {f'only {known}' if known else 'no such term'}")
         super().__init__(actor_module)
         self.corpus = corpus
         self.mode = mode
@@ -114,16 +118,9 @@ class SupervisedLoss(BatchLoss):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         truth, mask = self.truth(tensordict)
         tensordict = self.named_as_ours(tensordict)
-        audio, style = tensordict.get(keys.AUDIO), tensordict.get(keys.STYLE)[:, 0]
         with self.actor_network_params.to_module(self.actor_network):
-            core = self.actor_network[0]
-            if self.mode == "on_policy":
-                latent = tensordict.get(keys.LATENT)
-                frame_mask = tensordict.get(keys.FRAME_MASK)
-                hidden = core.means(audio, style, torch.where(frame_mask, latent, torch.zeros_like(latent)))
-            else:
-                hidden = core.decoder.sequence_from_displacements(truth, audio, style, "template")
-            displacement = core.decoder.decode(hidden)
+            core, on_policy = core_of(self.actor_network), self.mode == "on_policy"
+            displacement = core.mean_motion(tensordict) if on_policy else core.teacher_forced(tensordict, truth)
         position, velocity = motion_errors(displacement, truth, mask, self.vertex_weight)
         return TensorDict(
             {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
 from s2f_rl.errors import UserError
+from s2f_rl.models.contract import core_of
 
 BALANCES = ("none", "grad_norm")
-OUTPUT_MAP = "vertice_map_r"
 APART = ("loss_critic", "loss_penalty")  # entries of a part that are terms of their own
 Weight = float | Callable[[], float]
 
@@ -62,13 +62,14 @@ class WeightedLoss(LossModule):
         balance: ``"none"``: the weighted sum. ``"grad_norm"``: over the parameters that terms share, the gradient of
             every term gets ``weight`` times the norm of the anchor's, so the terms pull in the ratio of their weights.
             A batch in which the anchor is silent (no ground truth) counts with its last norm, see ``anchor_norm``. The
-            output map (``vertice_map_r``) is balanced with the rest but counts in no norm: its gradient is per metre.
+            policy's output map is balanced with the rest but counts in no norm: its gradient is per metre.
             (A supervised term with a gradient 5 to 30 times that of the policy term silently erased the RL signal.)
             Balancing also keeps the noise of a vanished signal at full size: let the learning rate decay.
         anchor: the term that keeps its own scale, so that an optimizer's moments stay in proportion; default:
             ``"supervised"`` if there is one, else the first.
         unbalanced: further terms that keep their own scale; by default the KL, which is 0 at the start and would be
             blown up.
+        output_map: parameters that count in no norm, beside what the policies of the losses take for constants.
 
     Returns (``forward``): per term ``loss_<name>`` (weighted and balanced: the sum of all ``loss_*`` is what to
     minimise), ``value_<name>`` (unweighted), ``grad_norm_<name>`` (over the shared parameters, unweighted; over all
@@ -91,6 +92,7 @@ class WeightedLoss(LossModule):
         balance: str = "none",
         anchor: str | None = None,
         unbalanced: Sequence[str] = ("kl",),
+        output_map: Iterable[nn.Parameter] = (),
     ) -> None:
         if balance not in BALANCES:
             raise UserError(f"balance={balance!r} is unknown: use one of {', '.join(BALANCES)}")
@@ -108,6 +110,8 @@ class WeightedLoss(LossModule):
         self.anchor = anchor or ("supervised" if "supervised" in losses else next(iter(losses)))
         self.unbalanced = {self.anchor, *unbalanced}
         self.anchor_norm = LastNorm()
+        apart = {id(p) for p in (*output_map, *(p for part in self.parts.values() for p in _constants(part)))}
+        self._apart = {name for name, p in self.named_parameters() if id(p) in apart}
 
     def set_keys(self, **names: Any) -> None:
         """Rename keys of the batch in every part that reads them, as TorchRL's losses do.
@@ -191,14 +195,13 @@ class WeightedLoss(LossModule):
             return plain
         return torch.where((norm > 0) & (anchor > 0), weight * anchor / norm.clamp_min(1e-30), plain)
 
-    @staticmethod
-    def _shared(names: Sequence[str], gradients: Sequence[Sequence[Tensor | None]]) -> list[bool]:
+    def _shared(self, names: Sequence[str], gradients: Sequence[Sequence[Tensor | None]]) -> list[bool]:
         """Which parameters the norms are taken over: those of at least two terms, without the output map if possible.
 
         W, b of the output map are per metre: their gradient, 100 times the rest, would be all that is compared.
         """
         shared = [sum(g[i] is not None for g in gradients) > 1 for i in range(len(names))]
-        network = [counts and OUTPUT_MAP not in name for counts, name in zip(shared, names, strict=True)]
+        network = [counts and name not in self._apart for counts, name in zip(shared, names, strict=True)]
         return network if any(network) else shared
 
     @staticmethod
@@ -206,6 +209,15 @@ class WeightedLoss(LossModule):
         if not value.requires_grad or not parameters:
             return (None,) * len(parameters)
         return torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
+
+
+def _constants(part: Any) -> list[nn.Parameter]:
+    """What the policy of a loss takes for constants; none where it has no policy of ours."""
+    network = getattr(part, "actor_network", None)
+    if network is None or not hasattr(core_of(network), "frozen_in_rl"):
+        return []
+    with part.actor_network_params.to_module(network):
+        return list(core_of(network).frozen_in_rl())
 
 
 def _number(weight: Weight) -> float:

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from s2f_rl.data.soundness import float_weights
 from s2f_rl.errors import UserError
+from s2f_rl.models.actors import ACTORS, DEFAULT
 from s2f_rl.models.audio_encoders import KINDS
-from s2f_rl.models.faceformer import FaceFormer
+from s2f_rl.models.contract import Actor
 from s2f_rl.models.state_dicts import require_dense
 
 _ONLY_FROM_USERS = ("self", "pretrained", "local_files_only")  # they make the program look for weights elsewhere
+_LARGEST = 10**7  # of any setting
 _WHOLE = {
     "n_vertices": 10**7,
     "feature_dim": 10**6,
@@ -31,18 +33,20 @@ _WHOLE = {
 """Settings that are whole numbers from 1, and their largest values. All but period and heads must fit the tensors."""
 
 
-def build_actor(config: Any, state_dict: Any, what: str | Path = "the checkpoint") -> FaceFormer:
-    """The actor of a file's ``config`` (:meth:`FaceFormer.config`) and ``state_dict``.
+def build_actor(config: Any, state_dict: Any, what: str | Path = "the checkpoint", kind: Any = DEFAULT) -> Actor:
+    """The actor of a file's ``kind``, ``config`` (:meth:`Actor.config`) and ``state_dict``.
 
     It is built once without memory, on the "meta" device, and for good only when every name and shape agrees, so that
-    a small file cannot ask for a large model.
+    a small file cannot ask for a large model. So is an actor of one's own, whose constructor must allow it: its
+    settings are those that the constructor names, with whole numbers up to ten million and texts up to 40 letters.
 
     Raises:
         UserError, TypeError, ValueError, RuntimeError, ...: the first that is wrong.
     """
-    settings = checked_settings(config, len(state_dict))
+    built = ACTORS.named_by_file(kind, str(what))
+    settings = checked_settings(config, len(state_dict), built)
     with torch.device("meta"):
-        expected = FaceFormer.from_config(settings).state_dict()
+        expected = built.from_config(settings).state_dict()
     state_dict = float_weights(state_dict, expected, str(what))
     require_dense(state_dict)
     wrong = next(
@@ -52,21 +56,22 @@ def build_actor(config: Any, state_dict: Any, what: str | Path = "the checkpoint
         raise UserError(
             f"{wrong[:80]} is {_shape(state_dict, wrong) or 'absent'}, its config asks for {_shape(expected, wrong)}"
         )
-    actor = FaceFormer.from_config(settings)
+    actor = built.from_config(settings)
     actor.load_state_dict(state_dict)
     return actor
 
 
-def checked_settings(config: Any, n_tensors: int) -> dict[str, Any]:
+def checked_settings(config: Any, n_tensors: int, built: type) -> dict[str, Any]:
     """``config`` if it holds nothing but what a model and its encoder write there, in ranges that can be meant.
 
     Args:
-        config: as :meth:`FaceFormer.config` gives it. n_tensors: entries of the state dict; a layer has several.
+        config: as :meth:`Actor.config` gives it. n_tensors: entries of the state dict; a layer has several.
+        built: the actor's class.
 
     Raises:
         UserError: names the setting.
     """
-    settings = _known(config, "config", FaceFormer, leave="audio_encoder", plus="audio")
+    settings = _known(config, "config", built, leave="audio_encoder", plus="audio")
     audio = settings["audio"]
     kind = audio.get("kind") if isinstance(audio, Mapping) else None
     if not isinstance(kind, str) or kind not in KINDS:
@@ -77,7 +82,7 @@ def checked_settings(config: Any, n_tensors: int) -> dict[str, Any]:
             raise UserError(f"{name} is {str(value)[:40]}; it must be a whole number from 1 to {_WHOLE[name]}")
     if audio.get("n_layers", 0) > n_tensors:
         raise UserError(f"n_layers is {audio['n_layers']}, but the file holds {n_tensors} tensors")
-    if settings.get("feature_dim", 64) % settings.get("n_head", 4):
+    if {"feature_dim", "n_head"} <= set(settings) and settings["feature_dim"] % settings["n_head"]:
         raise UserError(f"n_head is {settings.get('n_head')}, which does not divide feature_dim")
     dropout = settings.get("dropout", 0.0)
     if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
@@ -94,6 +99,8 @@ def _known(config: Any, where: str, built: type, leave: str = "", plus: str = ""
             raise UserError(f"{where} holds {str(name)[:40]!r}, which is no setting that a file may have")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{where}.{name} is {value}")
+        if name not in _WHOLE and isinstance(value, int) and abs(value) > _LARGEST:
+            raise UserError(f"{where}.{name} is {str(value)[:40]}; it can be {_LARGEST} at most")
         if isinstance(value, str) and len(value) > 40:
             raise UserError(f"{where}.{name} is a text of {len(value)} letters")
     if plus not in config:

@@ -15,6 +15,8 @@ from s2f_rl.data.tensor_files import load_tensors
 from s2f_rl.data.units import BIWI_METRES_PER_UNIT, PLAUSIBLE_EXTENT_M, published_unit
 from s2f_rl.errors import UserError
 from s2f_rl.models.actor_files import build_actor
+from s2f_rl.models.actors import DEFAULT
+from s2f_rl.models.contract import Actor
 from s2f_rl.models.faceformer import FaceFormer
 
 __all__ = ["actor_file", "actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
@@ -26,9 +28,7 @@ UNIT = "metres"
 _PUBLISHED_UNIT = {"vocaset": 1.0, "biwi": BIWI_METRES_PER_UNIT}
 
 
-def actor_payload(
-    actor: FaceFormer, subjects: list[str], mesh: MeshIdentity | None = None, **extra: Any
-) -> dict[str, Any]:
+def actor_payload(actor: Actor, subjects: list[str], mesh: MeshIdentity | None = None, **extra: Any) -> dict[str, Any]:
     """The ``actor`` entry of our checkpoints: plain containers and tensors.
 
     Args:
@@ -40,6 +40,7 @@ def actor_payload(
     mesh = mesh or actor.mesh_identity
     return {
         "format": FORMAT,
+        "kind": actor.kind,
         "config": actor.config(),
         "state_dict": {k: v.detach().clone() for k, v in actor.state_dict().items()},
         "subjects": list(subjects),
@@ -49,7 +50,7 @@ def actor_payload(
     }
 
 
-def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFormer:
+def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> Actor:
     """Inverse of :func:`actor_payload`; an actor in another unit than metres is turned into one of metres.
 
     Raises UserError, also for weights that are not finite or no floats.
@@ -57,7 +58,7 @@ def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> FaceFo
     return _actor_and_unit(payload, where)[0]
 
 
-def _actor_and_unit(payload: Any, where: str | Path) -> tuple[FaceFormer, float]:
+def _actor_and_unit(payload: Any, where: str | Path) -> tuple[Actor, float]:
     """The actor of a payload, in metres, and the metres per unit that its weights were stored in."""
     written = payload.get("format") if isinstance(payload, dict) else None
     if isinstance(written, int) and written > FORMAT:
@@ -65,7 +66,7 @@ def _actor_and_unit(payload: Any, where: str | Path) -> tuple[FaceFormer, float]
     try:
         if type(written) is not int or written < 1:
             raise UserError(f"its format is {str(written)[:40]}")
-        actor = build_actor(payload["config"], payload["state_dict"], where)
+        actor = build_actor(payload["config"], payload["state_dict"], where, payload.get("kind", DEFAULT))
         _check_surroundings(payload, actor)
     except UserError as error:
         if str(error).startswith(f"{where}: "):
@@ -110,15 +111,15 @@ def _metres_per_unit(payload: dict[str, Any], where: str | Path) -> float:
     return factor
 
 
-def _check_surroundings(payload: dict[str, Any], actor: FaceFormer) -> None:
+def _check_surroundings(payload: dict[str, Any], actor: Actor) -> None:
     """Subjects, templates, triangles and lips of a file are those of its actor, where it has them."""
     subjects, templates = payload.get("subjects"), payload.get("templates")
     if (
         not isinstance(subjects, (list, tuple))
         or not all(isinstance(name, str) for name in subjects)
-        or len(subjects) != actor.decoder.n_subjects
+        or len(subjects) != actor.n_styles
     ):
-        raise UserError(f"its subjects are not {actor.decoder.n_subjects} names")
+        raise UserError(f"its subjects are not {actor.n_styles} names")
     if templates is not None and not isinstance(templates, dict):
         raise UserError("its templates are no dictionary of faces")
     for name, face in (templates or {}).items():
@@ -153,13 +154,16 @@ def load_actor(
     topology: str = "vocaset",
     audio_config: dict[str, Any] | None = None,
     metres_per_unit: float | None = None,
-) -> tuple[FaceFormer, dict[str, Any]]:
+) -> tuple[Actor, dict[str, Any]]:
     """Load an actor from a run's checkpoint or from published FaceFormer weights.
 
     Args:
         path: ``best.pt``/``last.pt`` of a run, its folder (then ``best.pt``), or a published ``.pth``/``.safetensors``.
         topology, audio_config: for published weights, see :meth:`FaceFormer.from_reference`.
         metres_per_unit: of published weights; by default 1 for "vocaset", the size of the published unit for "biwi".
+
+    An actor of one's own must be known: registered, of an installed package, or named by a person
+    (:func:`~s2f_rl.models.actors.use_actor`). A file never has code imported.
 
     Returns:
         the actor in evaluation mode and in metres, and the rest of its entry (``subjects``, ``templates`` in metres,
@@ -176,7 +180,7 @@ def load_actor(
             rest["templates"] = {k: torch.as_tensor(v) * unit for k, v in rest["templates"].items()}
         return actor.eval(), rest
     try:
-        actor = FaceFormer.from_reference(content, topology, audio_config=audio_config).eval()
-        return actor.to_metres(_PUBLISHED_UNIT[topology] if metres_per_unit is None else metres_per_unit), {}
+        published = FaceFormer.from_reference(content, topology, audio_config=audio_config).eval()
+        return published.to_metres(_PUBLISHED_UNIT[topology] if metres_per_unit is None else metres_per_unit), {}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error

@@ -14,7 +14,7 @@ from s2f_rl import keys
 
 
 class DecoderCritic(TensorDictModuleBase):
-    """State value from the decoder's mean motion, the audio of the frame and the style: writes ``state_value``.
+    """State value from the policy's mean motion, the audio of the frame and the style: writes ``state_value``.
 
     Reads ``loc`` as the rollout stored it, so the critic never moves the actor and needs no history of its own
     (works in step and in sequence mode alike). With ``exploration="vertex"`` ``loc`` has V*3 columns: pass them as
@@ -25,11 +25,15 @@ class DecoderCritic(TensorDictModuleBase):
         audio_width: A*D.
         n_subjects: S.
         hidden: width of the two hidden layers.
+        state_key: what to read in place of ``loc`` (:attr:`PolicyCore.state`).
     """
 
-    def __init__(self, latent_width: int, audio_width: int, n_subjects: int, hidden: int = 64) -> None:
+    def __init__(
+        self, latent_width: int, audio_width: int, n_subjects: int, hidden: int = 64, state_key: str = keys.LOC
+    ) -> None:
         super().__init__()
-        self.in_keys = [keys.LOC, keys.AUDIO, keys.STYLE]
+        self.state_key = state_key
+        self.in_keys = [state_key, keys.AUDIO, keys.STYLE]
         self.out_keys = [keys.STATE_VALUE]
         self.mlp = nn.Sequential(
             nn.Linear(latent_width + audio_width + n_subjects, hidden),
@@ -40,7 +44,7 @@ class DecoderCritic(TensorDictModuleBase):
         )
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        loc = tensordict.get(keys.LOC).detach()
+        loc = tensordict.get(self.state_key).detach()
         audio = tensordict.get(keys.AUDIO).flatten(-2)
         return tensordict.set(keys.STATE_VALUE, self.mlp(torch.cat([loc, audio, tensordict.get(keys.STYLE)], dim=-1)))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s2f_rl.models.contract import LinearMotion
 from s2f_rl.models.decoder_parts import DecoderParts
 from s2f_rl.models.step_cache import StepCache
 
@@ -107,6 +108,26 @@ class MotionDecoder(DecoderParts):
         embedding = torch.cat([first.expand(len(displacement), 1, -1), embedding], dim=1)
         return self.run_sequence(embedding + self.obj_vector(style).unsqueeze(1), audio, dropout)
 
+    # -- what a policy asks, see MotionSource ----------------------------------------------------------------------
+
+    embeds_displacements = True
+
+    @property
+    def latent_width(self) -> int:
+        """H."""
+        return self.feature_dim
+
+    @property
+    def linear_decode(self) -> LinearMotion:
+        """W and b."""
+        return LinearMotion(self.vertice_map_r.weight, self.vertice_map_r.bias)
+
+    def steps(
+        self, style: Tensor, capacity: int = 64, displacements: bool = False, train_output_map: bool = False
+    ) -> FrameSteps:
+        """Step mode from the first frame on; see :meth:`s2f_rl.models.contract.MotionSource.steps`."""
+        return FrameSteps(self, style, capacity, displacements, train_output_map)
+
     # -- step mode -----------------------------------------------------------------------------------------------
 
     def new_cache(self, n_lanes: int, capacity: int = 64) -> StepCache:
@@ -124,3 +145,38 @@ class MotionDecoder(DecoderParts):
         x = cache.norm(1, x + self._drop(cache.cross_out(self._mix(x, heard, dropout)), dropout))
         hidden = self._drop(torch.relu(cache.linear1(x)), dropout)
         return cache.norm(2, x + self._drop(cache.linear2(hidden), dropout))
+
+
+class FrameSteps:
+    """The decoder frame by frame, what was drawn going back in; see :class:`s2f_rl.models.contract.Steps`.
+
+    Folds the decoder's parameters when it is made and when a lane restarts: a rollout has one policy.
+    """
+
+    def __init__(
+        self, decoder: MotionDecoder, style: Tensor, capacity: int, displacements: bool, train_output_map: bool
+    ) -> None:
+        self.decoder, self.displacements, self.n_lanes = decoder, displacements, len(style)
+        self.cache = decoder.new_cache(len(style), capacity)
+        if train_output_map:
+            self.cache.feedback = decoder.feedback(detach_output_map=False)
+        self._style = decoder.obj_vector(style)
+
+    def restart(self, lanes: Tensor, style: Tensor) -> None:
+        """As in the contract; the other lanes go on with the present parameters."""
+        self.cache.restart(lanes)
+        self._style = self.decoder.obj_vector(style)
+
+    def hear(self, features: Tensor) -> Tensor:
+        """:meth:`MotionDecoder.hear`."""
+        return self.decoder.hear(features)
+
+    def advance(self, heard: Tensor, previous: Tensor | None, first: Tensor | None) -> Tensor:
+        """As in the contract."""
+        embedding = self._style
+        if previous is not None:
+            fed_back = self.decoder.vertice_map(previous) if self.displacements else self.cache.feedback(previous)
+            if first is not None:
+                fed_back = torch.where(first, torch.zeros_like(fed_back), fed_back)
+            embedding = embedding + fed_back
+        return self.decoder.run_step(embedding, heard, self.cache)

@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from s2f_rl.data.mesh_identity import MeshIdentity
-from s2f_rl.errors import UserError
 from s2f_rl.models import reference
-from s2f_rl.models.audio_encoders import AudioEncoder, build_audio_encoder
+from s2f_rl.models.audio_encoders import AudioEncoder
 from s2f_rl.models.decoder import MotionDecoder
+from s2f_rl.models.latent_actor import LatentActor, frame_bar
 from s2f_rl.threads import one_thread
 
 
-def flat_mesh(mesh: Tensor, n_outputs: int, name: str) -> Tensor:
-    """Bring a mesh given as [.., V*3] or [.., V, 3] to [.., V*3]; a wrong size raises :class:`UserError`."""
-    if mesh.shape[-1] == 3 and mesh.ndim > 1 and mesh.shape[-2] * 3 == n_outputs:
-        mesh = mesh.flatten(-2)
-    if mesh.shape[-1] != n_outputs:
-        raise UserError(
-            f"{name} has shape {tuple(mesh.shape)}: the model animates {n_outputs // 3} vertices; use a corpus or "
-            "template of the mesh that the checkpoint was trained on"
-        )
-    return mesh
-
-
-class FaceFormer(nn.Module):
-    """Audio encoder plus motion decoder.
+class FaceFormer(LatentActor):
+    """Audio encoder plus motion decoder; see :class:`~s2f_rl.models.contract.Actor`.
 
     Args:
         audio_encoder: any :class:`AudioEncoder`; its clock is the actor's.
@@ -46,6 +32,8 @@ class FaceFormer(nn.Module):
         mesh_identity: which mesh it animates; None where only the number of vertices is known.
     """
 
+    kind = "faceformer"
+
     def __init__(
         self,
         audio_encoder: AudioEncoder,
@@ -56,11 +44,7 @@ class FaceFormer(nn.Module):
         n_head: int = 4,
         dropout: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.audio_encoder = audio_encoder
-        self.n_vertices = n_vertices
-        self.styles: tuple[str, ...] | None = None
-        self.mesh_identity: MeshIdentity | None = None
+        super().__init__(audio_encoder, n_vertices, n_subjects)
         period = round(audio_encoder.clock.fps) if period is None else period
         self.decoder = MotionDecoder(
             3 * n_vertices, audio_encoder.width, feature_dim, n_subjects, period, n_head, dropout
@@ -68,33 +52,11 @@ class FaceFormer(nn.Module):
 
     # -- construction --------------------------------------------------------------------------------------------
 
-    @property
-    def fps(self) -> float:
-        """Frames per second of its motion."""
-        return self.audio_encoder.clock.fps
-
-    @property
-    def device(self) -> torch.device:
-        return self.decoder.vertice_map.weight.device
-
     def config(self) -> dict[str, Any]:
         """Plain containers from which :meth:`from_config` builds an equal (untrained) model."""
         d = self.decoder
-        return {
-            "audio": self.audio_encoder.config(),
-            "n_vertices": self.n_vertices,
-            "feature_dim": d.feature_dim,
-            "n_subjects": d.n_subjects,
-            "period": d.period,
-            "n_head": d.n_head,
-            "dropout": d.dropout,
-        }
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> FaceFormer:
-        """Inverse of :meth:`config`."""
-        kwargs = dict(config)
-        return cls(build_audio_encoder(**kwargs.pop("audio")), **kwargs)
+        own = {"feature_dim": d.feature_dim, "period": d.period, "n_head": d.n_head, "dropout": d.dropout}
+        return super().config() | own
 
     @classmethod
     def from_reference(
@@ -134,99 +96,52 @@ class FaceFormer(nn.Module):
             self.decoder.vertice_map_r.bias.mul_(metres_per_unit)
         return self
 
-    # -- inputs --------------------------------------------------------------------------------------------------
-
-    def _mesh(self, mesh: Tensor, name: str) -> Tensor:
-        return flat_mesh(mesh, self.decoder.n_outputs, name)
-
-    def _style(self, style: Tensor) -> Tensor:
-        if style.shape[-1] != self.decoder.n_subjects:
-            raise UserError(
-                f"style has {style.shape[-1]} columns: this checkpoint was trained with {self.decoder.n_subjects} "
-                "subjects, give one weight for each, in training order"
-            )
-        return style
-
-    def frames_first(self, hidden: Tensor) -> Tensor:
-        """Encoder output [B, T*A, D] to [B, T, A, D]."""
-        return hidden.unflatten(1, (-1, self.audio_encoder.features_per_frame))
-
-    # -- the three ways to run it ----------------------------------------------------------------------------------
-
-    @torch.no_grad()
-    def predict(
-        self,
-        waveform: Tensor,
-        template: Tensor,
-        style: Tensor,
-        lengths: Tensor | list[int] | None = None,
-        progress: bool = False,
-    ) -> Tensor:
-        """Deterministic autoregressive animation at the speech's natural length, without dropout.
-
-        Args:
-            waveform: [B, N] mono 16 kHz, zero mean and unit variance.
-            template: [B, V*3] or [B, V, 3] neutral faces, metres.
-            style: [B, S].
-            lengths: valid samples of each row; rows are encoded without their padding. None: all N.
-            progress: show a bar over the frames on a terminal, when they take longer than two seconds.
-
-        Returns:
-            vertices [B, T, V*3], metres; T is the longest row's; frames after a row's own end hold its template.
-        """
-        template, style = self._mesh(template, "template"), self._style(style)
-        lengths = [waveform.shape[1]] * len(waveform) if lengths is None else [int(n) for n in lengths]
-        if len(lengths) != len(waveform) or min(lengths) <= 0 or max(lengths) > waveform.shape[1]:
-            raise UserError(f"lengths={lengths}: give one number of samples per row, from 1 to {waveform.shape[1]}")
-        was_training = self.training
-        self.eval()
-        try:
-            rows = [
-                self.frames_first(self.audio_encoder(w[None, :n]))[0] for w, n in zip(waveform, lengths, strict=True)
-            ]
-        finally:
-            self.train(was_training)
-        audio = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        displacement = self.decoder.decode(self.generate(audio, style, progress=progress))
-        for b, row in enumerate(rows):
-            displacement[b, len(row) :] = 0.0
-        return displacement.add_(template.unsqueeze(1))
+    # -- the ways to run it ----------------------------------------------------------------------------------------
 
     def generate(
         self,
-        audio: Tensor,
+        features: Tensor,
         style: Tensor,
+        lengths: list[int] | None = None,
+        *,
         noise: Tensor | None = None,
         dropout: float = 0.0,
         progress: bool = False,
     ) -> Tensor:
-        """Autoregressive latents [B, T, H] from encoded audio [B, T, A, D] and style [B, S].
+        """Autoregressive latents [B, T, H] from features [B, T, A, D] and style [B, S].
 
         The embedding of the fed-back frame is linear, so the recursion runs in H dimensions and never touches the
         vertices: z_t = h(z_<t) + noise_t, fed back as M z + c (see :meth:`MotionDecoder.feedback_map`).
 
         Args:
+            lengths: of no account: a frame never sees a later one.
             noise: [B, T, H] added to the mean at each frame; None gives the means.
             dropout: for supervised training.
         """
         decoder = self.decoder
         style_embedding = decoder.obj_vector(style)
-        cache = decoder.new_cache(len(audio), capacity=audio.shape[1])
+        cache = decoder.new_cache(len(features), capacity=features.shape[1])
         if torch.is_grad_enabled():  # supervised training back-propagates through W as well
             cache.feedback = decoder.feedback(detach_output_map=False)
         embedding = style_embedding
         latents = []
         with one_thread():  # not what the cache folds, which is a product over all vertices
-            frames: Iterable[Tensor] = decoder.hear(audio).unbind(1)
-            if progress:
-                frames = tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False)
-            for t, heard in enumerate(frames):
+            for t, heard in enumerate(frame_bar(decoder.hear(features).unbind(1), progress)):
                 latent = decoder.run_step(embedding, heard, cache, dropout)
                 if noise is not None:
                     latent = latent + noise[:, t]
                 latents.append(latent)
                 embedding = cache.feedback(latent) + style_embedding
-        return torch.stack(latents, dim=1) if latents else audio.new_zeros(len(audio), 0, decoder.feature_dim)
+        return torch.stack(latents, dim=1) if latents else features.new_zeros(len(features), 0, decoder.feature_dim)
+
+    def imitate(self, features: Tensor, style: Tensor, truth: Tensor, teacher_forced: bool) -> Tensor:
+        """See :meth:`s2f_rl.models.contract.Actor.imitate`."""
+        dropout = self._training_dropout()
+        if teacher_forced:
+            latent = self.decoder.sequence_from_displacements(truth, features, style, "template", dropout)
+        else:
+            latent = self.generate(features, style, dropout=dropout)
+        return self.decode(latent)
 
     def _training_dropout(self) -> float:
         return self.decoder.dropout if self.training else 0.0
@@ -238,11 +153,11 @@ class FaceFormer(nn.Module):
         shorter than the ground truth, which is then cut to it. In training mode dropout is on. Frame 0's input is
         style + bias of ``vertice_map``, unlike :meth:`autoregressive`.
         """
-        template, vertices = self._mesh(template, "template"), self._mesh(vertices, "vertices")
-        audio = self.frames_first(self.audio_encoder(waveform, vertices.shape[1]))
+        template, vertices = self.flat(template, "template"), self.flat(vertices, "vertices")
+        audio = self.encode(waveform, vertices.shape[1])
         displacement = vertices[:, : audio.shape[1]] - template.unsqueeze(1)
         latent = self.decoder.sequence_from_displacements(
-            displacement, audio, self._style(style), "template", self._training_dropout()
+            displacement, audio, self.checked_style(style), "template", self._training_dropout()
         )
         return self.decoder.decode(latent) + template.unsqueeze(1)
 
@@ -252,7 +167,7 @@ class FaceFormer(nn.Module):
         T' = ``n_frames``, or fewer for BIWI when the speech is shorter. In training mode dropout is on and the
         gradient runs through the whole recursion.
         """
-        template = self._mesh(template, "template")
-        audio = self.frames_first(self.audio_encoder(waveform, n_frames))
-        latent = self.generate(audio, self._style(style), dropout=self._training_dropout())
+        template = self.flat(template, "template")
+        audio = self.encode(waveform, n_frames)
+        latent = self.generate(audio, self.checked_style(style), dropout=self._training_dropout())
         return self.decoder.decode(latent) + template.unsqueeze(1)

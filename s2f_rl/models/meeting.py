@@ -8,22 +8,22 @@ from typing import Any
 from s2f_rl.data.mesh_identity import MeshIdentity, difference
 from s2f_rl.errors import UserError
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.models.faceformer import FaceFormer
+from s2f_rl.models.contract import Actor
 
 
-def animated_mesh(actor: FaceFormer) -> MeshIdentity:
+def animated_mesh(actor: Actor) -> MeshIdentity:
     """The mesh of an actor: the number of its vertices at least."""
     return actor.mesh_identity or MeshIdentity(actor.n_vertices)
 
 
-def refuse_other_mesh(actor: FaceFormer, corpus: Any, what: str, remedy: str) -> None:
+def refuse_other_mesh(actor: Actor, corpus: Any, what: str, remedy: str) -> None:
     """Raise UserError unless ``actor`` animates the mesh of ``corpus``; ``remedy``: what else to do."""
     other = difference(animated_mesh(actor), corpus.mesh_identity, what, str(corpus.root))
     if other is not None:
         raise UserError(f"{other}, or {remedy}")
 
 
-def refuse_other_corpus(actor: FaceFormer, corpus: Any, what: str = "the checkpoint") -> None:
+def refuse_other_corpus(actor: Actor, corpus: Any, what: str = "the checkpoint") -> None:
     """Raise UserError unless ``actor`` animates the mesh of ``corpus``, at its rate, in its style columns.
 
     Style columns are compared by name where the actor's file has them. ``what``: how a message calls the actor.
@@ -36,9 +36,9 @@ def refuse_other_corpus(actor: FaceFormer, corpus: Any, what: str = "the checkpo
             "say what it is), or train a supervised actor on this corpus"
         )
     subjects = list(corpus.subjects)
-    if actor.decoder.n_subjects != len(subjects):
+    if actor.n_styles != len(subjects):
         raise UserError(
-            f"{what} has {actor.decoder.n_subjects} styles, {corpus.root} {len(subjects)} training subjects: use the "
+            f"{what} has {actor.n_styles} styles, {corpus.root} {len(subjects)} training subjects: use the "
             "corpus that it was trained on"
         )
     if actor.styles is not None and list(actor.styles) != subjects:
@@ -48,7 +48,7 @@ def refuse_other_corpus(actor: FaceFormer, corpus: Any, what: str = "the checkpo
         )
 
 
-def load_actor_for(path: str | Path, corpus: Any, what: str | None = None) -> tuple[FaceFormer, dict[str, Any]]:
+def load_actor_for(path: str | Path, corpus: Any, what: str | None = None) -> tuple[Actor, dict[str, Any]]:
     """:func:`~s2f_rl.models.checkpoint.load_actor` for a corpus, refused where it does not fit.
 
     Published weights are taken to be of the published corpus whose layout ``corpus`` has, and in its files' unit.
@@ -58,7 +58,7 @@ def load_actor_for(path: str | Path, corpus: Any, what: str | None = None) -> tu
     return actor, about
 
 
-def load_actor_of(path: str | Path, corpus: Any) -> tuple[FaceFormer, dict[str, Any]]:
+def load_actor_of(path: str | Path, corpus: Any) -> tuple[Actor, dict[str, Any]]:
     """:func:`load_actor_for` without a look at whether it fits."""
     unit = corpus.metres_per_unit if corpus.topology == "biwi" and corpus.metres_per_unit != 1.0 else None
     return load_actor(path, corpus.topology, metres_per_unit=unit)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+if TYPE_CHECKING:
+    from s2f_rl.models.contract import Actor
 
 
 class PolicyAverage:
@@ -28,7 +31,7 @@ class PolicyAverage:
         ...     evaluate(policy)
     """
 
-    def __init__(self, module: nn.Module, decay: float = 0.99) -> None:
+    def __init__(self, module: nn.Module | Actor, decay: float = 0.99) -> None:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay must lie in [0, 1), got {decay}")
         self._live = nn.ParameterList(parameter for parameter in module.parameters() if parameter.requires_grad)

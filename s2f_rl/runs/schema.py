@@ -1,7 +1,8 @@
 """Typed schemas of configs: what every key may be, in one place, checked before anything is opened.
 
 A schema is a dataclass (those of the recipes: :mod:`s2f_rl.schemas`): the type of a field says what the value may be,
-:func:`key` what it means, and a method ``rules`` what must hold between values.
+:func:`key` what it means, and a method ``rules`` what must hold between values. With ``more: ClassVar = True`` a group
+may hold further keys, for a class of the user's own to judge.
 
 Example:
     >>> @dataclass
@@ -187,7 +188,7 @@ class _Reader:
         prefix = f"{place}." if place else ""
         known = schema if isinstance(schema, dict) else keys_of(schema)
         for name in value:
-            if name not in known and not isinstance(schema, dict):
+            if name not in known and not isinstance(schema, dict) and not getattr(schema, "more", False):
                 near = difflib.get_close_matches(str(name), known, n=1)
                 hint = f"did you mean {prefix}{near[0]}? " if near else ""
                 raise UserError(f"unknown key '{prefix}{name}'; {hint}--cfg job lists all keys")
@@ -242,9 +243,10 @@ class _Reader:
         if _is_group(options[0]) and len(options) > 1:  # a choice of groups, by kind
             kind = value.get("kind") if isinstance(value, Mapping) else None
             kinds = {name: option for option in options for name in _kinds(option)}
-            if isinstance(value, Mapping) and str(kind) not in kinds and not partial:
+            own = next((option for option in options if not _kinds(option)), None)  # whose kind is a name of one's own
+            if isinstance(value, Mapping) and str(kind) not in kinds and not partial and own is None:
                 self.refuse(f"{place}.kind", kind, f"use {' or '.join(kinds)}")
-            options = [kinds.get(str(kind), options[-1])]
+            options = [kinds.get(str(kind), own or options[-1])]
         refusals = []
         for option in options:
             try:
@@ -279,7 +281,9 @@ def _options(hint: object) -> list[object]:
 
 
 def _kinds(schema: type) -> tuple[str, ...]:
-    return tuple(get_args(keys_of(schema)["kind"])[1].names)
+    """The kinds that a group is for; none if a rule of its own says."""
+    rule = get_args(keys_of(schema)["kind"])[-1]
+    return tuple(rule.names) if isinstance(rule, Choice) else ()
 
 
 def _words(hint: object) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from s2f_rl.errors import UserError
+from s2f_rl.models.actors import ACTORS, DEFAULT
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Range, Share, Size, Text, key
 from s2f_rl.schemas.shared import Average, Conditions, Decay, Run
 
@@ -30,10 +31,16 @@ class Wav2Vec2Audio:
     config: dict[str, Any] | None = key("sizes of a model with random weights, with pretrained=null", default=None)
 
 
+def _own_kind(name: str) -> str | None:
+    known = ":" in name or name in ACTORS.names()
+    return None if known else f"use {' or '.join(ACTORS.names())}, or name your own as package.module:Name"
+
+
 @dataclass
-class Actor:
+class FaceFormer:
     """Group ``actor``."""
 
+    kind: Annotated[str, Choice(DEFAULT)] = key("which actor")
     feature_dim: Size = key("width of the decoder")
     dropout: BelowOne = key("in training only")
     audio: MelAudio | Wav2Vec2Audio = key("the audio encoder")
@@ -41,6 +48,16 @@ class Actor:
     def rules(self) -> None:
         if self.feature_dim % 4:
             raise UserError(f"actor.feature_dim={self.feature_dim}: the decoder has four heads; give a multiple of 4")
+
+
+@dataclass
+class OwnActor:
+    """The same for an actor of one's own, whose constructor takes what stands here beside ``kind`` and ``audio``."""
+
+    more: ClassVar = True
+
+    kind: Annotated[Text, _own_kind] = key("which actor")
+    audio: MelAudio | Wav2Vec2Audio = key("the audio encoder")
 
 
 @dataclass
@@ -70,7 +87,7 @@ class SupervisedEvaluation:
 class SupervisedRun(Run):
     """``supervised``."""
 
-    actor: Actor = key("the model")
+    actor: FaceFormer | OwnActor = key("the model")
     mode: Annotated[str, Choice("autoregressive", "teacher_forced")] = key("what history the decoder sees")
     warmup_iterations: Natural = key("teacher-forced iterations before autoregressive ones")
     iterations: Count = key("updates")

@@ -12,18 +12,17 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from s2f_rl import keys
-from s2f_rl.losses import LagrangeMultiplier, SupervisedLoss, differentiable_rollout
+from s2f_rl.losses import LagrangeMultiplier, SupervisedLoss
 from s2f_rl.metrics.error import lip_vertex_error_per_frame
-from s2f_rl.models.policy import MotionCore
+from s2f_rl.models.contract import PolicyCore
 
 
 class LipErrorConstraint:
     """On-policy LVE of a batch over the start's LVE on the same utterances, held below a limit by a multiplier.
 
-    The batch's LVE is that of the policy's means h given the sampled history, decoded. Correlated noise counts as
-    noise: ``loc`` holds what is carried over from the frame before, so that it is h only without correlation. The
-    start's is measured once per utterance and style on its deterministic motion, so that the ratio is paired: which
-    utterances a batch happens to hold hardly moves it.
+    The batch's LVE is that of the policy's mean motion given the sampled history. The start's is measured once per
+    utterance and style on its deterministic motion, so that the ratio is paired: which utterances a batch happens to
+    hold hardly moves it.
 
     Called for the multiplier, so it can weigh the supervised term in :class:`~s2f_rl.losses.WeightedLoss`.
 
@@ -36,9 +35,10 @@ class LipErrorConstraint:
     """
 
     def __init__(
-        self, core: MotionCore, truth: SupervisedLoss, lips: Tensor, multiplier: LagrangeMultiplier, weight: float = 1.0
+        self, core: PolicyCore, truth: SupervisedLoss, lips: Tensor, multiplier: LagrangeMultiplier, weight: float = 1.0
     ) -> None:
-        self.core, self.start = core, copy.deepcopy(core).requires_grad_(False)
+        start: Any = copy.deepcopy(core)
+        self.core, self.start = core, start.requires_grad_(False)
         self.truth, self.lips, self.multiplier, self.weight = truth, lips, multiplier, float(weight)
         self.start_lve: dict[str, float] = {}
 
@@ -53,15 +53,13 @@ class LipErrorConstraint:
             batch: [B, T] rows as collected by the policy as it is now.
         """
         truth, known = self.truth.truth(batch)
-        means = self._means(batch)
+        means = self.core.mean_motion(batch, collected=True)
         own = start = 0.0
         for lane in range(len(batch)):
             n = int(known[lane].sum())
             if not n:
                 continue
-            mean = means[lane, :n]
-            displacement = mean if self.core.exploration == "vertex" else self.core.decoder.decode(mean)
-            own += self._lve(displacement, truth[lane, :n])
+            own += self._lve(means[lane, :n], truth[lane, :n])
             start += self._start(batch[lane, :n], truth[lane, :n])
         return own / start if start else math.nan
 
@@ -71,15 +69,6 @@ class LipErrorConstraint:
         logged = {} if not math.isfinite(ratio) else {"constraint_lve_ratio": ratio}
         return {**logged, "constraint_multiplier": self.multiplier.update(ratio)}
 
-    def _means(self, batch: TensorDictBase) -> Tensor:
-        """What the policy would have done at every frame without noise: latents or displacements [B, T, ..]."""
-        if not self.core.correlation:
-            return batch.get(keys.LOC)
-        latent = batch.get(keys.LATENT)
-        latent = torch.where(batch.get(keys.FRAME_MASK), latent, torch.zeros_like(latent))
-        hidden = self.core.means(batch.get(keys.AUDIO), batch.get(keys.STYLE)[:, 0], latent)
-        return hidden if self.core.exploration == "latent" else self.core.decoder.decode(hidden)
-
     def _lve(self, displacement: Tensor, truth: Tensor) -> float:
         return float(lip_vertex_error_per_frame(displacement, truth, self.lips).mean())
 
@@ -88,7 +77,7 @@ class LipErrorConstraint:
         style = lane.get(keys.STYLE)[0]
         key = f"{int(lane.get(keys.UTTERANCE)[0, 0])}:{','.join(f'{w:g}' for w in style.tolist())}"
         if key not in self.start_lve:
-            motion = differentiable_rollout(self.start, lane.get(keys.AUDIO)[None], style[None], noise=None)
+            motion = self.start.unrolled(lane.get(keys.AUDIO)[None], style[None])
             lve = self._lve(motion[0], truth)
             if not math.isfinite(lve):
                 return math.nan

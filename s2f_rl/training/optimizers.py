@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from s2f_rl.errors import UserError
 from s2f_rl.losses import total_loss
-from s2f_rl.losses.weighted import OUTPUT_MAP
 from s2f_rl.training.divergence import StepGuard
 
 Moments = dict[str, dict[str, Tensor]]
@@ -27,6 +26,7 @@ def make_optimizer(
     lr: float,
     output_lr_factor: float = 1.0,
     weight_decay: float = 0.0,
+    output_map: Iterable[nn.Parameter] = (),
 ) -> torch.optim.Adam:
     """Adam over named parameters that require a gradient, in groups with rates of their own.
 
@@ -36,16 +36,18 @@ def make_optimizer(
         output_lr_factor: further factor for the output map W, b. Its unit is metres: an Adam step of 1e-4 in all 64
             columns moves a vertex by millimetres, so the rest of the network needs a far larger rate than it does.
         weight_decay: of all.
+        output_map: these parameters (``actor.output_map()``).
     """
     seen: set[int] = set()
+    apart = {id(p) for p in output_map}
     found: dict[tuple[int, bool], list[nn.Parameter]] = {}
     factors: dict[tuple[int, bool], float] = {}
     for k, (parameters, factor) in enumerate(groups):
-        for name, p in parameters:
+        for _, p in parameters:
             if p.requires_grad and id(p) not in seen:
                 seen.add(id(p))
                 # not by the rate: groups that happen to share one would also share their clipping
-                key = (k, OUTPUT_MAP in name)
+                key = (k, id(p) in apart)
                 factors[key] = factor * (output_lr_factor if key[1] else 1.0)
                 found.setdefault(key, []).append(p)
     options = [{"params": p, "lr": lr * factors[key], "lr_factor": factors[key]} for key, p in found.items()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from s2f_rl.errors import NotFinite, UserError
 # What losses and critics read; displacements [T, V*3] are left out, they follow from the latents.
 STORED = (
     keys.AUDIO, keys.STYLE, keys.UTTERANCE, keys.FRAME_MASK, keys.FRAME_INDEX, keys.LATENT, keys.LATENT_LOG_PROB,
-    keys.LOC, keys.SCALE, keys.ADVANTAGE, keys.VALUE_TARGET, ("next", keys.MESH_FEATURE), ("next", keys.AUDIO_FEATURE),
+    keys.ADVANTAGE, keys.VALUE_TARGET, ("next", keys.MESH_FEATURE), ("next", keys.AUDIO_FEATURE),
 )  # fmt: skip
 
 
@@ -30,12 +30,20 @@ class UtteranceBuffer:
         capacity: rows.
         horizon: frames of the longest utterance (``env.horizon``).
         device: where the rows live.
+        parameters: the entries of the policy's distribution (``policy.core.out_keys``).
     """
 
-    def __init__(self, capacity: int, horizon: int, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        capacity: int,
+        horizon: int,
+        device: torch.device | str = "cpu",
+        parameters: Sequence[str] = (keys.LOC, keys.SCALE),
+    ) -> None:
         if capacity < 1:
             raise UserError(f"replay.capacity={capacity}: at least one utterance")
         self.capacity, self.horizon, self.device = int(capacity), int(horizon), torch.device(device)
+        self._stored = (*STORED, *parameters)
         self._buffer = self._new()
 
     def _new(self) -> TensorDictReplayBuffer:
@@ -46,7 +54,7 @@ class UtteranceBuffer:
 
     def extend(self, batch: TensorDictBase) -> None:
         """Store the rows of a batch [B, T] whose numbers are finite; the oldest are overwritten."""
-        rows = batch.select(*STORED, strict=False).detach()
+        rows = batch.select(*self._stored, strict=False).detach()
         rows = rows.apply(self._pad, batch_size=[len(batch), self.horizon])
         rows = rows[torch.stack([torch.isfinite(v).flatten(1).all(1) for v in rows.values(True, True)]).all(0)]
         if not len(rows):

@@ -122,7 +122,8 @@ class RLRun:
         row |= {"updates": float(len(outputs) - skipped), "skipped_steps": float(skipped)}
         row["sampled_amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
         self.state.frames += int(row["batch_frames"])
-        watched = {"amplitude_ratio": row["sampled_amplitude_ratio"], "noise_mm": row["noise_mm"]}
+        watched = {"amplitude_ratio": row["sampled_amplitude_ratio"]}
+        watched |= {key: row[key] for key in ("noise_mm",) if key in row}  # not every policy adds noise
         kl = row.get("kl_kl_reference", row.get("policy_kl_approx"))
         parts.alarm.check(watched if kl is None else watched | {"kl": kl})
         self._row = {**row, **(more or {}), **self._times}
@@ -154,8 +155,11 @@ class RLRun:
     def _validate(self) -> None:
         """Validate; write ``best.pt`` (and ``best_head.pt`` with a critic) if it beats the best so far."""
         parts, state = self.parts, self.state
-        if not bool(torch.isfinite(parts.policy.core.log_scale.exp()).all()):  # validation makes no noise
-            raise NotFinite("the policy's noise is not finite; use a smaller optimizer.noise_lr_factor in a new run")
+        for name, value in parts.policy.core.exploration().items():  # validation explores nothing
+            if not bool(torch.isfinite(value).all()):
+                raise NotFinite(
+                    f"the policy's {name} is not finite; use a smaller optimizer.noise_lr_factor in a new run"
+                )
         self.values = parts.validation()
         value = parts.validation.value(self.values)
         if state.best is not None and not value > state.best:

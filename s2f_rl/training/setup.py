@@ -11,8 +11,8 @@ import torch
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
-from s2f_rl.models import FaceFormer
 from s2f_rl.models.checkpoint import actor_file, actor_payload, load_tensors
+from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for
 
 
@@ -44,7 +44,7 @@ def open_corpora(
     return corpora
 
 
-def actor_entry(actor: FaceFormer, corpus: Any) -> dict[str, Any]:
+def actor_entry(actor: Actor, corpus: Any) -> dict[str, Any]:
     """The ``actor`` entry of a checkpoint, with what `s2f-rl animate` needs: templates, triangles, lips."""
     faces = corpus.faces
     return actor_payload(
@@ -62,7 +62,7 @@ def actor_entry(actor: FaceFormer, corpus: Any) -> dict[str, Any]:
 class Start:
     """A supervised actor and the state of its optimizer (``moments`` by parameter name; None: not in the file)."""
 
-    actor: FaceFormer
+    actor: Actor
     moments: dict[str, Any] | None
 
 

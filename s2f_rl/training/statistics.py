@@ -13,18 +13,18 @@ from torch import Tensor
 
 from s2f_rl import keys
 from s2f_rl.metrics import motion_amplitude
-from s2f_rl.models import FaceFormerPolicy
+from s2f_rl.models.policy import MotionPolicy
 
 
 @torch.no_grad()
 def batch_statistics(
-    batch: TensorDictBase, policy: FaceFormerPolicy, lips: Tensor, scores: Sequence[str]
+    batch: TensorDictBase, policy: MotionPolicy, lips: Tensor, scores: Sequence[str]
 ) -> dict[str, float]:
-    """Mean scores, motion and noise of a batch [B, T] with rewards; padding never enters.
+    """Mean scores, motion and exploration of a batch [B, T] with rewards; padding never enters.
 
     ``reward`` and each of ``scores``: means over the frames that have it. ``amplitude_mm``: RMS distance of the lip
-    vertices from their mean over the utterance. ``noise_mm``: RMS displacement of the lips by the sampled noise.
-    ``batch_frames``: valid frames.
+    vertices from their mean over the utterance. ``batch_frames``: valid frames. Beside them what the policy tells of
+    its exploration (:meth:`PolicyCore.batch_figures`): ``noise_mm`` of a Gaussian.
     """
     mask = batch.get(keys.FRAME_MASK)
     out = {"batch_frames": float(mask.sum())}
@@ -40,13 +40,7 @@ def batch_statistics(
     mean = (motion * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
     squared = ((motion - mean).square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)
     out["amplitude_mm"] = 1e3 * float(squared.sqrt())
-    noise = batch.get(keys.LATENT) - batch.get(keys.LOC)
-    if policy.core.exploration == "latent":
-        noise = noise @ policy.core.decoder.vertice_map_r.weight[columns].T
-    else:
-        noise = noise[..., columns]
-    out["noise_mm"] = 1e3 * float(((noise.square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)).sqrt())
-    return out
+    return out | policy.core.batch_figures(batch, lips)
 
 
 def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:

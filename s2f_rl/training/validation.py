@@ -9,8 +9,8 @@ from typing import Any
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, counts, evaluate_actor, summaries
 from s2f_rl.evaluation.summary import MEAN
-from s2f_rl.models import FaceFormer
 from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.contract import Actor
 
 SELECTORS = ("lve", "reward")
 
@@ -38,7 +38,7 @@ class Validation:
 
     def __init__(
         self,
-        actor: FaceFormer,
+        actor: Actor,
         corpus: Any,
         scorer: Scorer | None = None,
         conditions: str | Sequence[int] = "own",

@@ -192,13 +192,17 @@ class TestWeighted:
                 self.net, self.slope = net, slope
 
             def forward(self, rows):
-                value = self.slope * (3 * self.net["layer"].bias.sum() + 1000 * self.net["vertice_map_r"].bias.sum())
+                value = self.slope * (3 * self.net["layer"].bias.sum() + 1000 * self.net["output"].bias.sum())
                 return TensorDict({"loss_objective": value})
 
-        net = torch.nn.ModuleDict({"layer": torch.nn.Linear(1, 1), "vertice_map_r": torch.nn.Linear(1, 1)})
-        weighted = WeightedLoss({"a": (Term(net, 1.0), 1.0), "b": (Term(net, 5.0), 2.0)}, balance="grad_norm")
+        net = torch.nn.ModuleDict({"layer": torch.nn.Linear(1, 1), "output": torch.nn.Linear(1, 1)})
+        weighted = WeightedLoss(
+            {"a": (Term(net, 1.0), 1.0), "b": (Term(net, 5.0), 2.0)},
+            balance="grad_norm",
+            output_map=net["output"].parameters(),
+        )
         out = weighted(TensorDict({}, [1]))
         assert float(out["grad_norm_a"]) == pytest.approx(3.0) and float(out["grad_norm_b"]) == pytest.approx(15.0)
         out["loss_b"].backward()
         assert net["layer"].bias.grad.item() == pytest.approx(6.0)
-        assert net["vertice_map_r"].bias.grad.item() == pytest.approx(2000.0)
+        assert net["output"].bias.grad.item() == pytest.approx(2000.0)

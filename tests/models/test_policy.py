@@ -292,9 +292,9 @@ def test_noise_has_the_stated_size(actor):
 def test_copies_do_not_carry_the_cache(actor):
     policy = policy_of(actor)
     step_through(policy, *inputs(actor))
-    assert policy.core._cache is not None
+    assert policy.core._steps is not None
     for clone in (copy.deepcopy(policy), pickle.loads(pickle.dumps(policy))):
-        assert clone.core._cache is None
+        assert clone.core._steps is None
         assert clone.core is clone.actor_module[0]
         assert clone.core.decoder is clone.module[1].core.decoder
     assert not any("cache" in k for k in policy.state_dict())

@@ -105,7 +105,7 @@ class TestGradient:
         noise = 1e-2 * torch.randn(B, 40, 16, dtype=torch.float64)
         weights = torch.randn(B, 40, 27, dtype=torch.float64)
         found = []
-        for latents in (actor.generate(audio, style, noise), by_prefix(actor, audio, style, noise)):
+        for latents in (actor.generate(audio, style, noise=noise), by_prefix(actor, audio, style, noise)):
             actor.zero_grad()
             (actor.decoder.decode(latents) * weights).sum().backward()
             grads = {name: p.grad.clone() for name, p in actor.decoder.named_parameters() if p.grad is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 from tensordict import TensorDict
 
 from s2f_rl.errors import UserError
+from s2f_rl.models.contract import LinearMotion
+from s2f_rl.models.policy import MotionCore
 from s2f_rl.training import (
     Validation,
     batch_statistics,
@@ -28,7 +31,8 @@ def test_batch_statistics():
     latent, loc = torch.randn(2, 2, 6, 3, generator=generator)
     action, reward = torch.randn(2, 6, 12, generator=generator), torch.randn(2, 6, 1, generator=generator)
     weight = torch.randn(12, 3, generator=generator)
-    core = SimpleNamespace(exploration="latent", decoder=SimpleNamespace(vertice_map_r=SimpleNamespace(weight=weight)))
+    core = SimpleNamespace(latent_space=True, decoder=SimpleNamespace(linear_decode=LinearMotion(weight, weight[:, 0])))
+    core.batch_figures = partial(MotionCore.batch_figures, core)
     score_mask = mask & (torch.arange(6)[:, None] >= 2)
     batch = TensorDict(
         {
@@ -76,14 +80,15 @@ def test_moments_carry_over():
 
 
 def test_rates():
-    net = torch.nn.ModuleDict({"vertice_map_r": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2)})
+    net = torch.nn.ModuleDict({"output": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2)})
     critic = torch.nn.Linear(2, 1)
-    optimizer = make_optimizer([(net.named_parameters(), 1.0), (critic.named_parameters(), 10.0)], 1.0, 0.03)
+    groups = [(net.named_parameters(), 1.0), (critic.named_parameters(), 10.0)]
+    optimizer = make_optimizer(groups, 1.0, 0.03, output_map=net["output"].parameters())
     options = SimpleNamespace(lr=1.0, final_lr=0.1)
     for iteration, lr in ((1, 1.0), (6, 0.55), (11, 0.1)):
         assert cosine_decay(optimizer, options, iteration, 10) == pytest.approx(lr)
         rates = {id(p): g["lr"] for g in optimizer.param_groups for p in g["params"]}
-        assert rates[id(net["vertice_map_r"].weight)] == pytest.approx(0.03 * lr)
+        assert rates[id(net["output"].weight)] == pytest.approx(0.03 * lr)
         assert rates[id(net["other"].weight)] == pytest.approx(lr)
         assert rates[id(critic.weight)] == pytest.approx(10 * lr)
 

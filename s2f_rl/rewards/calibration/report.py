@@ -212,8 +212,9 @@ def _confined(actor: str | Path | None, motion: MotionSubspace, corpus: Corpus) 
     if actor is None:
         return MotionSpace("motion", motion.basis)
     model, _ = load_actor_for(actor, corpus)
-    weight = model.decoder.vertice_map_r.weight.detach().float()  # [V*3, H]
-    return MotionSpace.spanned("actor", weight.T)
+    if model.linear_decode is None:
+        raise UserError(f"--actor {actor}: its motions are no linear map, so they span no space; leave it out")
+    return MotionSpace.spanned("actor", model.linear_decode.weight.detach().float().T)
 
 
 def _training_speakers(reward: AnyReward, bank: MotionBank, wanted: Collection[str]) -> list[SpeakerRow]:
