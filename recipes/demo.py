@@ -34,11 +34,7 @@ from s2f_rl.runs.overrides import as_overrides, flat
 from s2f_rl.schemas.others import Demo
 from s2f_rl.training import plain
 
-COLUMNS = {  # column of the table: (key of the summary, factor, digits)
-    "lip (train)": ("lip_score", 1, 3),
-    "real (train)": ("real_score", 1, 3),
-    "lip (judge)": ("judge_lip_score", 1, 3),
-    "real (judge)": ("judge_real_score", 1, 3),
+COLUMNS = {  # column of the table, after those of the scores: (key of the summary, factor, digits)
     "LVE mm²": ("lve", 1e6, 2),
     "FDD mm²": ("fdd", 1e6, 3),
     "amplitude ratio": ("amplitude_ratio", 1, 2),
@@ -78,7 +74,7 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
         rows = evaluate_actor(actor, test, scorer)
         about = {"checkpoint": str(files[name]), "corpus": str(corpus), "split": "test"}
         table[name] = write_report(root / name / "evaluation", rows, test, scorer, about)["style_dependent"]
-    text = as_markdown(table)
+    text = as_markdown(table, score_columns(scorer) | COLUMNS)
     atomic_write_text(root / "table.md", text)
     told(started, "evaluated on test speakers")
 
@@ -140,11 +136,18 @@ def told(started: float, what: str) -> None:
     print(f"[{time.perf_counter() - started:4.0f} s] {what}", flush=True)
 
 
-def as_markdown(table: dict[str, dict[str, float]]) -> str:
+def score_columns(scorer: Scorer) -> dict[str, tuple[str, float, int]]:
+    """``lip (train)`` and so on: the columns of whatever the reward and the judge score."""
+    columns = [(name, column) for name in scorer.models for column in scorer.columns(name)]
+    plain = [column.removeprefix(f"{name}_").removesuffix("_score") for name, column in columns]
+    return {f"{score} ({name})": (column, 1, 3) for score, (name, column) in zip(plain, columns, strict=True)}
+
+
+def as_markdown(table: dict[str, dict[str, float]], columns: dict[str, tuple[str, float, int]]) -> str:
     """Rows of the table as markdown; a figure that could not be measured is a dash."""
-    lines = ["| | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
+    lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, values in table.items():
-        cells = [f"{values[k] * f:.{d}f}" if k in values else "-" for k, f, d in COLUMNS.values()]
+        cells = [f"{values[k] * f:.{d}f}" if k in values else "-" for k, f, d in columns.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

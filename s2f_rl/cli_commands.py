@@ -141,7 +141,7 @@ def add_score(commands: Any) -> None:
     speech.add_argument("--corpus", help="corpus folder with their speech")
     speech.add_argument("--wavs", help="folder of NAME.wav, where there is no corpus")
     parser.add_argument("--fps", type=float, help="with --wavs: frames per second of the motion, if not the reward's")
-    parser.add_argument("--reward", required=True, help="folder of the reward model, or of a judge")
+    parser.add_argument("--reward", required=True, help="folder of the reward model or a judge; or a kind of reward")
     parser.add_argument("--out", required=True, help="csv file to write; the same command goes on after a stop")
     parser.add_argument("--cache", help="folder to keep audio features in, for further calls")
     _add_topology(parser)

@@ -29,6 +29,7 @@ from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
 from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.rewards.judge.judge import load_scorer
+from s2f_rl.rewards.parts import Rewards
 
 logger = logging.getLogger(__name__)
 
@@ -232,8 +233,8 @@ def evaluate_checkpoint(
     out: str | Path,
     split: str = "test",
     topology: str | None = None,
-    reward: str | Path | None = None,
-    judge: str | Path | None = None,
+    reward: str | Path | Rewards | None = None,
+    judge: str | Path | Rewards | None = None,
     conditions: str | Sequence[int] = "all",
     save_predictions: bool = True,
     device: str = "cpu",
@@ -249,7 +250,7 @@ def evaluate_checkpoint(
     Args:
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`.
         corpus_root, split, topology: see :class:`~s2f_rl.data.FaceCorpus`.
-        reward, judge: folders of reward models; they must not be the same model.
+        reward, judge: folders of reward models, or any rewards; they must not be the same.
         conditions: see :func:`style_columns`.
         rows_format: ``csv``, or ``parquet`` (needs pyarrow) for the row per value.
         true_distance: ``true``, ``false`` or ``auto`` (where the corpus is the built-in one): also measure the distance
@@ -265,7 +266,8 @@ def evaluate_checkpoint(
     actor, _ = load_actor_for(checkpoint, corpus)
     actor.to(device)
     models = {name: path for name, path in (("train", reward), ("judge", judge)) if path is not None}
-    scorer = Scorer({n: load_scorer(p, device) for n, p in models.items()}, corpus) if models else None
+    opened = {n: load_scorer(r, device) if isinstance(r, (str, Path)) else r for n, r in models.items()}
+    scorer = Scorer(opened, corpus) if models else None
     out = Path(out)
     predictions = out / "predictions" if save_predictions else None
     plausible = true_distances(corpus, true_distance)

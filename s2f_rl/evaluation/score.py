@@ -23,16 +23,15 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import write_rows
 from s2f_rl.evaluation.partial_rows import PartialRows
 from s2f_rl.evaluation.speech import WavFolder
-from s2f_rl.rewards import RewardModel
+from s2f_rl.rewards import REWARDS, PerceptualReward, Reward, RewardModel
 from s2f_rl.rewards.judge.judge import AnyReward, Judge, load_scorer
-from s2f_rl.rewards.judge.layers import WINDOW_FRAMES
 from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
 from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
+from s2f_rl.rewards.registry import build_part
 
 logger = logging.getLogger(__name__)
 
 _CONDITION = "_condition_"
-_KEYS = ("lip_score", "real_score")
 _READ_FRAMES = 256
 """Frames read at once: a sequence of any length takes 15 MB of memory at V=5023."""
 _TOLERATED_FRAMES = 3
@@ -47,7 +46,7 @@ def utterance_name(path: Path) -> str:
 def score_folder(
     meshes: str | Path | Iterable[str | Path],
     corpus_root: str | Path | None,
-    reward: str | Path | AnyReward,
+    reward: str | Path | AnyReward | Reward,
     out: str | Path,
     topology: str | None = None,
     batch: int = 8,
@@ -66,9 +65,11 @@ def score_folder(
         meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres, or the corpus's own unit), with its
             subfolders, or such files.
         corpus_root: corpus with the speech; None with ``wavs``.
-        reward: folder (or file) of the reward model or judge, or the model itself.
-        out: csv to write: ``file, utterance, lip_score, real_score, value, clips``; a motion with a value that is not
-            finite is scored on its finite clips only. A judge has no ``value``, and its clips are windows of 21 frames.
+        reward: folder (or file) of the reward model or judge, or the model itself; or another reward, as an object, a
+            kind of reward by name, or ``package.module:Name``. Those need a corpus.
+        out: csv to write: ``file, utterance``, the mean of each score (``lip_score, real_score``), ``value``,
+            ``clips``; a motion with a value that is not finite is scored where it is finite. Only a reward model has
+            a ``value``; the clips of others are the frames that have a score (of a judge: windows of 21 frames).
             ``file`` is relative to the folder.
         batch: sequences scored together.
         cache_folder: where audio features are kept on disk.
@@ -87,11 +88,19 @@ def score_folder(
         raise UserError(f"fps={fps}: a corpus knows its frame rate; leave fps out or give --wavs")
     require_target(out)
     named = _files(meshes)
-    model = reward if isinstance(reward, (RewardModel, Judge)) else load_scorer(reward, device)
+    kind = isinstance(reward, str) and not Path(reward).exists() and (":" in reward or reward in REWARDS.names())
+    corpus = None if corpus_root is None else FaceCorpus(corpus_root, split="all", topology=topology)
+    model: Any
+    if isinstance(reward, (str, Path)) and not kind:
+        model = load_scorer(reward, device)
+    elif corpus is None and not isinstance(reward, (RewardModel, Judge)):
+        raise UserError(f"{reward}: such a reward is scored against a corpus; give --corpus in place of --wavs")
+    else:
+        model = build_part(str(reward), {}, corpus, device, cache_folder, "reward") if kind else reward
     where = "the reward model" if reward is model else str(reward)
     speech: Any
-    if corpus_root is not None:
-        speech = FaceCorpus(corpus_root, split="all", topology=topology)
+    if corpus is not None:
+        speech = corpus
         refuse_other_corpus(model, speech, where)
     else:
         own_rate = model.fps if fps is None and topology is None else fps
@@ -103,14 +112,17 @@ def score_folder(
         rows = {job.key: partial.found[job.key] for job in jobs if job.key in partial.found}
         # one utterance's sequences after another: its audio features are computed once and can then be forgotten
         waiting = sorted((job for job in jobs if job.key not in rows), key=lambda job: job.utterance)
-        audio = AudioFeatureCache(model, speech, cache_folder)
+        audio = AudioFeatureCache(model, speech, cache_folder) if isinstance(model, RewardModel) else None
+        framed = PerceptualReward(model, cache_folder) if isinstance(model, Judge) else model
+        prepared: tuple[int, Any] = -1, None
         with tqdm(total=len(jobs), initial=len(rows), disable=None if progress else True, desc="score") as bar:
             for start in range(0, len(waiting), batch):
                 group = waiting[start : start + batch]
-                if isinstance(model, Judge):
-                    found = [_judged(job, model, audio) for job in group]
-                else:
-                    found = _score(group, model, audio)
+                found = [] if audio is None else _score(group, model, audio)
+                for job in group if audio is None else ():
+                    if prepared[0] != job.utterance:
+                        prepared = job.utterance, framed.prepare(speech[job.utterance])
+                    found.append(_framed(job, framed, prepared[1], device))
                 for job, row in zip(group, found, strict=True):
                     rows[job.key] = row
                     partial.add(job.key, row)
@@ -154,8 +166,8 @@ def _files(meshes: str | Path | Iterable[str | Path]) -> dict[str, Path]:
     return found
 
 
-def _checked(named: dict[str, Path], speech: Any, model: AnyReward) -> list[_Job]:
-    n_vertices = model.n_vertices
+def _checked(named: dict[str, Path], speech: Any, model: Any) -> list[_Job]:
+    n_vertices = model.n_vertices if hasattr(model, "n_vertices") else speech.n_vertices
     # file systems spell accents in two ways, so names are compared in one
     known = {unicodedata.normalize("NFC", name): i for i, name in enumerate(speech.names)}
     jobs, unlike = [], []
@@ -195,7 +207,7 @@ def _checked(named: dict[str, Path], speech: Any, model: AnyReward) -> list[_Job
     return jobs
 
 
-def _unit(path: Path, speech: Any, model: AnyReward) -> float:
+def _unit(path: Path, speech: Any, model: Any) -> float:
     """Metres per unit of a file. Raises UserError where its first face is of another mesh or in no known unit."""
     first = np.array(load_npy(path)[0], dtype=np.float64)
     if not np.ptp(first.reshape(-1, 3), axis=0).any():
@@ -233,7 +245,7 @@ def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> li
         scores = model.heads(mesh, heard)
         if model.head is not None:
             scores["value"] = model.value(mesh, heard)
-    names = (*_KEYS, "value") if model.head is not None else ("lip_score",)
+    names = (*model.score_names, "value") if model.head is not None else model.score_names
     parts = {name: scores[name].split(counts) if name in scores else [torch.empty(0)] * len(jobs) for name in names}
     return [
         {
@@ -247,27 +259,30 @@ def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> li
 
 
 @torch.no_grad()
-def _judged(job: _Job, judge: Judge, audio: AudioFeatureCache) -> Row:
-    """Row of one sequence by a judge; pieces of it overlap, so that every window lies whole in one of them."""
-    heard = audio.get(job.utterance)
-    n_frames = max(0, min(len(heard) + CLIP_FRAMES - 1, job.n_frames))
-    scores: dict[str, list[Tensor]] = {name: [] for name in _KEYS}
-    stored = load_npy(job.path)
-    for start in range(0, n_frames - WINDOW_FRAMES + 1, _READ_FRAMES):
-        stop = min(start + _READ_FRAMES + WINDOW_FRAMES - 1, n_frames)
-        frames = _metres(stored[start:stop], job)
-        finite = torch.isfinite(frames).all(-1).to(judge.device)
-        found = judge.score_batch(frames.nan_to_num(0.0, 0.0, 0.0)[None], heard[None, start : stop - CLIP_FRAMES + 1])
-        whole = finite.unfold(0, WINDOW_FRAMES, 1).all(-1)
-        for name in _KEYS:
-            scores[name].append(found[name][0, WINDOW_FRAMES - 1 :][whole])
-    joined = {name: torch.cat([torch.empty(0, device=judge.device), *parts]) for name, parts in scores.items()}
-    n_windows = len(joined["lip_score"])
-    missing = max(0, n_frames - WINDOW_FRAMES + 1) - n_windows
-    if missing:
-        logger.warning("%s: %d of its %d windows hold NaN or infinity", job.path, missing, missing + n_windows)
-    means = {name: float(values.mean()) if n_windows else float("nan") for name, values in joined.items()}
-    return {"file": job.name, "utterance": utterance_name(job.path), **means, "clips": n_windows}
+def _framed(job: _Job, reward: Reward, prepared: Any, device: str) -> Row:
+    """Row of one sequence by frames; its pieces overlap, so that all that a score looks back to lies in one of them."""
+    back, at_once = reward.look_back or 0, job.n_frames if reward.look_back is None else _READ_FRAMES
+    values: dict[str, list[Tensor]] = {name: [torch.empty(0)] for name in reward.score_names}
+    stored, n_scored, n_lost = load_npy(job.path), 0, 0
+    for start in range(0, job.n_frames - back, at_once):
+        frames = _metres(stored[start : start + at_once + back], job)
+        finite = torch.isfinite(frames).all(-1)
+        whole = finite.all().expand(len(frames)) if reward.look_back is None else finite.unfold(0, back + 1, 1).all(-1)
+        motion = frames.nan_to_num(0.0, 0.0, 0.0)[None].to(device)
+        first = None if reward.look_back is None else torch.tensor([start], device=motion.device)
+        there = torch.ones(motion.shape[:2], dtype=torch.bool, device=motion.device)
+        found = reward.score_motion(motion, [prepared], there, first_frame=first)
+        scored = torch.zeros(len(whole), dtype=torch.bool)
+        for name, (score, mask) in found.items():
+            own = mask[0, back:].cpu()
+            values[name].append(score[0, back:].cpu()[own & whole])
+            scored |= own
+        n_scored += int((scored & whole).sum())
+        n_lost += int((scored & ~whole).sum())
+    if n_lost:
+        logger.warning("%s: %d of its %d windows hold NaN or infinity", job.path, n_lost, n_lost + n_scored)
+    means = {name: float(torch.cat(each).mean()) for name, each in values.items()}  # of nothing: nan
+    return {"file": job.name, "utterance": utterance_name(job.path), **means, "clips": n_scored}
 
 
 def _embed(frames: Tensor, model: RewardModel) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ class TestDemo:
         monkeypatch.setattr(type(main), "run", lambda recipe, given: run(recipe, given))
         monkeypatch.setattr(module.RewardModel, "load", lambda path: Nothing())
         monkeypatch.setattr(module, "load_scorer", lambda path: Nothing())
-        monkeypatch.setattr(module, "Scorer", lambda models, corpus: Nothing())
+        monkeypatch.setattr(module, "Scorer", lambda models, corpus: SimpleNamespace(models={}))
         monkeypatch.setattr(module, "load_actor", lambda path: (Nothing(), {}))
         monkeypatch.setattr(module, "evaluate_truth", lambda *_: [])
         monkeypatch.setattr(module, "evaluate_actor", lambda *_: [])
