@@ -119,6 +119,15 @@ class Hashed(Moves):
 
 
 @pytest.mark.parametrize(
+    ("recipe", "options"),
+    [("reward_gradient", []), ("ppo", ["critic=backbone", "group_size=1"]), ("awr", ["group_size=2"])],
+)
+def test_the_closure_reward_in_other_recipes(recipe, options, run):
+    rows = run(recipe, "run", f"reward.parts.closure={CLOSURE}", *options)
+    assert all(math.isfinite(row["closure_score"]) and row["grad_norm_policy"] > 0 for row in rows[1:])
+
+
+@pytest.mark.parametrize(
     ("recipe", "options", "expected"),
     [
         ("reward_gradient", [f"reward.parts.moves={MOVES}"], "reward.parts.moves: .* cannot be differentiated"),
