@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,16 +18,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from s2f_rl.data.mel import CLIP_FRAMES
-from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.stored_features import hash_tensors
 from s2f_rl.errors import UserError
-from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
+from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.judge.layers import LOCAL_FRAMES, WINDOW_FRAMES, AudioHalf, MeshHalf, mel_frames
-from s2f_rl.rewards.model.checked_arrays import ArrayLike, beside, mel_input, mesh_input
+from s2f_rl.rewards.model.checked_arrays import ArrayLike, mel_input
 from s2f_rl.rewards.model.checkpoint_files import JUDGE_FILE, is_judge, pick, read_checkpoint, tensors, write_checkpoint
 from s2f_rl.rewards.model.meeting import KEY as MADE_FOR
 from s2f_rl.rewards.model.meeting import made_for, set_made_for
 from s2f_rl.rewards.model.reward_model import RewardModel
+from s2f_rl.rewards.model.sequence_scorer import SequenceScorer
 from s2f_rl.rewards.training.projection import MeshProjection
 
 _LAGS = range(-6, 7)
@@ -59,7 +59,7 @@ class JudgeHead(nn.Module):
         return torch.cat([self.lip(seen), self.real(mesh)], dim=-1)
 
 
-class Judge(nn.Module):
+class Judge(SequenceScorer):
     """Lip and real scores of motion by temporal convolutions; differentiable in the vertices.
 
     Frame t's scores belong to the window of frames t-20..t, heard in the mel clips t-20..t-4. What does not depend on
@@ -68,13 +68,9 @@ class Judge(nn.Module):
     Args:
         matrix: [R, V*3], per metre, and mean: [V*3], metres: the fixed view of the mesh (:class:`MeshProjection`).
         width: channels of both halves. hidden: of the heads. dropout: of the heads, in training only.
-
-    Attributes:
-        fps, mesh_identity: as of :class:`~s2f_rl.rewards.RewardModel`.
     """
 
-    fps: float | None = None
-    mesh_identity: MeshIdentity | None = None
+    window_frames = WINDOW_FRAMES
     matrix: Tensor
     mean: Tensor
 
@@ -152,14 +148,9 @@ class Judge(nn.Module):
         return LIP_SCORE, REAL_SCORE
 
     @property
-    def look_back(self) -> int:
-        """How many frames before its own a score is of."""
-        return WINDOW_FRAMES - 1
-
-    @property
-    def device(self) -> torch.device:
-        """Where it is."""
-        return self.matrix.device
+    def reference(self) -> Tensor:
+        """See the base class."""
+        return self.matrix
 
     def content_hash(self) -> str:
         """sha256 over all that the scores depend on, as hex."""
@@ -198,71 +189,22 @@ class Judge(nn.Module):
         mesh_local, mesh_window = self.mesh(frames)
         return self.head(mesh_window, window, lag_profile(mesh_local, local))
 
-    # ---------------------------------------------------------------- scores of sequences
-
-    def score(self, vertices: ArrayLike, mel_clips: ArrayLike, stride: int = 1) -> dict[str, Tensor]:
-        """Score one sequence.
-
-        Args:
-            vertices: [T, V*3] or [T, V, 3], metres. mel_clips: [n, 20, 128].
-            stride: score every stride-th window only, from the first on.
-
-        Returns:
-            ``lip_score``, ``real_score`` in [0, 1] and ``score_mask`` bool, each [T]. Frame t's score belongs to frames
-            t-20..t; a frame without a whole window, or without sound, has score 0 and mask False.
-        """
-        meshes = self._meshes(vertices, batched=False)[None]
-        scores = self.score_batch(meshes, self.encode_audio(mel_clips)[None], stride=stride)
-        return {key: value[0] for key, value in scores.items()}
-
-    def score_batch(
-        self,
-        vertices: ArrayLike,
-        audio_features: Tensor,
-        n_clips: Tensor | Iterable[int] | None = None,
-        stride: int = 1,
-    ) -> dict[str, Tensor]:
-        """Score a padded batch with audio features that were computed before.
-
-        Args:
-            vertices: [B, T, V*3] or [B, T, V, 3], metres; whatever the padding holds, nan included, is never read.
-            audio_features: [B, n, E] from :meth:`encode_audio`.
-            n_clips: [B] valid clips per lane, at most frames of the lane minus 4; default all. Capped at n and T-4.
-            stride: score every stride-th window of a lane only.
-
-        Returns:
-            as :meth:`score`, each [B, T].
-        """
-        if stride < 1:
-            raise UserError(f"stride={stride}: score every stride-th window, with stride 1 or more")
-        meshes = self._meshes(vertices, batched=True)
-        audio = beside(audio_features, self.matrix)
-        batch, n_frames = meshes.shape[:2]
-        n_windows = min(n_frames - WINDOW_FRAMES + 1, audio.shape[1] - _FIRST_WINDOW)
-        mask = torch.zeros(batch, n_frames, dtype=torch.bool, device=meshes.device)
-        odds = meshes.new_zeros(batch, n_frames, 2)
-        if n_windows > 0 and batch > 0:
-            column = torch.arange(n_windows, device=meshes.device)
-            valid = torch.ones(batch, n_windows, dtype=torch.bool, device=meshes.device)
-            if n_clips is not None:
-                counts = torch.as_tensor(n_clips, device=meshes.device).reshape(batch, 1)
-                valid = column + _FIRST_WINDOW < counts
-            # only what a valid window sees is read: padding becomes a constant, so not even a nan's gradient leaks
-            length = n_windows + WINDOW_FRAMES - 1
-            ends = torch.where(valid, column + WINDOW_FRAMES, 0).amax(1, keepdim=True)
-            seen = torch.arange(length, device=meshes.device) < ends
-            frames = torch.where(seen[..., None], meshes[:, :length], self.mean)
-            heard = torch.where(seen[:, CLIP_FRAMES - 1 :, None], audio[:, : length - CLIP_FRAMES + 1], 0.0)
-            local, window = heard.unflatten(-1, (2, self.width)).unbind(-2)
-            found = self.log_odds(self.project(frames), local[:, _FIRST_LOCAL:], window[:, _FIRST_WINDOW:])
-            wanted = valid & (column % stride == 0)
-            mask = F.pad(wanted, (WINDOW_FRAMES - 1, n_frames - length))
-            odds = F.pad(found, (0, 0, WINDOW_FRAMES - 1, n_frames - length))
-        scores = torch.where(mask[..., None], (odds / _SOFTNESS).sigmoid(), 0.0)
-        return {LIP_SCORE: scores[..., 0], REAL_SCORE: scores[..., 1], SCORE_MASK: mask}
-
-    def _meshes(self, vertices: ArrayLike, batched: bool) -> Tensor:
-        return mesh_input(vertices, self.matrix.shape[1], self.matrix, batched)
+    def score_windows(self, meshes: Tensor, audio: Tensor, valid: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """``lip_score`` and ``real_score`` in [0, 1], each [B, N]; see the base class."""
+        n_windows = valid.shape[1]
+        if valid.numel() == 0:
+            return dict.fromkeys((LIP_SCORE, REAL_SCORE), meshes.new_zeros(valid.shape))
+        # only what a valid window sees is read: padding becomes a constant, so not even a nan's gradient leaks
+        length = n_windows + WINDOW_FRAMES - 1
+        column = torch.arange(n_windows, device=meshes.device)
+        ends = torch.where(valid, column + WINDOW_FRAMES, 0).amax(1, keepdim=True)
+        seen = torch.arange(length, device=meshes.device) < ends
+        frames = torch.where(seen[..., None], meshes[:, :length], self.mean)
+        heard = torch.where(seen[:, CLIP_FRAMES - 1 :, None], audio[:, : length - CLIP_FRAMES + 1], 0.0)
+        local, window = heard.unflatten(-1, (2, self.width)).unbind(-2)
+        odds = self.log_odds(self.project(frames), local[:, _FIRST_LOCAL:], window[:, _FIRST_WINDOW:])
+        lip, real = (odds / _SOFTNESS).sigmoid().unbind(-1)
+        return {LIP_SCORE: lip, REAL_SCORE: real}
 
 
 def lag_profile(mesh: Tensor, audio: Tensor) -> Tensor:

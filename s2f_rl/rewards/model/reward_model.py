@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from s2f_rl.data.mel import CLIP_FRAMES
-from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.stored_features import hash_tensors
 from s2f_rl.errors import UserError
-from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
-from s2f_rl.rewards.model.checked_arrays import ArrayLike, beside, mel_input, mesh_input
+from s2f_rl.keys import LIP_SCORE, REAL_SCORE
+from s2f_rl.rewards.model.checked_arrays import ArrayLike, mel_input
 from s2f_rl.rewards.model.checkpoint_files import (
     BACKBONE_FILE,
     HEAD_FILE,
@@ -31,12 +30,13 @@ from s2f_rl.rewards.model.head import ScoreHead
 from s2f_rl.rewards.model.hub_folder import load_pretrained, save_pretrained
 from s2f_rl.rewards.model.meeting import KEY as MADE_FOR
 from s2f_rl.rewards.model.meeting import made_for, set_made_for
+from s2f_rl.rewards.model.sequence_scorer import SequenceScorer
 from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer
 
 T = TypeVar("T")
 
 
-class RewardModel(nn.Module):
+class RewardModel(SequenceScorer):
     """Backbone and, where there is one, head; frozen and in evaluation mode whatever ``.train()`` says.
 
     Frozen means that no parameter takes a gradient, with one exception: the value branch of the head, which is a
@@ -48,14 +48,7 @@ class RewardModel(nn.Module):
     Args:
         backbone: the speech-mesh transformer.
         head: without one, ``lip_score`` is the cosine of the two features, in [-1, 1], and there is no ``real_score``.
-
-    Attributes:
-        fps: frame rate that it was trained at; None where it is not known.
-        mesh_identity: :class:`~s2f_rl.data.mesh_identity.MeshIdentity` that it scores; None where only V is known.
     """
-
-    fps: float | None = None
-    mesh_identity: MeshIdentity | None = None
 
     def __init__(self, backbone: SpeechMeshTransformer, head: ScoreHead | None = None) -> None:
         super().__init__()
@@ -193,14 +186,9 @@ class RewardModel(nn.Module):
         return (LIP_SCORE,) if self.head is None else (LIP_SCORE, REAL_SCORE)
 
     @property
-    def look_back(self) -> int:
-        """How many frames before its own a score is of."""
-        return CLIP_FRAMES - 1
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model lives."""
-        return self._weight.device
+    def reference(self) -> Tensor:
+        """See the base class."""
+        return self.backbone.encoder.patch_embed.weight
 
     def train(self, mode: bool = True) -> RewardModel:
         """Stays in evaluation mode: a reward with dropout would be another reward at every call."""
@@ -224,11 +212,11 @@ class RewardModel(nn.Module):
 
     def encode_audio(self, mel_clips: ArrayLike) -> Tensor:
         """Mel clips [M, 20, 128] (or [M, 1, 20, 128]) -> unit features [M, E]."""
-        return self.backbone.encode_audio(mel_input(mel_clips, self._weight))
+        return self.backbone.encode_audio(mel_input(mel_clips, self.reference))
 
     def encode_mesh(self, vertices: ArrayLike) -> Tensor:
         """Vertices [B, T, V*3] or [B, T, V, 3], metres -> unit features [B, T-4, E] of every clip (none for T < 5)."""
-        return self.backbone.encode_mesh(self._meshes(vertices, batched=True))
+        return self.backbone.encode_mesh(self.meshes(vertices))
 
     def heads(self, mesh_feature: Tensor, audio_feature: Tensor) -> dict[str, Tensor]:
         """Unit features [..., E] -> ``lip_score``, ``real_score`` [...]; without a head the cosine as ``lip_score``."""
@@ -243,82 +231,19 @@ class RewardModel(nn.Module):
             raise UserError("this reward has no head, so no value: load it with its head file (v4_best.pt)")
         return self.head.estimate_value(audio_feature, mesh_feature)
 
-    # ---------------------------------------------------------------- scores of sequences
-
-    def score(self, vertices: ArrayLike, mel_clips: ArrayLike, stride: int = 1) -> dict[str, Tensor]:
-        """Score one sequence: min(n, T-4) clips.
-
-        Args:
-            vertices: [T, V*3] or [T, V, 3], metres. mel_clips: [n, 20, 128].
-            stride: score every stride-th clip only, from the first on.
-
-        Returns:
-            ``lip_score``, ``real_score`` float32 [T] and ``score_mask`` bool [T]. Frame t's score belongs to frames
-            t-4..t and mel clip t-4. A frame without a clip has score 0 and mask False. Without a head ``lip_score`` is
-            the cosine and ``real_score`` absent.
-        """
-        meshes = self._meshes(vertices, batched=False).unsqueeze(0)
-        n_wanted = max(0, meshes.shape[1] - CLIP_FRAMES + 1)
-        audio = self.encode_audio(beside(mel_clips, self._weight)[:n_wanted])
-        scores = self.score_batch(meshes, audio.unsqueeze(0), stride=stride)
-        return {key: value[0] for key, value in scores.items()}
-
-    def score_batch(
-        self,
-        vertices: ArrayLike,
-        audio_features: Tensor,
-        n_clips: Tensor | Iterable[int] | None = None,
-        stride: int = 1,
-    ) -> dict[str, Tensor]:
-        """Score a padded batch with audio features that were computed before.
-
-        Args:
-            vertices: [B, T, V*3] or [B, T, V, 3], metres; whatever the padding holds, nan included, is never read.
-            audio_features: [B, n, E] from :meth:`encode_audio`.
-            n_clips: [B] valid clips per lane, at most frames of the lane minus 4; default all. Capped at n and T-4.
-            stride: score every stride-th clip of a lane only.
-
-        Returns:
-            as :meth:`score`, each [B, T].
-        """
-        if stride < 1:
-            raise UserError(f"stride={stride}: score every stride-th clip, with stride 1 or more")
-        meshes = self._meshes(vertices, batched=True)
-        audio_features = beside(audio_features, self._weight)
+    def score_windows(self, meshes: Tensor, audio: Tensor, valid: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """Scores [B, N] of clips as of :meth:`heads`: cosines without a head; see the base class."""
         batch, n_frames = meshes.shape[:2]
-        n_columns = max(0, min(n_frames - CLIP_FRAMES + 1, audio_features.shape[1]))
-        column = torch.arange(n_columns, device=meshes.device)
-        wanted = (column % stride == 0).expand(batch, n_columns)
-        if n_clips is not None:
-            counts = torch.as_tensor(n_clips, device=meshes.device).reshape(batch, 1)
-            wanted = wanted & (column < counts)
         lane, first = wanted.nonzero(as_tuple=True)
-
         # only frames of a wanted clip are embedded: padding costs nothing and its content cannot leak, not even as nan
         used = torch.zeros(batch, n_frames, dtype=torch.bool, device=meshes.device)
-        offsets = torch.arange(CLIP_FRAMES, device=meshes.device)
-        frames = first[:, None] + offsets
+        frames = first[:, None] + torch.arange(CLIP_FRAMES, device=meshes.device)
         used[lane[:, None], frames] = True
         place = used.flatten().cumsum(0).view(batch, n_frames) - 1
         embedded = self.backbone.embed_frames(meshes.flatten(0, 1) if bool(used.all()) else meshes[used])
         mesh_feature = self.backbone.encode_embedded(embedded[place[lane[:, None], frames]])
-
-        scores = self.heads(mesh_feature, audio_features[lane, first])
-        result = {}
-        for key, value in scores.items():
-            padded = value.new_zeros(batch, n_frames)
-            result[key] = padded.index_put((lane, first + CLIP_FRAMES - 1), value)
-        mask = torch.zeros(batch, n_frames, dtype=torch.bool, device=meshes.device)
-        mask[lane, first + CLIP_FRAMES - 1] = True
-        result[SCORE_MASK] = mask
-        return result
-
-    @property
-    def _weight(self) -> Tensor:
-        return self.backbone.encoder.patch_embed.weight
-
-    def _meshes(self, vertices: ArrayLike, batched: bool) -> Tensor:
-        return mesh_input(vertices, self.backbone.n_coordinates, self._weight, batched)
+        scores = self.heads(mesh_feature, audio[lane, first])
+        return {key: value.new_zeros(wanted.shape).index_put((lane, first), value) for key, value in scores.items()}
 
 
 def _setting(content: Mapping[str, object], key: str, kind: type[T]) -> T | None:
