@@ -134,7 +134,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 5 evaluate on unseen speakers and save
             at_rest = state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations
             if at_rest and not first:
-                rows = judge(cfg, finished_reward(backbone, head, projection), validation, motion, regressor, folder)
+                rows = score(cfg, finished_reward(backbone, head, projection), validation, motion, regressor, folder)
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
             folder.rows.append(row, state.iteration, state.frames)
@@ -151,7 +151,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     return values
 
 
-def judge(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[AucRow]:
+def score(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[AucRow]:
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
     reward.fps, reward.mesh_identity = float(validation.fps), validation.mesh_identity
     chosen = spread_evenly(len(validation), cfg.evaluation.utterances)  # over all speakers

@@ -187,7 +187,7 @@ def _setting(
     sounds: dict[str, Path],
     faults: Faults,
 ) -> Setting:
-    """Judge units, regions, faces and transcripts, and collect what the checks of an utterance need."""
+    """Look at units, regions, faces and transcripts, and collect what the checks of an utterance need."""
     extents = {s: float(np.ptp(flat.reshape(-1, 3), axis=0).max()) for s, flat in templates.items()}
     metres = description.metres_per_unit
     if metres is None:
@@ -205,7 +205,7 @@ def _setting(
             f"the face of {subject} is {extent * metres:.3g} m long, a head is 0.1 to 0.6 m; it looks like {unit}",
             "name the unit of the files in corpus.json (units), or convert templates and vertices to metres",
         )
-    if extents and (len(wrong) == len(extents) or not is_described):  # what follows is judged in the guessed unit
+    if extents and (len(wrong) == len(extents) or not is_described):  # what follows is measured in the guessed unit
         metres = guess_unit(float(np.median(list(extents.values())))).metres_per_unit or metres
     regions: Regions | None = None
     triangles = None

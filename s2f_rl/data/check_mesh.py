@@ -1,7 +1,7 @@
 """Whether all faces of a corpus are one mesh that stands upright, with its lips where a mouth is.
 
-Judged are metres, [V, 3] with y up and the face to +z, as in VOCASET and BIWI. Meshes of fewer than 24 vertices are
-somebody's toy and not judged, regions and triangles of fewer than 200 neither.
+Faces are in metres, [V, 3] with y up and the face to +z, as in VOCASET and BIWI. Meshes of fewer than 24 vertices are
+somebody's toy and not looked at, regions and triangles of fewer than 200 neither.
 """
 
 from __future__ import annotations

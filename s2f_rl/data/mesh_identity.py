@@ -80,9 +80,9 @@ class MeshIdentity:
         n = _points(some[0]).size // 3
         triangles = None if faces is None else triangles_hash(faces)
         probes = _probes(n)
-        judged = slice(None) if with_neighbours else probes
-        faces_judged = [_points(face).reshape(-1, 3)[judged].astype(np.float64) for face in some]
-        points = faces_judged[0] if len(some) == 1 else np.median(np.stack(faces_judged), axis=0)
+        seen = slice(None) if with_neighbours else probes
+        seen_faces = [_points(face).reshape(-1, 3)[seen].astype(np.float64) for face in some]
+        points = seen_faces[0] if len(some) == 1 else np.median(np.stack(seen_faces), axis=0)
         if n < FEW_VERTICES or not np.isfinite(points).all():
             return cls(n, triangles, up=up)
         size = float(np.ptp(points, axis=0).max())

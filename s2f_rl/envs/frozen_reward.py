@@ -51,7 +51,7 @@ class FrozenRewardTransform(Transform):
         scale: factor of the weighted sum.
         stride: score every ``stride``-th frame only, from the first that has a score (clips 0, stride, 2 stride, ..).
         cap: ``"truth"`` counts a score at most as much as the mean score of the utterance's own ground truth (above
-            it a policy is fooling the judge, not improving); utterances without vertices have no cap. None: no cap.
+            it a policy is fooling the reward, not improving); utterances without vertices have no cap. None: no cap.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
         max_frames: how many frames (lanes x T) are scored at once in deferred mode; bounds the memory.
         write_features: also write ``mesh_feature`` and ``audio_feature`` [.., E] of every scored clip, 0 elsewhere,

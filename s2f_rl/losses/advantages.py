@@ -196,9 +196,9 @@ class BaselineAdvantage:
         self.gamma, self.gae_lambda, self.normalise = float(gamma), float(gae_lambda), normalise
 
     def __call__(self, batch: TensorDictBase, reward: Tensor) -> TensorDictBase:
-        mask = judged = batch.get(keys.FRAME_MASK)
+        mask = credited = batch.get(keys.FRAME_MASK)
         if self.credit == "discounted" and self.gamma == 0.0:
-            judged = mask & batch.get(("next", keys.SCORE_MASK), mask)
+            credited = mask & batch.get(("next", keys.SCORE_MASK), mask)
         if self.critic is None:
             returns = credited_returns(reward, mask, self.credit, self.gamma)
             advantage = group_relative_advantage(returns, mask, self.group_size)
@@ -211,5 +211,5 @@ class BaselineAdvantage:
                 target = credited_returns(reward, mask, self.credit)
                 advantage = torch.where(mask, target - value, torch.zeros_like(target))
             batch.set(keys.VALUE_TARGET, target)
-        advantage = torch.where(judged, advantage, torch.zeros_like(advantage))
-        return batch.set(keys.ADVANTAGE, masked_standardise(advantage, judged) if self.normalise else advantage)
+        advantage = torch.where(credited, advantage, torch.zeros_like(advantage))
+        return batch.set(keys.ADVANTAGE, masked_standardise(advantage, credited) if self.normalise else advantage)

@@ -98,7 +98,7 @@ def corruption_auc(
     """Score every utterance as it is and spoiled, and compare the utterance means.
 
     Args:
-        reward_model: what is judged.
+        reward_model: a reward or a judge.
         corpus: speakers it was not trained on.
         motion: statistics of the *training* corpus, which define the corruptions.
         regressor: trained on the training corpus; without one ``regression_to_mean`` is left out.

@@ -19,40 +19,32 @@ from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
-from s2f_rl.rewards.training.spoiled_stretches import SpoiledStretch, SpoilingSampler
+from s2f_rl.rewards.training.spoiled_stretches import (
+    Comparisons,
+    SpoiledStretch,
+    SpoilingSampler,
+    compared,
+    in_one_batch,
+)
 
 _BASE_FAMILIES = ("smoothness", "amplitude")
 _OVER_FAMILIES = ("smoothness", "noise", "time")
 
 
 @dataclass
-class StretchBatch:
-    """True and spoiled versions of the same stretches. S stretches, M versions, L frames, R numbers per frame.
+class StretchBatch(Comparisons):
+    """True and spoiled versions of the same stretches. S stretches, M versions, L frames, R numbers per frame; a row is
+    a version, with L-20 windows.
 
     Attributes:
         mel: [S, L, 4, 128] mel rows of every frame.
         frames: [M, L, R] projected frames of all versions; the first S are the true ones.
         stretch: [M] which stretch each is a version of.
-        better, worse: [P] versions to compare.
-        visible: [P, L-20] in [0, 1], how much of the difference of the two can be seen in each window.
-        heads: [P, 2] bool, which of lip and real ought to notice.
-        spoiled: [Q] versions that are wrong beyond doubt; ``spoiled_visible`` [Q, L-20], ``spoiled_heads`` [Q, 2].
     """
 
     mel: Tensor
     frames: Tensor
     stretch: Tensor
-    better: Tensor
-    worse: Tensor
-    visible: Tensor
-    heads: Tensor
-    spoiled: Tensor
-    spoiled_visible: Tensor
-    spoiled_heads: Tensor
-
-    def to(self, device: str | torch.device) -> StretchBatch:
-        """The batch on another device."""
-        return StretchBatch(**{name: tensor.to(device) for name, tensor in vars(self).items()})
 
 
 class StretchSampler(SpoilingSampler):
@@ -118,32 +110,12 @@ class StretchSampler(SpoilingSampler):
         length = min(self.stretch_frames, *(self._frames[position] for position in positions))
         style_map = self.motion.basis @ self.projection.matrix.T  # not kept: a resume replaces the projection's content
         stretches = [self._stretch(position, length, style_map) for position in positions]
-        versions, owners = [s.versions[0] for s in stretches], list(range(len(stretches)))
-        better, worse, visible, heads, spoiled, spoiled_visible, spoiled_heads = ([] for _ in range(7))
-        for number, stretch in enumerate(stretches):
-            rows = [number, *range(len(versions), len(versions) + len(stretch.versions) - 1)]
-            versions += stretch.versions[1:]
-            owners += [number] * (len(stretch.versions) - 1)
-            for one, other, seen, routed in stretch.comparisons:
-                better.append(rows[one])
-                worse.append(rows[other])
-                visible.append(seen)
-                heads.append(routed)
-            for version, seen, routed in stretch.wrong:
-                spoiled.append(rows[version])
-                spoiled_visible.append(seen)
-                spoiled_heads.append(routed)
+        versions, owners, numbers = in_one_batch(stretches)
         return StretchBatch(
             mel=torch.stack([stretch.mel for stretch in stretches]),
             frames=torch.stack(versions),
             stretch=torch.tensor(owners),
-            better=torch.tensor(better),
-            worse=torch.tensor(worse),
-            visible=torch.stack(visible),
-            heads=torch.stack(heads),
-            spoiled=torch.tensor(spoiled),
-            spoiled_visible=torch.stack(spoiled_visible),
-            spoiled_heads=torch.stack(spoiled_heads),
+            **compared(stretches, numbers, torch.stack),
         )
 
     # ---------------------------------------------------------------- one stretch

@@ -14,7 +14,13 @@ from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
-from s2f_rl.rewards.training.spoiled_stretches import SpoiledStretch, SpoilingSampler
+from s2f_rl.rewards.training.spoiled_stretches import (
+    Comparisons,
+    SpoiledStretch,
+    SpoilingSampler,
+    compared,
+    in_one_batch,
+)
 
 _BASES = ("regression_to_mean", "over_smoothing", "amplitude_down", "policy_samples")
 _ON_BASES = (
@@ -24,18 +30,14 @@ _ON_BASES = (
 
 
 @dataclass
-class ClipBatch:
-    """True and spoiled versions of the same clips. N pairs of clips, P comparisons, R numbers per frame.
+class ClipBatch(Comparisons):
+    """True and spoiled versions of the same clips. N pairs of clips, R numbers per frame; a row is one of ``clips``.
 
     Attributes:
         mel: [N, 20, 128] mel clips of the true pairs. recording, clip: [N] where they come from.
         clips: [M, 5, R] mesh frames of all versions (projected, or raw vertices without a projection); the first N are
             the true ones.
         audio: [M] row of ``mel`` that belongs to each of ``clips``.
-        better, worse: [P] rows of ``clips`` to compare.
-        visible: [P] in [0, 1], how much of the difference of the two can be seen in these 5 frames.
-        heads: [P, 2] bool, which of lip and real ought to notice.
-        spoiled: [Q] rows of ``clips`` that are wrong beyond doubt; ``spoiled_visible`` [Q], ``spoiled_heads`` [Q, 2].
         n_windows: true pairs and spoiled clips come in runs of so many from one stretch.
     """
 
@@ -44,19 +46,7 @@ class ClipBatch:
     clip: Tensor
     clips: Tensor
     audio: Tensor
-    better: Tensor
-    worse: Tensor
-    visible: Tensor
-    heads: Tensor
-    spoiled: Tensor
-    spoiled_visible: Tensor
-    spoiled_heads: Tensor
     n_windows: int
-
-    def to(self, device: str | torch.device) -> ClipBatch:
-        """The batch on another device."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return ClipBatch(**moved, n_windows=self.n_windows)
 
 
 class ClipSampler(SpoilingSampler):
@@ -125,42 +115,19 @@ class ClipSampler(SpoilingSampler):
         """The next batch."""
         positions = [self.next_position() for _ in range(self.n_stretches)]
         stretches = [self._stretch(position) for position in positions]
-        n_true = sum(len(stretch.mel) for stretch in stretches)
-        clips, audio, better, worse, visible, heads = [], [], [], [], [], []
-        spoiled, spoiled_visible, spoiled_heads = [], [], []
-        first_mel, first_clip = 0, n_true
-        for stretch in stretches:
-            n = len(stretch.mel)
-            rows = [torch.arange(first_mel, first_mel + n)]  # row of each version's clips in the batch
-            for _ in stretch.versions[1:]:
-                rows.append(torch.arange(first_clip, first_clip + n))
-                first_clip += n
-            clips.append(stretch.versions)
-            audio.append(torch.arange(first_mel, first_mel + n).expand(len(stretch.versions) - 1, n))
-            for one, other, seen, routed in stretch.comparisons:
-                better.append(rows[one])
-                worse.append(rows[other])
-                visible.append(seen)
-                heads.append(routed.expand(n, 2))
-            for version, seen, routed in stretch.wrong:
-                spoiled.append(rows[version])
-                spoiled_visible.append(seen)
-                spoiled_heads.append(routed.expand(n, 2))
-            first_mel += n
+        versions, owners, numbers = in_one_batch(stretches)
+
+        def of_clips(each: Tensor) -> Tensor:  # versions, or stretches, [..] -> their clips [.., n_windows]
+            return each[:, None] * self.n_windows + torch.arange(self.n_windows)
+
         return ClipBatch(
             mel=torch.cat([stretch.mel for stretch in stretches]),
-            recording=torch.tensor(positions).repeat_interleave(torch.tensor([len(s.mel) for s in stretches])),
+            recording=torch.tensor(positions).repeat_interleave(self.n_windows),
             clip=torch.cat([stretch.clip for stretch in stretches]),
-            clips=torch.cat([versions[0] for versions in clips] + [v for versions in clips for v in versions[1:]]),
-            audio=torch.cat([torch.arange(n_true), *(rows.flatten() for rows in audio)]),
-            better=torch.cat(better),
-            worse=torch.cat(worse),
-            visible=torch.cat(visible),
-            heads=torch.cat(heads),
-            spoiled=torch.cat(spoiled),
-            spoiled_visible=torch.cat(spoiled_visible),
-            spoiled_heads=torch.cat(spoiled_heads),
+            clips=torch.cat(versions),
+            audio=of_clips(torch.tensor(owners)).flatten(),
             n_windows=self.n_windows,
+            **compared(stretches, [of_clips(own) for own in numbers], torch.cat),
         )
 
     # ---------------------------------------------------------------- one stretch

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,9 +19,38 @@ from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank
 
+Join = Callable[[list[Tensor]], Tensor]
 MARGIN_FRAMES = 10
 """Frames on both sides of a stretch for corruptions that look around, such as shifts and smoothing."""
 _VISIBLE_MM = 0.5
+
+
+@dataclass
+class Comparisons:
+    """What is better than what in a batch, and what is wrong. "Row" is a row of the versions that the batch holds.
+
+    Attributes:
+        better, worse: [P] rows to compare.
+        visible: [P] or [P, windows] in [0, 1], how much of the difference of the two can be seen in each window.
+        heads: [P, 2] bool, which of lip and real ought to notice.
+        spoiled: [Q] rows that are wrong beyond doubt; ``spoiled_visible`` as ``visible``, ``spoiled_heads`` [Q, 2].
+    """
+
+    better: Tensor
+    worse: Tensor
+    visible: Tensor
+    heads: Tensor
+    spoiled: Tensor
+    spoiled_visible: Tensor
+    spoiled_heads: Tensor
+
+    def to(self: Batch, device: str | torch.device) -> Batch:
+        """The batch on another device."""
+        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **moved)
+
+
+Batch = TypeVar("Batch", bound=Comparisons)
 
 
 class SpoiledStretch:
@@ -44,6 +75,39 @@ class SpoiledStretch:
         """Add a version and return its number."""
         self.versions.append(self.look(displacement))
         return len(self.versions) - 1
+
+
+def in_one_batch(stretches: Sequence[SpoiledStretch]) -> tuple[list[Tensor], list[int], list[Tensor]]:
+    """All versions of some stretches, the true ones first: the versions, which stretch each is of, and the numbers
+    [versions] that those of every stretch have now."""
+    versions, owners, numbers = [each.versions[0] for each in stretches], list(range(len(stretches))), []
+    for k, stretch in enumerate(stretches):
+        numbers.append(torch.tensor([k, *range(len(versions), len(versions) + len(stretch.versions) - 1)]))
+        versions += stretch.versions[1:]
+        owners += [k] * (len(stretch.versions) - 1)
+    return versions, owners, numbers
+
+
+def compared(stretches: Sequence[SpoiledStretch], rows: Sequence[Tensor], join: Join) -> dict[str, Tensor]:
+    """The fields of :class:`Comparisons`.
+
+    Args:
+        rows: of each stretch, the rows of its versions: [versions], or [versions, n] where each takes n of them.
+        join: ``torch.stack`` in the first case, ``torch.cat`` in the second.
+    """
+    columns: dict[str, list[Tensor]] = {each.name: [] for each in fields(Comparisons)}
+
+    def add(**entries: Tensor) -> None:
+        for name, entry in entries.items():
+            columns[name].append(entry)
+
+    for stretch, own in zip(stretches, rows, strict=True):
+        shape = *own.shape[1:], 2
+        for one, other, seen, routed in stretch.comparisons:
+            add(better=own[one], worse=own[other], visible=seen, heads=routed.expand(shape))
+        for version, seen, routed in stretch.wrong:
+            add(spoiled=own[version], spoiled_visible=seen, spoiled_heads=routed.expand(shape))
+    return {name: join(column) for name, column in columns.items()}
 
 
 class SpoilingSampler(ABC):
