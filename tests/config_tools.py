@@ -36,7 +36,7 @@ def groups(recipe: str) -> dict[str, list[str]]:
     while todo:
         for item in yaml.safe_load(todo.pop().read_text()).get("defaults", []):
             if isinstance(item, str) and item != "_self_":
-                todo.append(CONF / f"{item}.yaml")
+                todo.append(CONF / f"{item.lstrip('/')}.yaml")
             elif isinstance(item, dict):
                 group = next(iter(item)).removeprefix("override ").lstrip("/")
                 found[group] = sorted(path.stem for path in (CONF / group).glob("*.yaml"))

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import pytest
-from config_tools import Recorder
+from config_tools import Recorder, composed
 from omegaconf import OmegaConf
 from recipe_tools import load_recipe
 from tiny import make_tiny_corpus
 
 from s2f_rl.errors import UserError
+from s2f_rl.rewards.judge import Judge, StretchSampler
+from s2f_rl.rewards.training.adversaries import Hardening
+from s2f_rl.rewards.training.clips import ClipSampler
+from s2f_rl.rewards.training.speech_augmentation import SpeechAugmentation
 from s2f_rl.runs import Recipe
 from s2f_rl.runs.overrides import flat
 from s2f_rl.runs.schema import keys_of
@@ -69,6 +74,23 @@ def test_what_is_configured_is_used(
     assert unread(main, content, monkeypatch) == {"corpus.cache"}  # type: ignore[arg-type]
     with pytest.raises(UserError, match="corpus.cache=x: this recipe keeps audio features in memory"):
         main.compose([*options, "corpus.cache=x"])  # what it does not read cannot be set either
+
+
+@pytest.mark.parametrize(
+    "recipe, group, takes",
+    [
+        ("reward", "clips", ClipSampler),
+        ("reward", "speech", SpeechAugmentation),
+        ("reward", "hardening", Hardening),
+        ("judge", "stretches", StretchSampler),
+        ("judge", "judge_model", Judge.of),
+    ],
+)
+def test_a_number_of_a_recipe_stands_in_its_yaml_alone(recipe: str, group: str, takes: Any) -> None:
+    """What only a recipe makes has no defaults of its own: of two numbers one would be the wrong one."""
+    given = composed(recipe)[group].keys() & inspect.signature(takes).parameters.keys()
+    assert len(given) > 1
+    assert [key for key in given if inspect.signature(takes).parameters[key].default is not inspect._empty] == []
 
 
 def test_a_key_that_nobody_reads_is_found(workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ class Judge(SequenceScorer):
     matrix: Tensor
     mean: Tensor
 
-    def __init__(self, matrix: Tensor, mean: Tensor, width: int = 64, hidden: int = 64, dropout: float = 0.0) -> None:
+    def __init__(self, matrix: Tensor, mean: Tensor, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
         if width < 1 or width % _GROUPS:
             raise UserError(f"width={width} of a judge: use a multiple of {_GROUPS}")
@@ -86,7 +86,7 @@ class Judge(SequenceScorer):
         self.head = JudgeHead(width, hidden, dropout)
 
     @classmethod
-    def of(cls, projection: MeshProjection, width: int = 64, hidden: int = 64, dropout: float = 0.0) -> Judge:
+    def of(cls, projection: MeshProjection, width: int, hidden: int, dropout: float) -> Judge:
         """A fresh judge with a fitted view of the mesh."""
         return cls(projection.matrix, projection.mean, width, hidden, dropout)
 

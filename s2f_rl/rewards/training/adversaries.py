@@ -103,8 +103,8 @@ class Hardening:
         projection: MeshProjection,
         motion: MotionSubspace,
         radii_mm: Sequence[float],
-        steps: int = 4,
-        hold: float = 0.0,
+        steps: int,
+        hold: float,
     ) -> None:
         self.geometry = ChangeGeometry.of(projection, motion)
         self.low, self.high = (MILLIMETRE * radius for radius in radii_mm)

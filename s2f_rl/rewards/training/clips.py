@@ -81,16 +81,17 @@ class ClipSampler(SpoilingSampler):
         regressor: SpeechRegressor | None,
         corruptions: Sequence[Corruption],
         seed: int = 0,
-        n_stretches: int = 16,
-        n_windows: int = 5,
-        stretch_frames: int = 28,
-        min_spacing: int = 3,
-        n_corruptions: int = 3,
-        emphasis: Mapping[str, float] | None = None,
-        on_base: float = 0.3,
-        identity_spread: float = 1.0,
-        scale_range: float = 1.1,
-        capture_noise_mm: float = 0.0,
+        *,
+        n_stretches: int,
+        n_windows: int,
+        stretch_frames: int,
+        min_spacing: int,
+        n_corruptions: int,
+        emphasis: Mapping[str, float],
+        on_base: float,
+        identity_spread: float,
+        scale_range: float,
+        capture_noise_mm: float,
     ) -> None:
         self._clips = [bank[position].n_clips for position in range(len(bank))]
         usable = [position for position, n_clips in enumerate(self._clips) if n_clips >= n_windows]
@@ -98,7 +99,7 @@ class ClipSampler(SpoilingSampler):
         self.projection, self.min_spacing = projection, min_spacing
         self.n_stretches, self.n_windows, self.stretch_frames = n_stretches, n_windows, stretch_frames
         self.identity_spread, self.scale_range = identity_spread, scale_range
-        self.emphasis = dict(emphasis or {})
+        self.emphasis = dict(emphasis)
 
     def is_base(self, corruption: Corruption) -> bool:
         return corruption.name in _BASES

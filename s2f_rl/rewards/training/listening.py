@@ -79,7 +79,7 @@ def listening_losses(
     backbone: SpeechMeshTransformer,
     readout: MotionReadout,
     batch: PairBatch,
-    kept_patches: float = 1.0,
+    kept_patches: float,
     temperature: float = 0.07,
 ) -> dict[str, Tensor]:
     """``predict``: squared error of the motion read from either feature, per frame. ``info_nce``: of the pairs.

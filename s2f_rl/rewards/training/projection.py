@@ -48,7 +48,7 @@ class MeshProjection:
     offset_std: Tensor
 
     @classmethod
-    def fit(cls, motion: MotionSubspace, n_rough: int = 8, generator: torch.Generator | None = None) -> MeshProjection:
+    def fit(cls, motion: MotionSubspace, n_rough: int, generator: torch.Generator | None = None) -> MeshProjection:
         """Derive it from a corpus's statistics.
 
         Args:

@@ -27,9 +27,9 @@ class SpeechAugmentation:
         noise_db: noise lies up to this far above the level of silence at the strongest, and is absent half of the time.
     """
 
-    gain_db: float = 6.0
-    equaliser_db: float = 4.0
-    noise_db: float = 30.0
+    gain_db: float
+    equaliser_db: float
+    noise_db: float
 
     def __call__(self, mel: Tensor, generator: torch.Generator) -> Tensor:
         """Clips [N, 20, 128] -> clips of the same shape; each has its own draws, and empty filters stay empty."""

@@ -137,7 +137,7 @@ class SpoilingSampler(ABC):
         usable: Sequence[int],
         n_corruptions: int,
         on_base: float,
-        capture_noise_mm: float = 0.0,
+        capture_noise_mm: float,
     ) -> None:
         self.bank, self.motion, self.regressor = bank, motion, regressor
         self.corruptions = [each for each in corruptions if each.heads]

@@ -186,7 +186,7 @@ class TestScore:
 
     def test_scorer_takes_it_beside_a_reward(self, validation) -> None:
         torch.manual_seed(0)
-        judge = Judge(torch.randn(R, 135), torch.zeros(135), W).frozen()
+        judge = Judge(torch.randn(R, 135), torch.zeros(135), W, hidden=6).frozen()
         reward = RewardModel(SpeechMeshTransformer(135, 16, depth=1, n_heads=2), ScoreHead(16, 16, 8))
         u = validation[0]
         row = Scorer({"train": reward, "judge": judge}, validation).scores(0, u.vertices[None])[0]

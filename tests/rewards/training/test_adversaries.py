@@ -14,6 +14,7 @@ from s2f_rl.rewards.training.clips import ClipSampler
 from s2f_rl.rewards.training.losses import ranking_loss
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
+from tests.rewards.settings import CLIPS
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,9 @@ class TestLoss:
     def test_against_its_parts(self, bank: MotionBank, motion: MotionSubspace, projection: MeshProjection) -> None:
         torch.manual_seed(1)
         backbone, head = SpeechMeshTransformer(projection.width, 16, 1, 2), ScoreHead(16, 16, 16, dropout=0.0)
-        sampler = ClipSampler(bank, motion, projection, None, chosen_corruptions(["jitter"]), 0, 3, 2, 16)
+        sampler = ClipSampler(
+            bank, motion, projection, None, chosen_corruptions(["jitter"]), **{**CLIPS, "n_stretches": 3}
+        )
         batch = sampler.draw()
         audio = backbone.encode_audio(batch.mel).detach()
         plain, holding = (Hardening(projection, motion, (0.1, 1.0), 2, hold) for hold in (0.0, 0.5))
@@ -103,4 +106,4 @@ class TestLoss:
 
     def test_mistakes(self, motion: MotionSubspace, projection: MeshProjection) -> None:
         with pytest.raises(UserError, match="radii_mm"):
-            Hardening(projection, motion, (1.0, 0.1))
+            Hardening(projection, motion, (1.0, 0.1), steps=2, hold=0.0)

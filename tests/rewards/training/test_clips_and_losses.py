@@ -23,12 +23,13 @@ from s2f_rl.rewards.training.recordings import MotionBank
 from s2f_rl.runs import read_rows, save_checkpoint, without_times
 from s2f_rl.training import actor_entry, cosine_decay
 from tests.recipe_tools import load_recipe
+from tests.rewards.settings import CLIPS
 
 
 def sampler(bank: MotionBank, motion: MotionSubspace, projection: MeshProjection | None = None, **options):
     names = options.pop("corruptions", None)
     regressor = bank.fit_regressor(motion)
-    settings = {"n_stretches": 3, "n_windows": 3, "stretch_frames": 16, "n_corruptions": 2, **options}
+    settings = {**CLIPS, "n_stretches": 3, "n_corruptions": 2, **options}
     return ClipSampler(bank, motion, projection, regressor, chosen_corruptions(names), **settings)
 
 

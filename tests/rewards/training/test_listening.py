@@ -21,6 +21,7 @@ from s2f_rl.rewards.training.listening import MotionReadout, draw_pairs, listeni
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
 from s2f_rl.rewards.training.speech_augmentation import SpeechAugmentation
+from tests.rewards.settings import CLIPS
 
 RATE = 19200
 
@@ -92,7 +93,7 @@ class TestAugmentation:
         assert 0.2 < changed.float().mean() < 0.8, "half of the clips stay clean"
 
     def test_same_draws_same_speech(self) -> None:
-        mel, augmentation = self.mel(), SpeechAugmentation()
+        mel, augmentation = self.mel(), SpeechAugmentation(6.0, 4.0, 30.0)
         once, again = (augmentation(mel, torch.Generator().manual_seed(2)) for _ in range(2))
         assert torch.equal(once, again) and torch.isfinite(once).all() and not torch.equal(once, mel)
 
@@ -101,11 +102,11 @@ class TestLosses:
     def test_against_their_formulas(self, bank: MotionBank, motion: MotionSubspace) -> None:
         torch.manual_seed(0)
         projection = MeshProjection.fit(motion, 4, torch.Generator().manual_seed(0))
-        sampler = ClipSampler(bank, motion, projection, None, chosen_corruptions(["jitter"]), 0, 2, 2, 16)
+        sampler = ClipSampler(bank, motion, projection, None, chosen_corruptions(["jitter"]), **CLIPS)
         batch = draw_pairs(sampler, motion, None, 3, 4)
         assert batch.mel.shape == (12, 20, 128) and batch.clips.shape == (12, 5, projection.width)
         backbone, readout = SpeechMeshTransformer(projection.width, 16, 1, 2), MotionReadout(16, len(motion.std))
-        losses = listening_losses(backbone, readout, batch)
+        losses = listening_losses(backbone, readout, batch, kept_patches=1.0)
         mesh = backbone.encode_embedded(backbone.embed_frames(batch.clips))
         audio = backbone.encode_audio(batch.mel)
         total = 0.0
@@ -117,7 +118,7 @@ class TestLosses:
         assert losses["info_nce"].item() == pytest.approx(info_nce(mesh, audio).item(), rel=1e-4)
 
     def test_target_is_that_of_the_vertices(self, bank: MotionBank, motion: MotionSubspace) -> None:
-        sampler = ClipSampler(bank, motion, None, None, chosen_corruptions(["jitter"]), 0, 2, 2, 16)
+        sampler = ClipSampler(bank, motion, None, None, chosen_corruptions(["jitter"]), **CLIPS)
         batch = draw_pairs(sampler, motion, None, 2, 3)
         displacement = (batch.clips[0] - batch.clips[1]) - (batch.clips[0] - batch.clips[1]).mean(0)
         told = (batch.motion[0] - batch.motion[1]) - (batch.motion[0] - batch.motion[1]).mean(0)
