@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
@@ -40,9 +40,24 @@ class _NoCritic(TensorDictModuleBase):
 
 
 class _MaskedStatistics(RenamedKeys):
-    """Recomputes what TorchRL averages over all entries."""
+    """TorchRL's constructor with a mask; recomputes what TorchRL averages over all entries."""
 
     loss_mask_key: NestedKey
+    _defaults: ClassVar[dict[str, Any]] = {"entropy_bonus": False}  # where they are not TorchRL's
+
+    def __init__(
+        self,
+        actor_network: Any = None,
+        critic_network: Any = None,
+        *,
+        frame_mask_key: NestedKey = keys.FRAME_MASK,
+        **kwargs: Any,
+    ):
+        if "actor_module" in kwargs:
+            warnings.warn("actor_module of this loss is now actor_network, as in TorchRL", FutureWarning, stacklevel=2)
+            actor_network = kwargs.pop("actor_module")
+        super().__init__(actor_network, critic_network, **{**self._defaults, **kwargs})  # type: ignore[call-arg]
+        self.set_keys(frame_mask=frame_mask_key)
 
     def set_keys(self, **names: Any) -> None:
         """Rename keys of the batch: those of TorchRL's loss, and ``audio``, ``style``, ``frame_mask``."""
@@ -112,18 +127,6 @@ class ClipPPOLoss(_RatioStatistics, _TorchRLClipPPOLoss):
 
     default_keys = _AcceptedKeys
 
-    def __init__(
-        self,
-        actor_network: Any = None,
-        critic_network: Any = None,
-        *,
-        frame_mask_key: NestedKey = keys.FRAME_MASK,
-        **kwargs: Any,
-    ):
-        kwargs.setdefault("entropy_bonus", False)
-        super().__init__(_actor(actor_network, kwargs), critic_network, **kwargs)
-        self.set_keys(frame_mask=frame_mask_key)
-
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         tensordict = self.named_as_ours(tensordict)
         low, high = (float(bound) for bound in self._clip_bounds)
@@ -157,15 +160,12 @@ class KLPenaltyPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
         critic_network: Any = None,
         *,
         beta: float | Callable[[], float] = 1.0,
-        frame_mask_key: NestedKey = keys.FRAME_MASK,
         **kwargs: Any,
     ):
-        kwargs.setdefault("entropy_bonus", False)
         self_beta = beta if callable(beta) else lambda: beta
         fixed = {"beta": float(self_beta()), "increment": 1.0, "decrement": 1.0}
-        super().__init__(_actor(actor_network, kwargs), critic_network, **fixed, **kwargs)
+        super().__init__(actor_network, critic_network, **fixed, **kwargs)
         self._beta_now = self_beta
-        self.set_keys(frame_mask=frame_mask_key)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         tensordict = self.named_as_ours(tensordict)
@@ -205,20 +205,11 @@ class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
 
     default_keys = _AcceptedKeys
 
-    def __init__(
-        self,
-        actor_network: Any = None,
-        critic_network: Any = None,
-        *,
-        frame_mask_key: NestedKey = keys.FRAME_MASK,
-        **kwargs: Any,
-    ):
-        kwargs.setdefault("entropy_bonus", False)
+    def __init__(self, actor_network: Any = None, critic_network: Any = None, **kwargs: Any):
         critic_network = kwargs.pop("critic", critic_network)
         if critic_network is None:
             critic_network, kwargs["critic_coeff"] = _NoCritic(), None
-        super().__init__(_actor(actor_network, kwargs), critic_network, **kwargs)
-        self.set_keys(frame_mask=frame_mask_key)
+        super().__init__(actor_network, critic_network, **kwargs)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         tensordict = self.named_as_ours(tensordict)
@@ -245,21 +236,14 @@ class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
 
     default_keys = _AcceptedKeys
 
+    _defaults = {"loss_critic_type": "l2"}
+
     def __init__(
-        self,
-        actor_network: Any = None,
-        critic_network: Any = None,
-        *,
-        critic_coeff: float = 1.0,
-        frame_mask_key: NestedKey = keys.FRAME_MASK,
-        **kwargs: Any,
+        self, actor_network: Any = None, critic_network: Any = None, *, critic_coeff: float = 1.0, **kwargs: Any
     ):
-        kwargs.setdefault("loss_critic_type", "l2")
         critic_network = kwargs.pop("critic", critic_network)
-        self_critic = _NoCritic() if critic_network is None else critic_network
-        super().__init__(_actor(actor_network, kwargs), self_critic, **kwargs)
+        super().__init__(actor_network, _NoCritic() if critic_network is None else critic_network, **kwargs)
         self._has_critic, self.critic_coeff = critic_network is not None, float(critic_coeff)
-        self.set_keys(frame_mask=frame_mask_key)
 
     def loss_critic(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor | None]:
         """The critic's error at every frame, and TorchRL's clip fraction; zeros without a critic."""
@@ -273,14 +257,6 @@ class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
         if self._has_critic:
             terms["loss_critic"] = self.critic_coeff * out.get("loss_value")
         return TensorDict(terms)
-
-
-def _actor(actor_network: Any, kwargs: dict[str, Any]) -> Any:
-    """The actor, under its old name too."""
-    if "actor_module" not in kwargs:
-        return actor_network
-    warnings.warn("actor_module of this loss is now actor_network, as in TorchRL", FutureWarning, stacklevel=3)
-    return kwargs.pop("actor_module")
 
 
 @torch.no_grad()
