@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -92,6 +93,7 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorder]:
     def replace(module: str, name: str, result: Any = None) -> Recorder:
         recorder = Recorder(result)
         stand_in = types.ModuleType(module)
+        stand_in.__path__ = list(getattr(importlib.import_module(module), "__path__", []))  # its modules stay
         setattr(stand_in, name, recorder)
         monkeypatch.setitem(sys.modules, module, stand_in)
         return recorder
@@ -167,6 +169,7 @@ class TestOptionsReachTheLibrary:
             "device": "cpu",
             "rows_format": "csv",
             "true_distance": "false",
+            "measures": [],
         }
         shown = capsys.readouterr().out.split()
         assert shown[:3] == ["style_dependent", "lve_mm2", "1.25"]
