@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 from unittest import mock
 
 import pytest
 import yaml
-from document_blocks import DOCUMENTS, NOT_RUN, blocks_of, commands_in, indented_commands, inline_commands
+from config_tools import composed, groups
+from document_blocks import DOCUMENTS, NOT_RUN, ROOT, blocks_of, commands_in, indented_commands, inline_commands
 from document_commands import Refused, check
 
 from s2f_rl import cli
+from s2f_rl.errors import UserError
+from s2f_rl.runs.overrides import flat
+from s2f_rl.schemas import SCHEMAS
 
 LANGUAGES = {"python", "bash", "yaml", "json", "text", "csv"}
 
@@ -122,6 +127,14 @@ def subcommand_help(name: str) -> str:
     return said.getvalue()
 
 
+def test_links_of_the_readme_lead_somewhere():
+    """Those of the pages are checked when the site is built."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text)
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 class TestBlocks:
     @pytest.mark.parametrize("document", DOCUMENTS)
     def test_every_block_has_a_language_that_is_checked_or_says_why_not(self, document):
@@ -135,6 +148,48 @@ class TestBlocks:
                 json.loads(block.text)
             if block.language == "yaml":
                 yaml.safe_load(block.text)
+
+
+class TestKeys:
+    """The tables of docs/recipes.md: `key` is one of the recipe's, `key=value` is taken."""
+
+    @staticmethod
+    def named(cell: str) -> list[str]:
+        return [text for text in re.findall(r"`([^`]+)`", cell) if re.fullmatch(r"[a-z0-9_.+]+(=[a-z0-9_.]+)?", text)]
+
+    def rows(self, heading: str) -> list[list[str]]:
+        text = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
+        table = text.split(heading, 1)[1].split("|---|", 1)[1].split("\n\n", 1)[0]
+        return [line.strip("|").split(" | ") for line in table.splitlines()[1:]]
+
+    def refused(self, recipe: str, texts: list[str]) -> list[str]:
+        """Those of the texts that are no key, choice or setting of a recipe; a bare word may be a value."""
+        known = set(flat(composed(recipe))) | set(groups(recipe))
+        known |= {key.rpartition(".")[0] for key in known}
+        wrong = []
+        for text in texts:
+            if "=" in text:
+                try:
+                    composed(recipe, text)
+                except UserError as error:
+                    wrong.append(f"{recipe}: {error}")
+            elif text not in known and not any(text in choices for choices in groups(recipe).values()):
+                wrong.append(f"{recipe}: {text}")
+        return wrong
+
+    def test_of_each_recipe(self):
+        rows = self.rows("# Recipes")
+        names = [self.named(row[0])[0] for row in rows]
+        assert set(names) == set(SCHEMAS), "docs/recipes.md: a row for each recipe"
+        wrong = []
+        for name, row in zip(names, rows, strict=True):
+            keys = [key for key in self.named(row[2]) if key != "window"]  # a value of credit
+            wrong += self.refused(name, keys)
+        assert wrong == []
+
+    def test_of_all_rl_recipes(self):
+        keys = [key for row in self.rows("## Keys that every RL recipe has") for key in self.named(row[0])]
+        assert len(keys) > 15 and self.refused("ppo", [key for key in keys if key != "none"]) == []
 
 
 class TestTheseChecks:
