@@ -60,7 +60,7 @@ def run_python(document: str) -> dict:
     for block in blocks_of(document):
         if block.language == "python" and block.runs:
             # the empty lines make the line of an error that of the document
-            exec(compile("\n" * block.line + block.text, document, "exec"), names)
+            exec(compile("\n" * block.line + block.text, document, "exec", dont_inherit=True), names)
     return names
 
 
