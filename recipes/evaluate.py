@@ -17,12 +17,14 @@ from omegaconf import DictConfig
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import evaluate_checkpoint
 from s2f_rl.evaluation.summary import described
+from s2f_rl.models.actors import use_actor
 from s2f_rl.runs import pick_device, recipe_main
 from s2f_rl.schemas.others import Evaluate
 
 
 @recipe_main("evaluate", Evaluate)
 def main(cfg: DictConfig) -> dict[str, Any]:
+    use_actor(cfg.actor.kind)
     checkpoint = Path(cfg.checkpoint)
     if not checkpoint.exists():
         raise UserError(f"checkpoint={checkpoint}: no such file or folder; train one with recipes/supervised.py")

@@ -19,6 +19,7 @@ from omegaconf import DictConfig
 
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.evaluation.evaluate import predict_own_styles
+from s2f_rl.models.actors import use_actor
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.calibration.auc import AucRow, auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
@@ -80,6 +81,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     )  # fmt: skip
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
+        use_actor(cfg.actor.kind)
         if cfg.policy is not None:
             actor = load_actor_for(cfg.policy, train, f"policy={cfg.policy}")[0].to(device)
             bank.policy = PolicySamples(predict_own_styles(actor, train, folder / "policy_samples"), train.n_vertices)

@@ -299,6 +299,16 @@ def _command(commands: Any, name: str, run: Run, description: str) -> argparse.A
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="run folder, its best.pt, or published FaceFormer weights")
+    parser.add_argument(
+        "--actor-kind", type=_use_actor, metavar="MODULE:NAME", help="an actor of your own, which the checkpoint names"
+    )
+
+
+def _use_actor(name: str) -> str:
+    from s2f_rl.models.actors import use_actor
+
+    use_actor(name)
+    return name
 
 
 def _add_topology(parser: argparse.ArgumentParser) -> None:

@@ -2,10 +2,13 @@
 
 Floor plan:
 
-- the actor: ``faceformer`` (:class:`FaceFormer`) over ``decoder`` (all frames at once, and one by one), which is made
+- what the rest of the package asks of an actor and of a policy: ``contract``; kinds by name: ``actors``; what actors
+  share: ``base_actor``, ``latent_actor``
+- FaceFormer: ``faceformer`` (:class:`FaceFormer`) over ``decoder`` (all frames at once, and one by one), which is made
   of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
 - what it hears: ``audio_encoders``, ``wav2vec2_settings``; ``audio_cache`` keeps the features of a frozen encoder
-- for reinforcement learning: ``policy`` (:class:`FaceFormerPolicy`), ``distributions``, ``critics``
+- for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``;
+  what cores share: ``base_core``; ``distributions``, ``critics``
 - files: ``checkpoint`` (opens any actor), ``actor_files`` (our own), ``reference`` (published names and shapes),
   ``state_dicts``; ``meeting`` refuses an actor that does not fit a corpus
 
@@ -21,22 +24,37 @@ from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from s2f_rl.models.audio_encoders import AudioEncoder, MelAudioEncoder, Wav2Vec2AudioEncoder, build_audio_encoder
+    from s2f_rl.models.base_actor import BaseActor
+    from s2f_rl.models.contract import Actor, LinearMotion, PolicyCore
     from s2f_rl.models.faceformer import FaceFormer
-    from s2f_rl.models.policy import FaceFormerPolicy
+    from s2f_rl.models.latent_actor import LatentActor
+    from s2f_rl.models.policy import FaceFormerPolicy, MotionPolicy
 
 _HOMES = {
+    "Actor": "contract",
     "AudioEncoder": "audio_encoders",
+    "BaseActor": "base_actor",
     "FaceFormer": "faceformer",
     "FaceFormerPolicy": "policy",
+    "LatentActor": "latent_actor",
+    "LinearMotion": "contract",
     "MelAudioEncoder": "audio_encoders",
+    "MotionPolicy": "policy",
+    "PolicyCore": "contract",
     "Wav2Vec2AudioEncoder": "audio_encoders",
     "build_audio_encoder": "audio_encoders",
 }
 __all__ = [
+    "Actor",
     "AudioEncoder",
+    "BaseActor",
     "FaceFormer",
     "FaceFormerPolicy",
+    "LatentActor",
+    "LinearMotion",
     "MelAudioEncoder",
+    "MotionPolicy",
+    "PolicyCore",
     "Wav2Vec2AudioEncoder",
     "build_audio_encoder",
 ]

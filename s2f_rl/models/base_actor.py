@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 import torch
@@ -165,18 +165,22 @@ class BaseActor(nn.Module):
         audio = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         n_frames = [len(row) for row in rows]
         latents = self.generate(audio, style, n_frames, progress=progress)
-        displacement = self.decode_rows(latents, n_frames)
+        if self.linear_decode is None:
+            displacement = decode_rows(self.decode, latents, n_frames)
+        else:
+            displacement = self.decode(latents)
+            for b, n in enumerate(n_frames):
+                displacement[b, n:] = 0.0
         return displacement.add_(template.unsqueeze(1))
 
-    def decode_rows(self, latents: Tensor, lengths: list[int]) -> Tensor:
-        """Displacements [B, T, V*3] of padded latents [B, T, ..], each row decoded as a whole; 0 behind its end."""
-        if self.linear_decode is None:
-            rows = [self.decode(row[None, :n])[0] for row, n in zip(latents, lengths, strict=True)]
-            displacement = latents.new_zeros((*latents.shape[:2], 3 * self.n_vertices), dtype=rows[0].dtype)
-            for b, row in enumerate(rows):
-                displacement[b, : len(row)] = row
-            return displacement
-        displacement = self.decode(latents)
-        for b, n in enumerate(lengths):
-            displacement[b, n:] = 0.0
-        return displacement
+
+def decode_rows(decode: Callable[[Tensor], Tensor], latents: Tensor, lengths: list[int]) -> Tensor:
+    """Displacements [B, T, V*3] of padded latents [B, T, ..] by a decoder that mixes frames; 0 behind a row's end.
+
+    Args:
+        decode: latents [1, n, ..] of a whole utterance to displacements [1, n, V*3].
+        lengths: valid frames of each row.
+    """
+    rows = [decode(row[None, :n])[0] for row, n in zip(latents, lengths, strict=True)]
+    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return nn.functional.pad(padded, (0, 0, 0, latents.shape[1] - padded.shape[1]))

@@ -12,7 +12,7 @@ S style columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -115,9 +115,10 @@ class Actor(Protocol):
         """
 
     # of nn.Module
+    eval: Callable[[], Any]
+
     def to(self, *args: Any, **kwargs: Any) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
-    def eval(self) -> Any: ...
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any: ...

@@ -13,7 +13,7 @@ from s2f_rl.render.frames import SIZES
 from s2f_rl.runs.schema import Choice, Natural, PartOf, Range, RunName, Text, key
 from s2f_rl.schemas.reward import JudgeRun, RewardRun
 from s2f_rl.schemas.rl import PPO
-from s2f_rl.schemas.shared import Conditions, Corpus, Device
+from s2f_rl.schemas.shared import Conditions, Corpus, Device, StoredActor
 from s2f_rl.schemas.supervised import SupervisedRun
 
 
@@ -26,6 +26,7 @@ class Evaluate:
     device: Device = key("where to compute; auto: the first CUDA device or the CPU")
     progress: bool = key("show progress")
     corpus: Corpus = key("what is evaluated on")
+    actor: StoredActor = key("of checkpoint")
     checkpoint: Text = key("run folder, checkpoint or published weights")
     out: Text | None = key("folder of the outputs; null: evaluation/ in the run folder")
     split: Text = key("of the corpus: train, validation, test or one of its own")

@@ -10,7 +10,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, chosen_corruptions
 from s2f_rl.rewards.judge.layers import WINDOW_FRAMES
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
-from s2f_rl.schemas.shared import Decay, Run
+from s2f_rl.schemas.shared import Decay, Run, StoredActor
 
 Corruption = Annotated[str, Choice(*CORRUPTIONS)]
 
@@ -120,6 +120,7 @@ class RewardRun(Run):
     backbone: Text | None = key("a trained speech-mesh checkpoint that stays frozen; null: train one")
     corruptions: list[Corruption] | None = key("those to train against; null: all")
     leave_out: Annotated[str, Choice(*FAMILIES)] | None = key("a family of corruptions not to train on; null: none")
+    actor: StoredActor = key("of policy")
     policy: Text | None = key("supervised actor whose motion is one of the corruptions; null: none")
     policy_samples: Text | None = key("the same from predictions of recipes/evaluate.py; null: none")
     memory_limit_mb: Positive = key("of recordings kept in memory")

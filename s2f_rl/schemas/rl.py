@@ -13,7 +13,7 @@ from s2f_rl.losses.weighted import BALANCES
 from s2f_rl.models.policy import EXPLORATIONS
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
 from s2f_rl.schemas.reward_parts import FrozenReward
-from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, Run
+from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, Run, StoredActor
 from s2f_rl.training.validation import SELECTORS
 
 ClipOrMore = Annotated[int, Range(CLIP_FRAMES, words=f"a scored clip has {CLIP_FRAMES} frames; null: all")]
@@ -134,6 +134,7 @@ class RL(Run):
     explorations: ClassVar[tuple[str, ...]] = EXPLORATIONS
 
     corpus: CachedCorpus = key("what is trained on")
+    actor: StoredActor = key("of start")
     start: Text = key("run folder or checkpoint of the supervised actor")
     control: bool = key("give the policy gradient no weight: the compute-matched control")
     iterations: Count = key("collected batches")

@@ -45,6 +45,13 @@ class CachedCorpus(Corpus):
 
 
 @dataclass
+class StoredActor:
+    """Group ``actor`` where an actor comes from a file."""
+
+    kind: Text | None = key("package.module:Name of your own, which the file names; null: the file's kind is known")
+
+
+@dataclass
 class Run:
     """What every training recipe has."""
 

@@ -15,6 +15,7 @@ from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.errors import UserError
 from s2f_rl.losses import AdaptiveKL
 from s2f_rl.losses.weighted import Weight
+from s2f_rl.models.actors import use_actor
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs import MotionAlarm, PolicyAverage
@@ -104,6 +105,7 @@ def prepare_rl(config: Mapping[str, Any], device: torch.device) -> RLParts:
     config = plain(config)
     corpus, options = config["corpus"], config["evaluation"]
     train, validation = open_corpora(corpus["root"], corpus["topology"])
+    use_actor(config["actor"]["kind"])
     start = load_start(config["start"], train, device)
     actor = start.actor.eval()
     lips = train.regions["lips"].to(device)

@@ -34,7 +34,7 @@ ZERO = {
 NULL = {
     "topology", "cache", "logger", "max_frames", "ema_decay", "max_grad_norm", "max_lve_ratio", "cap", "backbone",
     "corruptions", "leave_out", "policy", "policy_samples", "register", "utterances", "utterance", "out",
-    "reward_folder", "judge_folder", "pretrained",
+    "reward_folder", "judge_folder", "pretrained", "actor.kind",
 }  # fmt: skip
 HUGE = {"max_lve_ratio"}  # infinity: no limit
 RATES = {"lr", "final_lr"}  # one that is too large is told by the guard of the steps
@@ -167,7 +167,7 @@ CASES = {
     "a long name": ("ppo", f"name={'x' * 256}", "not a run name"),
     "an unknown key by force": ("ppo", "+optimizer.beta=0.9", "unknown key 'optimizer.beta'"),
     "by more force": ("ppo", "++lane=3", "unknown key 'lane'; did you mean lanes?"),
-    "a group of another recipe": ("ppo", "+actor=mel", "unknown key 'actor'"),
+    "a group of another recipe": ("ppo", "+actor=mel", "unknown key 'actor.feature_dim'"),
     "a needed key taken away": ("ppo", "~lanes", "lanes: missing"),
     "a needed group taken away": ("ppo", "~optimizer", "optimizer: missing"),
     "groups of four in ten lanes": ("ppo", "lanes=10", "group_size=4 must divide lanes=10"),
