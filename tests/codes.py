@@ -1,4 +1,4 @@
-"""A tiny actor that draws codes: Q categoricals per frame, fed back by their embedding, decoded over whole utterances."""
+"""A tiny actor that draws codes: Q categoricals a frame, fed back by their embedding, decoded over whole utterances."""
 
 from __future__ import annotations
 

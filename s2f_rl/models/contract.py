@@ -12,7 +12,7 @@ S style columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -115,8 +115,7 @@ class Actor(Protocol):
         """
 
     # of nn.Module
-    eval: Callable[[], Any]
-
+    def eval(self) -> Any: ...  # nn.Module.eval()
     def to(self, *args: Any, **kwargs: Any) -> Any: ...
     def train(self, mode: bool = True) -> Any: ...
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
