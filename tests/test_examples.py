@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -79,6 +81,17 @@ def test_reward(
         second = lips[t] - 2 * lips[t - 1] + lips[t - 2]
         rms_mm = 1e3 * (sum(float(p @ p) for p in second) / len(second)) ** 0.5
         assert float(scores[0, t]) == pytest.approx(1 / (1 + rms_mm / 0.2), abs=1e-4)
+
+
+def test_actor(root: Path) -> None:
+    """In a process of its own: its folder is where it finds the actor."""
+    command = [sys.executable, str(EXAMPLES / "actor" / "tune.py"), str(root)]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES.parent), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    errors = [float(x) for x in re.findall(r"supervised \d+: ([0-9.]+)", done.stdout)]
+    rewards = [float(x) for x in re.findall(r"reward (-[0-9.]+)", done.stdout)]
+    assert len(errors) == 20 and sum(errors[-4:]) < 0.5 * sum(errors[:4]) and len(rewards) == 3
 
 
 def test_corpus_in_memory(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
