@@ -11,9 +11,10 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 | frame_mask       | [B, 1]     | bool    | the lane still has a frame to animate                                |
 | frame_index      | [B, 1]     | int64   | index of the current frame, 0 at the start of an utterance           |
 | action           | [B, V*3]   | float32 | displacement from the template, metres                               |
-| latent           | [B, H]     | float32 | sampled motion latent z (``vertex`` exploration: [B, V*3], metres)   |
+| latent           | [B, H]     | float32 | sampled motion latent z (``vertex`` exploration: [B, V*3], metres;   |
+|                  |            |         | a policy of codes: [B, Q] int64)                                     |
 | latent_log_prob  | [B]        | float32 | log-density of ``latent``, nats; 0 where ``frame_mask`` is False     |
-| loc, scale       | as latent  | float32 | mean and standard deviation of ``latent``                            |
+| loc, scale       | as latent  | float32 | mean and standard deviation of ``latent`` (a Gaussian's parameters)  |
 | lip_score (next) | [B, 1]     | float32 | lip-sync score of the 5 frames that end here                         |
 | real_score (next)| [B, 1]     | float32 | realism score of the 5 frames that end here                          |
 | SCORE (next)     | [B, 1]     | float32 | any other score of a reward, under the name that it gives            |

@@ -1,4 +1,15 @@
-"""Plumbing that every recipe shares: opening parts, optimizers, batches, statistics, validation. No hidden loop."""
+"""Plumbing that every recipe shares: opening parts, optimizers, batches, statistics, validation. No hidden loop.
+
+Floor plan:
+
+- opening: ``setup`` (corpora, the actor to start from), ``parts`` (all of an RL run), which are built by ``build_policy``
+  (policy, critic) and ``build_terms`` (supervised term, KL, constraint)
+- during a run: ``run`` (folder, resume, rows, checkpoints around the loop), ``reward_signal``, ``constraint``, ``replay``
+- updates: ``optimizers`` (Adam, rates, moments carried over), ``divergence`` (skips what is not finite)
+- looking on: ``statistics`` (of a batch), ``validation`` (of the actor, choice of the best checkpoint)
+
+Not here: the loops (``recipes/``), losses (:mod:`s2f_rl.losses`), run folders and loggers (:mod:`s2f_rl.runs`).
+"""
 
 from s2f_rl.training.constraint import LipErrorConstraint
 from s2f_rl.training.divergence import StepGuard, clip_gradients
