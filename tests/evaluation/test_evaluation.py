@@ -274,7 +274,7 @@ class TestAnimate:
             bars.append((len(frames), options["disable"], options["delay"]))
             return frames
 
-        monkeypatch.setattr("s2f_rl.models.faceformer.tqdm", record)
+        monkeypatch.setattr("s2f_rl.models.latent_actor.tqdm", record)
         out = animate(root / "corpus" / "wav" / "S1_sentence01.wav", checkpoint, tmp_path / "a.npy")
         assert bars == [(len(np.load(out)), None, 2)]  # on a terminal alone, after two seconds
         actor.generate(torch.zeros(1, 4, 1, actor.audio_encoder.width), torch.eye(2)[:1])
