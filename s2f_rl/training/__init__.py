@@ -2,9 +2,10 @@
 
 Floor plan:
 
-- opening: ``setup`` (corpora, the actor to start from), ``parts`` (all of an RL run), which are built by ``build_policy``
-  (policy, critic) and ``build_terms`` (supervised term, KL, constraint)
-- during a run: ``run`` (folder, resume, rows, checkpoints around the loop), ``reward_signal``, ``constraint``, ``replay``
+- opening: ``setup`` (corpora, the actor to start from), ``parts`` (all of an RL run), which ``build_policy`` (policy,
+  critic), ``build_reward`` and ``build_terms`` (supervised term, KL, constraint) build
+- during a run: ``run`` (folder, resume, rows, checkpoints around the loop), ``reward_signal``, ``constraint``,
+  ``replay``
 - updates: ``optimizers`` (Adam, rates, moments carried over), ``divergence`` (skips what is not finite)
 - looking on: ``statistics`` (of a batch), ``validation`` (of the actor, choice of the best checkpoint)
 
