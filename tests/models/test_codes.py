@@ -143,6 +143,7 @@ def test_update(batch: TensorDictBase, policy: MotionPolicy) -> None:
 
 
 def test_statistics_without_noise(batch: TensorDictBase, policy: MotionPolicy, corpus: FaceCorpus) -> None:
+    batch["next", "score_mask"] = batch["frame_mask"].clone()
     row = batch_statistics(batch, policy, corpus.regions["lips"], ())
     assert "noise_mm" not in row and row["amplitude_mm"] > 0 and policy.core.exploration() == {}
 
