@@ -6,14 +6,15 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from s2f_rl.errors import UserError, one_line
 
 Run = Callable[[argparse.Namespace], int]
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_synthesize(commands: Any) -> None:
+def add_synthesize(commands: Commands) -> None:
     """``s2f-rl synthesize OUT``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -42,7 +43,7 @@ def add_synthesize(commands: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
 
 
-def add_prepare(commands: Any) -> None:
+def add_prepare(commands: Commands) -> None:
     """``s2f-rl prepare vocaset|biwi RAW OUT``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -58,7 +59,7 @@ def add_prepare(commands: Any) -> None:
     parser.add_argument("out", metavar="OUT", help="corpus folder to write; an interrupted run goes on")
 
 
-def add_check(commands: Any) -> None:
+def add_check(commands: Commands) -> None:
     """``s2f-rl check CORPUS``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -80,7 +81,7 @@ def add_check(commands: Any) -> None:
     _add_topology(parser)
 
 
-def add_animate(commands: Any) -> None:
+def add_animate(commands: Commands) -> None:
     """``s2f-rl animate SPEECH.wav --checkpoint F --out face.mp4``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -114,7 +115,7 @@ def add_animate(commands: Any) -> None:
     _add_device(parser)
 
 
-def add_score(commands: Any) -> None:
+def add_score(commands: Commands) -> None:
     """``s2f-rl score MESHES --corpus C --reward FOLDER --out scores.csv``, or ``--wavs FOLDER`` for ``--corpus``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -148,7 +149,7 @@ def add_score(commands: Any) -> None:
     _add_device(parser)
 
 
-def add_render(commands: Any) -> None:
+def add_render(commands: Commands) -> None:
     """``s2f-rl render A.npy [B.npy ...] --corpus C --audio F --out film.mp4``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -176,7 +177,7 @@ def add_render(commands: Any) -> None:
     _add_topology(parser)
 
 
-def add_evaluate(commands: Any) -> None:
+def add_evaluate(commands: Commands) -> None:
     """``s2f-rl evaluate --checkpoint F --corpus C --out FOLDER``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -239,7 +240,7 @@ def add_evaluate(commands: Any) -> None:
     _add_device(parser)
 
 
-def add_align(commands: Any) -> None:
+def add_align(commands: Commands) -> None:
     """``s2f-rl align CORPUS --text transcripts.json`` and ``s2f-rl align --wav F --text "..." --out F``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -291,7 +292,7 @@ def add_align(commands: Any) -> None:
 COMMANDS = (add_synthesize, add_prepare, add_check, add_animate, add_score, add_render, add_evaluate, add_align)
 
 
-def _command(commands: Any, name: str, run: Run, description: str) -> argparse.ArgumentParser:
+def _command(commands: Commands, name: str, run: Run, description: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=description, description=description)
     parser.set_defaults(run=run)
     return parser

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import runpy
 import sys
-from typing import Any
 
+from s2f_rl.cli_commands import Commands
 from s2f_rl.errors import UserError
 
 _EXAMPLE = """examples:
@@ -18,7 +18,7 @@ _EXAMPLE = """examples:
 """
 
 
-def add_recipe(commands: Any) -> None:
+def add_recipe(commands: Commands) -> None:
     """``s2f-rl recipe NAME key=value ...``, the same as ``python recipes/NAME.py key=value ...``"""
 
     def run(options: argparse.Namespace) -> int:
@@ -59,7 +59,7 @@ def add_recipe(commands: Any) -> None:
     )
 
 
-def add_copy(commands: Any) -> None:
+def add_copy(commands: Commands) -> None:
     """``s2f-rl copy NAME my_script.py``"""
 
     def run(options: argparse.Namespace) -> int:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from s2f_rl.cli_commands import Commands
+
 _EXAMPLE = """example:
   s2f-rl reward-report checkpoints/reward --corpus data/demo --judge checkpoints/judge --out report
   then open report/report.html in a browser; all numbers are in report/calibration.json
 """
 
 
-def add_reward_report(commands: Any) -> None:
+def add_reward_report(commands: Commands) -> None:
     """``s2f-rl reward-report REWARD --corpus ROOT --out DIR``"""
 
     def run(options: argparse.Namespace) -> int:

@@ -30,7 +30,11 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 AUDIO = "audio"
 STYLE = "style"
@@ -58,7 +62,7 @@ def own_mask(score: str) -> str:
     return f"{score}_mask"
 
 
-def mask_of(scored: Any, score: str) -> Any:
+def mask_of(scored: Mapping[str, Tensor], score: str) -> Tensor:
     """The mask of a score: its own if there is one, else ``score_mask``. ``scored``: a mapping with both."""
     own = scored.get(own_mask(score), None)
-    return scored.get(SCORE_MASK) if own is None else own
+    return scored[SCORE_MASK] if own is None else own

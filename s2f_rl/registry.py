@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar
+from importlib.metadata import EntryPoints, entry_points
+from typing import Generic, TypeVar
 
 from s2f_rl.errors import UserError
 
@@ -46,7 +46,7 @@ class Registry(Generic[T]):
         """What can be asked for by name, sorted."""
         return sorted({*self._homes, *self._added, *(point.name for point in self._points())})
 
-    def named_by_file(self, name: Any, where: str) -> T:
+    def named_by_file(self, name: object, where: str) -> T:
         """The kind that a file names; ``where``: the file, for the message. Raises UserError where it is not known."""
         found = self._find(name) if isinstance(name, str) else None
         if found is None:
@@ -76,7 +76,7 @@ class Registry(Generic[T]):
             return self._imported(self._homes[name])
         return next((point.load() for point in self._points() if point.name == name), None)
 
-    def _points(self) -> Any:
+    def _points(self) -> EntryPoints:
         return entry_points(group=f"s2f_rl.{self.what}")
 
     def _imported(self, path: str) -> T:

@@ -64,6 +64,20 @@ class SpokenUtterance(Protocol):
         """What is said when; None where it is not known."""
 
 
+class HasMelClips(Protocol):
+    """Sound that can be scored."""
+
+    @property
+    def mel_clips(self) -> Tensor:
+        """[n, 20, 128]."""
+
+
+class SpokenParts(Protocol):
+    """As far as scoring needs a corpus: sound by position."""
+
+    def __getitem__(self, key: int, /) -> HasMelClips: ...
+
+
 @runtime_checkable
 class Corpus(Protocol):
     """Utterances by position, and what all of them share."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from tensordict import TensorDictBase
@@ -13,6 +13,7 @@ from torchrl.data import Binary, Composite, TensorSpec, Unbounded
 from torchrl.envs import Transform
 
 from s2f_rl import keys
+from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.contract import Scored
 from s2f_rl.rewards.model.perceptual import FEATURES, SCORE_NAMES
@@ -68,12 +69,12 @@ class FrozenRewardTransform(Transform):
     def __init__(
         self,
         reward_model: Rewards,
-        corpus: Any,
+        corpus: Corpus,
         weights: Mapping[str, float] | None = None,
         scale: float = 1.0,
         stride: int = 1,
         cap: str | None = None,
-        cache_folder: Any = None,
+        cache_folder: str | Path | None = None,
         max_frames: int = 1024,
         write_features: bool = False,
     ) -> None:
@@ -176,15 +177,16 @@ class FrozenRewardTransform(Transform):
         return out
 
     @property
-    def reward_model(self) -> Any:
+    def reward_model(self) -> RewardModel | None:
         """The model of the perceptual part; None without one."""
-        return None if self.parts.perceptual is None else self.parts.perceptual.model
+        model = None if self.parts.perceptual is None else self.parts.perceptual.model
+        return model if isinstance(model, RewardModel) else None
 
     def _templates(self, utterances: list[int], device: torch.device) -> Tensor:
         known = {u: self.corpus[u].template for u in set(utterances)}
         return torch.stack([known[u] for u in utterances]).to(device)
 
-    def caps(self, utterances: Any) -> Tensor:
+    def caps(self, utterances: Tensor | Sequence[int]) -> Tensor:
         """Mean scores of the ground truth of utterances [B], each over its own mask: [B, K]; infinity: no cap."""
         return torch.stack([self._cap(int(u)) for u in utterances])
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from s2f_rl import keys
+from s2f_rl.data.contract import Corpus
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.calibration.auc import require_finite_scores
+from s2f_rl.rewards.model.reward_model import RewardModel
 from s2f_rl.rewards.parts import RewardParts, Rewards
 
 
@@ -28,7 +30,7 @@ class Scorer:
         UserError: the same model twice, or a model for another mesh or frame rate.
     """
 
-    def __init__(self, models: Mapping[str, Rewards], corpus: Any, cache_folder: Any = None) -> None:
+    def __init__(self, models: Mapping[str, Rewards], corpus: Corpus, cache_folder: str | Path | None = None) -> None:
         self.models = {
             name: RewardParts(rewards, corpus, cache_folder, f"reward model {name!r}")
             for name, rewards in models.items()
@@ -67,7 +69,7 @@ class Scorer:
                 for row, own, valid in zip(rows, score, mask, strict=True):
                     row[_prefix(name) + column] = float(own[valid].mean()) if bool(valid.any()) else float("nan")
             model = parts.perceptual  # a judge has no features of single clips
-            if readability and model is not None:
+            if readability and model is not None and isinstance(model.model, RewardModel):
                 part = next(name for name, reward in parts.rewards.items() if reward is model)
                 features = parts.prepared(utterance)[part]
                 for row, value in zip(rows, _readability(model.model, features, vertices), strict=True):
@@ -79,7 +81,7 @@ def _prefix(name: str) -> str:
     return "" if name == "train" else f"{name}_"
 
 
-def _readability(model: Any, features: Tensor, vertices: Tensor) -> list[float]:
+def _readability(model: RewardModel, features: Tensor, vertices: Tensor) -> list[float]:
     """PLRS of motions [K, T, V*3] from the features of all audio clips [n, E]: every fifth belongs to whole clips."""
     clips = min(vertices.shape[1] // CLIP_FRAMES, -(-len(features) // CLIP_FRAMES))
     if not clips:

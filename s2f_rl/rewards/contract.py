@@ -84,7 +84,7 @@ class Reward(Protocol):
         return hashlib.sha256(f"{type(self).__qualname__}{plain}".encode()).hexdigest()
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, tuple):
         return all(_is_plain(each) for each in value)
     return value is None or isinstance(value, (bool, int, float, str, MeshIdentity))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2f_rl.data.contract import SpokenUtterance
+from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.contract import Reward, Scored
@@ -26,7 +26,7 @@ Rewards: TypeAlias = "AnyReward | Reward | Mapping[str, AnyReward | Reward] | Se
 
 
 class _Prepared(NamedTuple):
-    by_part: dict[str, Any]
+    by_part: dict[str, object]
     nbytes: int
 
 
@@ -53,7 +53,7 @@ class RewardParts(nn.Module):
     def __init__(
         self,
         rewards: Rewards,
-        corpus: Any,
+        corpus: Corpus,
         cache_folder: str | os.PathLike[str] | None = None,
         what: str = "reward part {!r}",
         memory_limit_mb: float = 512.0,
@@ -242,7 +242,7 @@ def score_columns(rewards: Mapping[str, AnyReward | Reward]) -> dict[str, tuple[
     return found
 
 
-def _as_reward(name: str, given: AnyReward | Reward, cache_folder: Any) -> Reward:
+def _as_reward(name: str, given: AnyReward | Reward, cache_folder: str | os.PathLike[str] | None) -> Reward:
     if isinstance(given, (RewardModel, Judge)):
         return PerceptualReward(given, cache_folder)
     if not isinstance(given, Reward):
@@ -271,7 +271,7 @@ def _masked(score: Tensor, mask: Tensor) -> Scored:
     return torch.where(mask, score, torch.zeros_like(score)), mask
 
 
-def _n_bytes(values: Iterable[Any]) -> int:
+def _n_bytes(values: Iterable[object]) -> int:
     total = 0
     for value in values:
         if isinstance(value, Tensor):

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.registry import Registry
 from s2f_rl.rewards.contract import Reward
@@ -22,7 +26,7 @@ REWARDS: Registry[Any] = Registry(
 CACHE = "cache_folder"
 
 
-def part_maker(kind: str, options: Mapping[str, Any], place: str) -> Callable[..., Reward]:
+def part_maker(kind: str, options: Mapping[str, object], place: str) -> Callable[..., Reward]:
     """What makes a reward of this kind from these options; nothing is read yet.
 
     Args:
@@ -55,10 +59,10 @@ def part_maker(kind: str, options: Mapping[str, Any], place: str) -> Callable[..
 
 def build_part(
     kind: str,
-    options: Mapping[str, Any],
-    corpus: Any,
-    device: Any = "cpu",
-    cache_folder: Any = None,
+    options: Mapping[str, object],
+    corpus: Corpus,
+    device: str | torch.device = "cpu",
+    cache_folder: str | Path | None = None,
     place: str = "reward.parts",
 ) -> Reward:
     """A reward of a kind, for a corpus.

@@ -44,7 +44,7 @@ _QUIET = {
 
 def recipe_main(
     config_name: str, schema: type | None = None, config_folder: str = CONF, shipped_groups: bool = False
-) -> Callable[[Callable[[DictConfig], Any]], Recipe]:
+) -> Callable[[Callable[[DictConfig], object]], Recipe]:
     """Turn ``main(cfg)`` of a script into a recipe: a command line with Hydra overrides, and ``main.run([...])``.
 
     The config is ``conf/<config_name>.yaml`` beside the script and must have ``name`` (run name) and ``debug``.
@@ -69,7 +69,7 @@ def recipe_main(
     From Python: ``main.run(["seed=3"])`` returns what ``main`` returns.
     """
 
-    def decorate(function: Callable[[DictConfig], Any]) -> Recipe:
+    def decorate(function: Callable[[DictConfig], object]) -> Recipe:
         folder = Path(inspect.getfile(function)).resolve().parent / config_folder
         return Recipe(function, config_name, folder, schema, (recipes_folder() / CONF,) if shipped_groups else ())
 
@@ -102,7 +102,7 @@ class Recipe:
 
     def __init__(
         self,
-        function: Callable[[DictConfig], Any],
+        function: Callable[[DictConfig], object],
         config_name: str,
         folder: Path,
         schema: type | None = None,
@@ -158,7 +158,7 @@ class Recipe:
             sys.exit(min(codes))
 
 
-def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Callable[[DictConfig], Any]:
+def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Callable[[DictConfig], object]:
     """The function that Hydra calls, perhaps in another process: an error is told where it happens.
 
     It is not raised on through Hydra, which would add lines of its own and, from another process, lose the traceback;
@@ -168,7 +168,7 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
     first = os.getpid()
 
     @functools.wraps(function)
-    def job(cfg: DictConfig) -> Any:
+    def job(cfg: DictConfig) -> object:
         if os.getppid() == first:  # a worker of a sweep, which nobody would end if the sweep were killed
             die_with(first)
         show_log()

@@ -71,7 +71,7 @@ class FrozenReward:
                 )
 
 
-def _check_part(place: str, part: Mapping[str, Any]) -> None:
+def _check_part(place: str, part: Mapping[str, object]) -> None:
     """Raise UserError for a key that the part's kind does not have, or a value of another type than it says."""
     general = keys_of(RewardPart)
     known = read(RewardPart, {name: value for name, value in part.items() if name in general}, place=place)

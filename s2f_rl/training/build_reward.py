@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer
@@ -39,7 +40,7 @@ class BuiltReward:
     model: RewardModel | None
 
 
-def build_reward(config: Mapping[str, Any], train: Any, validation: Any, device: torch.device) -> BuiltReward:
+def build_reward(config: Mapping[str, Any], train: Corpus, validation: Corpus, device: torch.device) -> BuiltReward:
     """Load the reward's parts and bring them to the corpora.
 
     Args:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from s2f_rl.data.contract import SpokenUtterance
+from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.errors import UserError
 from s2f_rl.metrics.closure import bilabial_frames, closure_threshold, spoken_frames
 from s2f_rl.metrics.lips import lip_distance
@@ -55,8 +55,8 @@ class ClosureReward(Reward):
 
     def __init__(
         self,
-        corpus: Any,
-        device: Any = "cpu",
+        corpus: Corpus,
+        device: str | torch.device = "cpu",
         softness_mm: float = 1.0,
         margin_mm: float = 0.5,
         margin_s: float = 0.05,

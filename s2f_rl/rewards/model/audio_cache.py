@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2f_rl.data.contract import Corpus
+from s2f_rl.data.contract import SpokenParts
 from s2f_rl.data.files import atomic_save_npy
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.stored_features import stored_features
@@ -28,7 +28,7 @@ class AudioFeatureCache:
 
     Args:
         reward_model: its audio half encodes.
-        corpus: a ``FaceCorpus``, or any sequence whose items have ``mel_clips`` [n, 20, 128].
+        corpus: whose sound is encoded: a corpus, or a folder of sound files.
         folder: for files, several processes may share it; None keeps the features in memory only.
         memory_limit_mb: least recently used utterances leave the memory beyond this.
 
@@ -39,7 +39,7 @@ class AudioFeatureCache:
     def __init__(
         self,
         reward_model: AnyReward,
-        corpus: Corpus | None,
+        corpus: SpokenParts | None,
         folder: str | os.PathLike[str] | None = None,
         memory_limit_mb: float = 512.0,
     ) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from s2f_rl import keys
-from s2f_rl.data.contract import SpokenUtterance
+from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.contract import Scored
@@ -48,7 +47,7 @@ class PerceptualReward(nn.Module):
 
     @classmethod
     def from_options(
-        cls, corpus: Any, device: str | torch.device, folder: str, cache_folder: str | None = None
+        cls, corpus: Corpus, device: str | torch.device, folder: str, cache_folder: str | None = None
     ) -> PerceptualReward:
         """``kind: perceptual``: the reward of ``folder`` (``model_loss.pth`` and ``v4_best.pt``, or one of the hub)."""
         model = RewardModel.load(folder, device=device)
