@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run_notebook(file: Path, folder: Path, parameters: str | None = None) -> Any:
-    """Run a notebook in ``folder/docs/notebooks``, from where it finds the recipes as in a checkout; returns it.
+    """Run a notebook in a folder and return it.
 
     Args:
         parameters: lines of Python in place of those of the cell that is tagged ``parameters``.
@@ -31,10 +31,7 @@ def run_notebook(file: Path, folder: Path, parameters: str | None = None) -> Any
     if parameters is not None:
         (cell,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
         cell.source = parameters
-    place = folder / "docs" / "notebooks"
-    place.mkdir(parents=True)
-    (folder / "recipes").symlink_to(ROOT / "recipes")
-    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(place)}}).execute()
+    NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(folder)}}).execute()
     return notebook
 
 
