@@ -93,7 +93,9 @@ def score_folder(
     model: Any
     if isinstance(reward, (str, Path)) and not kind:
         model = load_scorer(reward, device)
-    elif corpus is None and not isinstance(reward, (RewardModel, Judge)):
+    elif isinstance(reward, (RewardModel, Judge)):
+        model = reward
+    elif corpus is None:
         raise UserError(f"{reward}: such a reward is scored against a corpus; give --corpus in place of --wavs")
     else:
         model = build_part(str(reward), {}, corpus, device, cache_folder, "reward") if kind else reward
