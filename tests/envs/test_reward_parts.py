@@ -152,6 +152,19 @@ def test_caps_are_over_the_own_mask(corpus, batch):
     assert (data["next", "reward"] <= transform.caps(range(6))[:, None] * data["next", "score_mask"] + 1e-6).all()
 
 
+def test_a_cap_counts_only_where_its_score_does(model, corpus, batch):
+    """The caps of the jerk are below 0: on frames without that score they must not be taken for it."""
+    parts, weights = {"p": model, "jerk": Jerk()}, {"lip_score": 1.0, "jerk_score": 0.5}
+    transform = FrozenRewardTransform(parts, corpus, weights, cap="truth")
+    out = transform(batch.clone())["next"]
+    caps = transform.caps(range(6))
+    assert (caps[:, 2] < 0).all()
+    lip = torch.minimum(out["lip_score"], caps[:, None, :1])
+    only = out["lip_score_mask"] & ~out["jerk_score_mask"]
+    assert only.any()
+    torch.testing.assert_close(out["reward"][only], lip[only])
+
+
 def test_the_signal_standardises_each_score_over_its_own_frames(model, corpus, batch):
     transform = FrozenRewardTransform([model, Jerk()], corpus, {"lip_score": 2.0, "jerk_score": 0.5})
     data = transform(batch.clone())
