@@ -87,6 +87,7 @@ def add_animate(commands: Commands) -> None:
     def run(options: argparse.Namespace) -> int:
         from s2f_rl.evaluation.animate import animate
 
+        _use_actor(options)
         animate(
             options.speech,
             options.checkpoint,
@@ -184,6 +185,7 @@ def add_evaluate(commands: Commands) -> None:
         from s2f_rl.evaluation import evaluate_checkpoint
         from s2f_rl.evaluation.summary import described
 
+        _use_actor(options)
         summary = evaluate_checkpoint(
             options.checkpoint,
             options.corpus,
@@ -301,15 +303,15 @@ def _command(commands: Commands, name: str, run: Run, description: str) -> argpa
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", required=True, help="run folder, its best.pt, or published FaceFormer weights")
     parser.add_argument(
-        "--actor-kind", type=_use_actor, metavar="MODULE:NAME", help="an actor of your own, which the checkpoint names"
+        "--actor-kind", metavar="MODULE:NAME", help="class of an actor of your own, whose kind the checkpoint names"
     )
 
 
-def _use_actor(name: str) -> str:
-    from s2f_rl.models.actors import use_actor
+def _use_actor(options: argparse.Namespace) -> None:
+    if options.actor_kind is not None:
+        from s2f_rl.models.actors import use_actor
 
-    use_actor(name)
-    return name
+        use_actor(options.actor_kind)
 
 
 def _add_topology(parser: argparse.ArgumentParser) -> None:

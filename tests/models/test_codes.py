@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -18,8 +19,12 @@ from s2f_rl.envs import SpeechToFaceEnv
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import predict_corpus
 from s2f_rl.losses import (
+    A2CLoss,
+    AdvantageWeightedLoss,
     ClipPPOLoss,
+    KLPENPPOLoss,
     ReferenceKL,
+    ReinforceLoss,
     RewardGradientLoss,
     SupervisedLoss,
     WeightedLoss,
@@ -140,6 +145,21 @@ def test_update(batch: TensorDictBase, policy: MotionPolicy) -> None:
     frames = int(batch["frame_mask"].sum())
     assert sum(expected) / frames > 1e-3
     assert float(kl(batch)["kl_reference"]) == pytest.approx(sum(expected) / frames, rel=1e-4)
+
+
+@pytest.mark.parametrize("kind", [A2CLoss, ReinforceLoss, KLPENPPOLoss, AdvantageWeightedLoss])
+def test_every_policy_loss(kind: Any, batch: TensorDictBase, policy: MotionPolicy) -> None:
+    """At ratio 1 the gradient of all of them is that of -advantage * log-probability, up to a positive weight."""
+    out = kind(policy.actor_module)(batch)
+    total_loss(out).backward()
+    found = policy.core.net.logits.weight.grad.clone()
+    policy.core.net.zero_grad()
+    with set_recurrent_mode(True):
+        log_prob = policy.actor_module.get_dist(batch.clone(False)).log_prob(batch["latent"])
+    mask, advantage = batch["frame_mask"].squeeze(-1), batch["advantage"].squeeze(-1)
+    weight = advantage.exp().clamp(max=20.0) if kind is AdvantageWeightedLoss else advantage
+    (-(weight * log_prob)[mask].mean()).backward()
+    torch.testing.assert_close(found, policy.core.net.logits.weight.grad)
 
 
 def test_statistics_without_noise(batch: TensorDictBase, policy: MotionPolicy, corpus: FaceCorpus) -> None:

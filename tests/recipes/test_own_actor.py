@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from recipe_tools import load_recipe
 
+from s2f_rl.cli import main as command
 from s2f_rl.errors import UserError
 from s2f_rl.models import MelAudioEncoder
 from s2f_rl.models.actors import ACTORS, use_actor
@@ -92,6 +94,18 @@ def test_lanes_that_begin_again() -> None:
     later = actor.decoder.sequence(latent[1:, 4:], audio[1:, 4:], style[1:])
     torch.testing.assert_close(found[0], whole[0])
     torch.testing.assert_close(found[1], torch.cat([whole[1, :4], later[0]]))
+
+
+def test_animated_by_the_command(
+    trained: Path, workshop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wav, out = workshop / "corpus" / "wav" / "S1_sentence01.wav", tmp_path / "face.npy"
+    options = ["animate", str(wav), "--checkpoint", str(trained), "--out", str(out), "--device", "cpu"]
+    assert command(options) == 2 and "its kind is 'gru'" in capsys.readouterr().err
+    assert command([*options, "--actor-kind", "nowhere:Actor"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not out.exists()
+    assert command([*options, "--actor-kind", KIND]) == 0
+    assert np.load(out).shape[1] == 120
 
 
 class TestFile:
