@@ -1,6 +1,7 @@
 """The perceptual reward: a speech-mesh transformer that scores clips of 5 frames, and the head that reads its features.
 
-    reward_model.py      the frozen reward: loading, scores of clips, sequences and batches
+    reward_model.py      the frozen reward: loading, features and scores of clips
+    sequence_scorer.py   scores of sequences and batches, for a reward and a judge alike
     speech_mesh.py       the backbone; head.py the lip, real and value scores
     checkpoint_files.py  the two published files; hub_folder.py the form of the Hugging Face hub
     checked_arrays.py    arrays from outside; meeting.py the mesh and rate that a model was made for
