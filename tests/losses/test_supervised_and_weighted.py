@@ -183,6 +183,18 @@ class TestWeighted:
             _, grads = self.gradients(policy, loss, batch)
             assert float(norm_over(grads, list(grads))) == pytest.approx(2.0 * norm, rel=1e-4)
 
+    def test_the_output_map_of_a_policy_counts_in_no_norm(self, policy, batch, corpus):
+        """W gets a gradient from two terms here, and is left out all the same."""
+        batch = batch.detach()
+        terms = {name: (SupervisedLoss(policy.actor_module, corpus), 1.0) for name in ("supervised", "again")}
+        terms["policy"] = (ClipPPOLoss(policy.actor_module), 1.0)
+        found = WeightedLoss(terms, balance="grad_norm")(batch)
+        total_loss(SupervisedLoss(policy.actor_module, corpus)(batch)).backward()
+        gradients = {n: p.grad for n, p in policy.core.named_parameters() if p.grad is not None}
+        assert any("vertice_map_r" in n for n in gradients)
+        rest = [g.norm() for n, g in gradients.items() if "vertice_map_r" not in n]
+        assert float(found["grad_norm_supervised"]) == pytest.approx(float(torch.stack(rest).norm()), rel=1e-4)
+
     def test_the_output_map_counts_in_no_norm(self):
         """Its gradient, per metre, is far larger than the rest: 1000 against 3 here."""
 

@@ -65,8 +65,9 @@ def batch(policy: MotionPolicy, actor: CodeActor, corpus: FaceCorpus) -> TensorD
     return found.set("advantage", torch.randn(*found.shape, 1))
 
 
-def test_contract(actor: CodeActor) -> None:
+def test_contract(actor: CodeActor, policy: MotionPolicy) -> None:
     assert isinstance(actor, Actor) and actor.linear_decode is None and list(actor.output_map()) == []
+    assert not policy.core.net.shapes.requires_grad and policy.core.net.embedding.requires_grad
 
 
 def test_collected(batch: TensorDictBase, policy: MotionPolicy) -> None:
