@@ -15,8 +15,10 @@ import time
 
 import torch
 from omegaconf import DictConfig
+from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
+from s2f_rl.data.contract import recorded
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer
 from s2f_rl.losses import lip_vertex_weight, motion_errors
@@ -87,13 +89,12 @@ def main(cfg: DictConfig) -> dict[str, float]:
             started = time.perf_counter()
             picks = torch.randint(len(trainable), (cfg.batch_size,), generator=draws).tolist()
             utterances = [train[trainable[k]] for k in picks]
-            n_frames = [min(len(u.vertices), cfg.max_frames or len(u.vertices)) for u in utterances]
-            truth = pad_sequence(
-                [(u.vertices - u.template)[:n] for u, n in zip(utterances, n_frames, strict=True)], True
-            )
-            truth = truth.to(device)
+            motions = [(recorded(u) - u.template)[: cfg.max_frames or None] for u in utterances]
+            n_frames = [len(motion) for motion in motions]
+            truth = pad_sequence(motions, True).to(device)
             mask = (torch.arange(truth.shape[1]) < torch.tensor(n_frames)[:, None]).unsqueeze(-1).to(device)
-            style = torch.stack([u.style for u in utterances]).to(device)
+            columns = torch.tensor([train.subjects.index(u.subject) for u in utterances])
+            style = one_hot(columns, len(train.subjects)).float().to(device)
 
             # 2 encode speech, utterance by utterance: padding would enter the encoder's normalisation over time
             actor.train()

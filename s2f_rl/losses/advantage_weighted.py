@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase, TensorDictParams
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from torch import Tensor
 from torchrl.modules import set_recurrent_mode
 
@@ -52,8 +51,8 @@ class AdvantageWeightedLoss(BatchLoss):
 
     def __init__(
         self,
-        actor_module: Any,
-        critic: Any = None,
+        actor_module: ProbabilisticTensorDictSequential,
+        critic: TensorDictModuleBase | None = None,
         *,
         temperature: float = 1.0,
         max_weight: float = 20.0,

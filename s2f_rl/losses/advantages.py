@@ -7,10 +7,10 @@ are ours. ``frame_mask`` [B, T, 1] is True on valid frames.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.modules import set_recurrent_mode
 from torchrl.objectives.value.functional import generalized_advantage_estimate
@@ -185,7 +185,7 @@ class BaselineAdvantage:
 
     def __init__(
         self,
-        critic: Any = None,
+        critic: TensorDictModuleBase | None = None,
         group_size: int = 1,
         credit: str = "discounted",
         gamma: float = 0.7,

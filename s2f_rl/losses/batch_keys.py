@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from tensordict import NestedKey, TensorDictBase, TensorDictParams
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from torchrl.objectives import LossModule
 
 from s2f_rl import keys
@@ -81,7 +81,7 @@ class BatchLoss(RenamedKeys, LossModule):
     actor_network_params: TensorDictParams
     target_actor_network_params: TensorDictParams
 
-    def __init__(self, actor_module: Any) -> None:
+    def __init__(self, actor_module: ProbabilisticTensorDictSequential) -> None:
         super().__init__()
         self.convert_to_functional(actor_module, "actor_network", create_target_params=False)
 

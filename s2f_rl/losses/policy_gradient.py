@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
-from tensordict.nn import TensorDictModuleBase
+from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBase
 from torch import Tensor
 from torch.distributions import Distribution
 from torchrl.modules import set_recurrent_mode
@@ -47,8 +47,8 @@ class _MaskedStatistics(RenamedKeys):
 
     def __init__(
         self,
-        actor_network: Any = None,
-        critic_network: Any = None,
+        actor_network: ProbabilisticTensorDictSequential | None = None,
+        critic_network: TensorDictModuleBase | None = None,
         *,
         frame_mask_key: NestedKey = keys.FRAME_MASK,
         **kwargs: Any,
@@ -82,7 +82,7 @@ class _RatioStatistics(_MaskedStatistics):
     _last_log_weight: Tensor | None = None
     _last_distribution: Distribution | None = None
 
-    def _log_weight(self, tensordict: TensorDictBase, adv_shape: torch.Size) -> Any:
+    def _log_weight(self, tensordict: TensorDictBase, adv_shape: torch.Size) -> tuple[Tensor, ...]:
         result = super()._log_weight(tensordict, adv_shape)  # type: ignore[misc]
         self._last_log_weight, self._last_distribution = result[0].detach().squeeze(-1), result[1]
         return result
@@ -156,8 +156,8 @@ class KLPenaltyPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
 
     def __init__(
         self,
-        actor_network: Any = None,
-        critic_network: Any = None,
+        actor_network: ProbabilisticTensorDictSequential | None = None,
+        critic_network: TensorDictModuleBase | None = None,
         *,
         beta: float | Callable[[], float] = 1.0,
         **kwargs: Any,
@@ -185,7 +185,7 @@ class KLPenaltyPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):
 class KLPENPPOLoss(KLPenaltyPPOLoss):
     """The old name of :class:`KLPenaltyPPOLoss`; goes with the next release."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
+    def __init__(self, *args: object, **kwargs: Any):
         warnings.warn("KLPENPPOLoss is now KLPenaltyPPOLoss: TorchRL's differs", FutureWarning, stacklevel=2)
         super().__init__(*args, **kwargs)
 
@@ -205,7 +205,7 @@ class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
 
     default_keys = _AcceptedKeys
 
-    def __init__(self, actor_network: Any = None, critic_network: Any = None, **kwargs: Any):
+    def __init__(self, actor_network: ProbabilisticTensorDictSequential | None = None, critic_network: TensorDictModuleBase | None = None, **kwargs: Any):
         critic_network = kwargs.pop("critic", critic_network)
         if critic_network is None:
             critic_network, kwargs["critic_coeff"] = _NoCritic(), None
@@ -239,7 +239,7 @@ class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
     _defaults = {"loss_critic_type": "l2"}
 
     def __init__(
-        self, actor_network: Any = None, critic_network: Any = None, *, critic_coeff: float = 1.0, **kwargs: Any
+        self, actor_network: ProbabilisticTensorDictSequential | None = None, critic_network: TensorDictModuleBase | None = None, *, critic_coeff: float = 1.0, **kwargs: Any
     ):
         critic_network = kwargs.pop("critic", critic_network)
         super().__init__(actor_network, _NoCritic() if critic_network is None else critic_network, **kwargs)
@@ -271,7 +271,9 @@ def _explained_variance(loss: Any, tensordict: TensorDictBase, valid: Tensor | N
 
 
 @torch.no_grad()
-def check_ratio_is_one(actor_module: Any, batch: TensorDictBase, tolerance: float = 1e-3) -> float:
+def check_ratio_is_one(
+    actor_module: ProbabilisticTensorDictSequential, batch: TensorDictBase, tolerance: float = 1e-3
+) -> float:
     """Largest |log ratio| of a fresh batch under the policy that sampled it; every RL run asserts this at its start.
 
     Args:

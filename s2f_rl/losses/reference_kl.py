@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
 
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 from torchrl.modules import set_recurrent_mode
@@ -28,7 +28,9 @@ class ReferenceKL(BatchLoss):
             (:class:`~s2f_rl.losses.batch_keys.PolicyKeys`).
     """
 
-    def __init__(self, actor_module: Any, coef: float = 1.0, frame_mask_key: str = keys.FRAME_MASK) -> None:
+    def __init__(
+        self, actor_module: ProbabilisticTensorDictSequential, coef: float = 1.0, frame_mask_key: str = keys.FRAME_MASK
+    ) -> None:
         super().__init__(actor_module)
         reference = copy.deepcopy(actor_module).requires_grad_(False)
         # Not a submodule: the reference is no parameter of the loss; its weights are saved by `reference_state`.

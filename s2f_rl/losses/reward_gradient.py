@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from tensordict import NestedKey, TensorDict, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor
 
 from s2f_rl import keys
@@ -56,7 +56,13 @@ class RewardGradientLoss(BatchLoss):
 
     default_keys = _AcceptedKeys
 
-    def __init__(self, actor_module: Any, score: Score, sampled: bool = True, train_output_map: bool = False) -> None:
+    def __init__(
+        self,
+        actor_module: ProbabilisticTensorDictSequential,
+        score: Score,
+        sampled: bool = True,
+        train_output_map: bool = False,
+    ) -> None:
         if not core_of(actor_module).reparameterised:
             raise UserError("reward_gradient: this policy draws what has no gradient; use an algorithm that needs none")
         super().__init__(actor_module)

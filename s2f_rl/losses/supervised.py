@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from tensordict import TensorDict, TensorDictBase
+from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor
 
 from s2f_rl import keys
+from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
 from s2f_rl.models.contract import core_of
@@ -16,7 +16,7 @@ from s2f_rl.models.contract import core_of
 _MM_PER_M = 1000.0
 
 
-def lip_vertex_weight(corpus: Any, lip_weight: float) -> Tensor | None:
+def lip_vertex_weight(corpus: Corpus, lip_weight: float) -> Tensor | None:
     """Weights [V*3] of mean 1 in which a lip coordinate counts 1 + ``lip_weight`` times another; None for 0."""
     if not lip_weight:
         return None
@@ -74,8 +74,8 @@ class SupervisedLoss(BatchLoss):
 
     def __init__(
         self,
-        actor_module: Any,
-        corpus: Any,
+        actor_module: ProbabilisticTensorDictSequential,
+        corpus: Corpus,
         mode: str = "on_policy",
         position_weight: float = 1.0,
         velocity_weight: float = 1.0,
@@ -105,9 +105,10 @@ class SupervisedLoss(BatchLoss):
         for lane, i in enumerate(ids):
             if i not in cache:
                 utterance = self.corpus[i]
-                unknown = utterance.vertices is None or utterance.style is None
-                displacement = None if unknown else (utterance.vertices - utterance.template)[: mask.shape[1]]
-                cache[i] = None if displacement is None else (displacement, utterance.style.cpu())
+                vertices, style = utterance.vertices, utterance.style
+                cache[i] = None
+                if vertices is not None and style is not None:
+                    cache[i] = (vertices - utterance.template)[: mask.shape[1]], style.cpu()
             known_motion = cache[i]
             if known_motion is not None and torch.equal(styles[lane], known_motion[1]):
                 displacement = known_motion[0]

@@ -137,7 +137,7 @@ class WeightedLoss(LossModule):
         return [f"loss_{name}" for name in self.parts]
 
     @out_keys.setter
-    def out_keys(self, value: Any) -> None:
+    def out_keys(self, value: object) -> None:
         raise AttributeError("the out_keys of WeightedLoss follow from its parts")
 
     def _terms(self, tensordict: TensorDictBase) -> tuple[dict[str, tuple[Tensor, float]], dict[str, Tensor]]:

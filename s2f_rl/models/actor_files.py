@@ -33,7 +33,7 @@ _WHOLE = {
 """Settings that are whole numbers from 1, and their largest values. All but period and heads must fit the tensors."""
 
 
-def build_actor(config: Any, state_dict: Any, what: str | Path = "the checkpoint", kind: Any = DEFAULT) -> Actor:
+def build_actor(config: object, state_dict: Any, what: str | Path = "the checkpoint", kind: object = DEFAULT) -> Actor:
     """The actor of a file's ``kind``, ``config`` (:meth:`Actor.config`) and ``state_dict``.
 
     It is built once without memory, on the "meta" device, and for good only when every name and shape agrees, so that
@@ -61,7 +61,7 @@ def build_actor(config: Any, state_dict: Any, what: str | Path = "the checkpoint
     return actor
 
 
-def checked_settings(config: Any, n_tensors: int, built: type) -> dict[str, Any]:
+def checked_settings(config: object, n_tensors: int, built: type) -> dict[str, Any]:
     """``config`` if it holds nothing but what a model and its encoder write there, in ranges that can be meant.
 
     Args:
@@ -90,7 +90,7 @@ def checked_settings(config: Any, n_tensors: int, built: type) -> dict[str, Any]
     return {**settings, "audio": KINDS[kind].settings_from_file(audio, n_tensors)}
 
 
-def _known(config: Any, where: str, built: type, leave: str = "", plus: str = "") -> dict[str, Any]:
+def _known(config: object, where: str, built: type, leave: str = "", plus: str = "") -> dict[str, Any]:
     if not isinstance(config, Mapping):
         raise UserError(f"{where} is no dictionary of settings")
     parameters = set(inspect.signature(built).parameters) - {leave, *_ONLY_FROM_USERS} | {plus}

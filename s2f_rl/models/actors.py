@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.models.contract import Actor
 from s2f_rl.registry import Registry
@@ -35,7 +36,7 @@ def use_actor(name: str | None) -> Any:
     return found
 
 
-def new_actor(kind: str | None, audio: dict[str, Any], corpus: Any, **options: Any) -> Actor:
+def new_actor(kind: str | None, audio: dict[str, Any], corpus: Corpus, **options: Any) -> Actor:
     """An untrained actor of a kind for a corpus; ``audio``, ``options``: keys of the config group ``actor``.
 
     Raises:

@@ -82,7 +82,7 @@ class AudioEncoder(nn.Module):
         """Natural number of frames of ``n_samples`` at 16 kHz."""
         return self.clock.natural_frames(n_samples)
 
-    def _clock_config(self) -> dict[str, Any]:
+    def _clock_config(self) -> dict[str, object]:
         return {"fps": self.clock.fps, "features_per_frame": self.clock.features_per_frame}
 
     def set_trainable(self, train: bool) -> None:
@@ -94,7 +94,7 @@ class AudioEncoder(nn.Module):
         raise TypeError(f"{type(self).__name__} has no config()")
 
     @classmethod
-    def settings_from_file(cls, config: dict[str, Any], n_tensors: int) -> dict[str, Any]:
+    def settings_from_file(cls, config: dict[str, object], n_tensors: int) -> dict[str, Any]:
         """What of a file's ``config`` (of known names and ranges) may be used; ``n_tensors`` are in the file.
 
         Raises UserError for the rest.
@@ -177,7 +177,7 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         return {"kind": self.kind, **self._clock_config(), "config": settings, "spec_augment": self.spec_augment}
 
     @classmethod
-    def settings_from_file(cls, config: dict[str, Any], n_tensors: int) -> dict[str, Any]:
+    def settings_from_file(cls, config: dict[str, object], n_tensors: int) -> dict[str, Any]:
         """As in the base class; what transformers would take for more than a size or a rate is left out."""
         return {**config, "config": checked_wav2vec2(config.get("config"), n_tensors)}
 

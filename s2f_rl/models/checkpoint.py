@@ -50,7 +50,7 @@ def actor_payload(actor: Actor, subjects: list[str], mesh: MeshIdentity | None =
     }
 
 
-def actor_from_payload(payload: Any, where: str | Path = "checkpoint") -> Actor:
+def actor_from_payload(payload: object, where: str | Path = "checkpoint") -> Actor:
     """Inverse of :func:`actor_payload`; an actor in another unit than metres is turned into one of metres.
 
     Raises UserError, also for weights that are not finite or no floats.
@@ -137,7 +137,7 @@ def _check_surroundings(payload: dict[str, Any], actor: Actor) -> None:
             raise UserError(f"its faces have the shape {list(corners.shape)}, not [F, 3]")
 
 
-def _is_dense(value: Any) -> bool:
+def _is_dense(value: object) -> bool:
     return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
 
 
@@ -152,7 +152,7 @@ def actor_file(path: str | Path) -> Path:
 def load_actor(
     path: str | Path,
     topology: str = "vocaset",
-    audio_config: dict[str, Any] | None = None,
+    audio_config: dict[str, object] | None = None,
     metres_per_unit: float | None = None,
 ) -> tuple[Actor, dict[str, Any]]:
     """Load an actor from a run's checkpoint or from published FaceFormer weights.

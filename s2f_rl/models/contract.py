@@ -16,13 +16,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
+from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor, nn
 
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.models.audio_encoders import AudioEncoder
 
 if TYPE_CHECKING:
-    from tensordict import TensorDictBase
+    from tensordict import NestedKey, TensorDictBase
     from torch.distributions import Distribution
 
 
@@ -120,7 +121,7 @@ class Actor(Protocol):
     def train(self, mode: bool = True) -> Any: ...
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]: ...
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]: ...
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any: ...
+    def load_state_dict(self, state_dict: Mapping[str, object], strict: bool = True, assign: bool = False) -> Any: ...
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]: ...
@@ -145,11 +146,11 @@ class PolicyCore(Protocol):
         state: key and width of what it writes that tells a critic where the motion is, e.g. ``("loc", H)``; or None.
     """
 
-    in_keys: list[Any]
-    out_keys: list[Any]
+    in_keys: list[NestedKey]
+    out_keys: list[NestedKey]
     distribution_class: type[Distribution]
     distribution_keys: Mapping[str, str]
-    distribution_kwargs: Mapping[str, Any]
+    distribution_kwargs: Mapping[str, object]
     frame_wise: bool
     supervised_modes: tuple[str, ...]
     reparameterised: bool
@@ -267,7 +268,7 @@ class MotionSource(Protocol):
         """
 
 
-def core_of(actor_module: Any) -> PolicyCore:
+def core_of(actor_module: ProbabilisticTensorDictSequential) -> PolicyCore:
     """The core of ``policy.actor_module``."""
     return actor_module[0]
 

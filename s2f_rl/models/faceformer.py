@@ -64,7 +64,7 @@ class FaceFormer(LatentActor):
         state_dict: Mapping[str, Tensor],
         topology: str = "vocaset",
         period: int | None = None,
-        audio_config: Mapping[str, Any] | None = None,
+        audio_config: Mapping[str, object] | None = None,
     ) -> FaceFormer:
         """Build from a published FaceFormer checkpoint; sizes are read off the tensors.
 

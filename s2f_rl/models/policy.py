@@ -15,7 +15,7 @@ from torchrl.modules import ProbabilisticActor
 from torchrl.modules.tensordict_module.rnn import recurrent_mode
 
 from s2f_rl import keys
-from s2f_rl.models.contract import MotionSource
+from s2f_rl.models.contract import MotionSource, PolicyCore
 from s2f_rl.models.gaussian_core import EXPLORATIONS, MotionCore, noise_scale
 from s2f_rl.threads import one_thread
 
@@ -25,7 +25,7 @@ __all__ = ["EXPLORATIONS", "DecodeLatent", "FaceFormerPolicy", "MotionCore", "Mo
 class DecodeLatent(TensorDictModuleBase):
     """``latent`` to ``action``, where a single frame can be decoded; tells the core what was drawn."""
 
-    def __init__(self, core: Any) -> None:
+    def __init__(self, core: PolicyCore) -> None:
         super().__init__()
         self.core = core
         self.in_keys = [keys.LATENT]
@@ -51,7 +51,7 @@ class MotionPolicy(TensorDictSequential):
         core: a :class:`~s2f_rl.models.contract.PolicyCore`.
     """
 
-    def __init__(self, core: Any) -> None:
+    def __init__(self, core: PolicyCore) -> None:
         actor_module = ProbabilisticActor(
             core,
             in_keys=dict(core.distribution_keys),
@@ -64,7 +64,7 @@ class MotionPolicy(TensorDictSequential):
         super().__init__(actor_module, DecodeLatent(core))
         self._latents_only = False
 
-    def forward(self, tensordict: TensorDictBase | None = None, *args: Any, **kwargs: Any) -> TensorDictBase:
+    def forward(self, tensordict: TensorDictBase | None = None, *args: object, **kwargs: Any) -> TensorDictBase:
         """The modules one after the other; a frame in step mode without what TensorDict modules do around each.
 
         A frame's products are so small that a second thread is not worth waking, let alone waiting for.
@@ -80,7 +80,7 @@ class MotionPolicy(TensorDictSequential):
         with one_thread():
             for key, value in zip(core.out_keys, values, strict=True):
                 tensordict.set(key, value)
-            distribution = core.distribution(tensordict)
+            distribution: Any = core.distribution(tensordict)  # deterministic_sample is not in torch's base class
             if how is InteractionType.DETERMINISTIC:
                 latent = distribution.deterministic_sample
             else:
@@ -132,7 +132,7 @@ class MotionPolicy(TensorDictSequential):
         return self.module[0]
 
     @property
-    def core(self) -> Any:
+    def core(self) -> PolicyCore:
         return self.module[1].core
 
 

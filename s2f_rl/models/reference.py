@@ -63,10 +63,10 @@ def clean_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def build_from_reference(
     make: Callable[..., M],
-    state_dict: Mapping[str, Any],
+    state_dict: Mapping[str, object],
     topology: str,
     period: int | None,
-    audio_config: dict[str, Any],
+    audio_config: dict[str, object],
 ) -> M:
     """See :meth:`s2f_rl.models.FaceFormer.from_reference`; ``make`` is that class."""
     published = clean_state_dict(state_dict)

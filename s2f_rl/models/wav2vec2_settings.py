@@ -22,7 +22,7 @@ def known_settings(config: Wav2Vec2Config) -> dict[str, Any]:
     return {name: value for name, value in config.to_diff_dict().items() if name in _defaults()}
 
 
-def checked_wav2vec2(config: Any, n_tensors: int) -> dict[str, Any]:
+def checked_wav2vec2(config: object, n_tensors: int) -> dict[str, Any]:
     """The settings in a file's ``config``; others are left out with a warning.
 
     Transformers takes any key: some make it download code for attention, whatever the weights are.
@@ -61,7 +61,7 @@ def grid_of(kernels: Sequence[int], strides: Sequence[int]) -> tuple[int, int]:
     return field, hop
 
 
-def _is_like(value: Any, default: Any) -> bool:
+def _is_like(value: object, default: object) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return type(value) is type(default)
     if isinstance(default, int):
@@ -76,7 +76,7 @@ def _is_like(value: Any, default: Any) -> bool:
 
 
 @lru_cache(maxsize=1)
-def _defaults() -> dict[str, Any]:
+def _defaults() -> dict[str, object]:
     from transformers import PretrainedConfig, Wav2Vec2Config
 
     common = PretrainedConfig().to_dict()

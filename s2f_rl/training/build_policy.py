@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from s2f_rl.models.policy import MotionPolicy
 
 
 def build_policy(
-    actor: Actor, exploration: Mapping[str, Any], lips: Tensor, train_output_map: bool = False
+    actor: Actor, exploration: Mapping[str, object], lips: Tensor, train_output_map: bool = False
 ) -> MotionPolicy:
     """The policy that tunes an actor, with what the policy gradient takes for constants frozen.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.losses import AdaptiveKL, LagrangeMultiplier, ReferenceKL, SupervisedLoss
 from s2f_rl.losses.weighted import Weight
@@ -16,7 +17,7 @@ from s2f_rl.training.constraint import LipErrorConstraint
 
 
 def build_terms(
-    config: Mapping[str, Any], policy: MotionPolicy, train: Any, lips: Tensor, device: torch.device
+    config: Mapping[str, Any], policy: MotionPolicy, train: Corpus, lips: Tensor, device: torch.device
 ) -> tuple[dict[str, tuple[nn.Module, Weight]], AdaptiveKL | None, LipErrorConstraint | None]:
     """Auxiliary losses by name with their weights, and what steers these: of the KL, of the supervised term.
 

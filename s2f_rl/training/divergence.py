@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
-from tensordict import TensorDictBase
+from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
 from s2f_rl import keys
@@ -136,7 +136,7 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float | None) -> 
     return torch.stack(norms)
 
 
-def _first_not_finite(batch: TensorDictBase, names: Iterable[Any], mask: Tensor) -> str | None:
+def _first_not_finite(batch: TensorDictBase, names: Iterable[NestedKey], mask: Tensor) -> str | None:
     """The first of the entries that is not finite in a frame of the mask [B, T, 1]; others may hold anything."""
     for key in names:
         value = batch.get(key, None)

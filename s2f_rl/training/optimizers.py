@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from tensordict import TensorDictBase
@@ -54,7 +54,14 @@ def make_optimizer(
     return torch.optim.Adam(options, lr=lr, weight_decay=weight_decay)
 
 
-def cosine_decay(optimizer: torch.optim.Optimizer, options: Any, iteration: int, iterations: int) -> float:
+class Rates(Protocol):
+    """The rates of an optimizer's config: of the first iteration and of the last."""
+
+    lr: float
+    final_lr: float
+
+
+def cosine_decay(optimizer: torch.optim.Optimizer, options: Rates, iteration: int, iterations: int) -> float:
     """Set the rate of ``iteration`` (1 to ``iterations``): from ``options.lr`` down to ``options.final_lr``."""
     share = (1 + math.cos(math.pi * (iteration - 1) / max(1, iterations))) / 2
     lr = options.final_lr + share * (options.lr - options.final_lr)

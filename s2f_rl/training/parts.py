@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from s2f_rl.data import FaceCorpus
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.errors import UserError
 from s2f_rl.losses import AdaptiveKL
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 class RLParts:
     """What :func:`prepare_rl` opens; see there."""
 
-    train: Any
+    train: FaceCorpus
     start: Start
     policy: MotionPolicy
     env: SpeechToFaceEnv
@@ -91,7 +92,7 @@ class RLParts:
         return {"kl_weight": used}
 
 
-def prepare_rl(config: Mapping[str, Any], device: torch.device) -> RLParts:
+def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
     """Open corpora, start actor, policy, environment, reward, critic, auxiliary terms and validation.
 
     Args:

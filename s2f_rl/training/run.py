@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -94,10 +95,12 @@ class RLRun:
         )
         self.progress = Progress(config["iterations"], self.iteration, config["progress"], config["name"])
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.progress.close()
         self.logger.close()
-        self._stack.__exit__(*exc)
+        self._stack.__exit__(kind, error, traceback)
 
     def __iter__(self) -> Iterator[int]:
         for iteration in range(self.iteration + 1, self.config["iterations"] + 1):
@@ -134,7 +137,7 @@ class RLRun:
         last = self.iteration == self.config["iterations"]
         due = last or self.iteration % self.config["evaluation"]["every"] == 0
         row = self._row
-        actor: dict[str, Any] = {}
+        actor: dict[str, object] = {}
         if due:
             started = time.perf_counter()
             with self.parts.average.swapped_in() if self.parts.average is not None else contextlib.nullcontext():
@@ -147,7 +150,7 @@ class RLRun:
         if due:
             self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **actor})
 
-    def _actor(self) -> dict[str, Any]:
+    def _actor(self) -> dict[str, object]:
         """Copies of the actor as it is now and of its moments, as a run that starts from the checkpoint reads them."""
         moments = named_moments(self.optimizer, self.parts.start.actor.named_parameters())
         return {"actor": self.parts.actor_entry(), "moments": moments}
@@ -155,8 +158,8 @@ class RLRun:
     def _validate(self) -> None:
         """Validate; write ``best.pt`` (and ``best_head.pt`` with a critic) if it beats the best so far."""
         parts, state = self.parts, self.state
-        for name, value in parts.policy.core.exploration().items():  # validation explores nothing
-            if not bool(torch.isfinite(value).all()):
+        for name, figure in parts.policy.core.exploration().items():  # validation explores nothing
+            if not bool(torch.isfinite(figure).all()):
                 raise NotFinite(
                     f"the policy's {name} is not finite; use a smaller optimizer.noise_lr_factor in a new run"
                 )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.models.checkpoint import actor_file, actor_payload, load_tensors
 from s2f_rl.models.contract import Actor
@@ -21,7 +22,7 @@ def plain(config: Any) -> dict[str, Any]:
     return {str(k): _plain(v) for k, v in config.items()}
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if hasattr(value, "items"):
         return plain(value)
     return [_plain(v) for v in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
@@ -29,7 +30,7 @@ def _plain(value: Any) -> Any:
 
 def open_corpora(
     root: str | Path, topology: str | None = None, splits: tuple[str, ...] = ("train", "validation")
-) -> list[Any]:
+) -> list[FaceCorpus]:
     """One :class:`~s2f_rl.data.FaceCorpus` for each split of the corpus folder ``root``, whose rate is as stated."""
     if not Path(root).exists():
         raise UserError(
@@ -44,7 +45,7 @@ def open_corpora(
     return corpora
 
 
-def actor_entry(actor: Actor, corpus: Any) -> dict[str, Any]:
+def actor_entry(actor: Actor, corpus: FaceCorpus) -> dict[str, Any]:
     """The ``actor`` entry of a checkpoint, with what `s2f-rl animate` needs: templates, triangles, lips."""
     faces = corpus.faces
     return actor_payload(
@@ -63,10 +64,10 @@ class Start:
     """A supervised actor and the state of its optimizer (``moments`` by parameter name; None: not in the file)."""
 
     actor: Actor
-    moments: dict[str, Any] | None
+    moments: dict[str, object] | None
 
 
-def load_start(checkpoint: str | Path | None, corpus: Any, device: torch.device | str = "cpu") -> Start:
+def load_start(checkpoint: str | Path | None, corpus: Corpus, device: torch.device | str = "cpu") -> Start:
     """The actor that RL starts from.
 
     Args:

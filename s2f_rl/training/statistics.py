@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
 from s2f_rl import keys
+from s2f_rl.data.contract import Corpus
 from s2f_rl.metrics import motion_amplitude
 from s2f_rl.models.policy import MotionPolicy
 
@@ -49,7 +49,7 @@ def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:
     return {key: float(value) for key, value in means.items()}
 
 
-def mean_amplitude_mm(corpus: Any, lips: Tensor, n_utterances: int = 16) -> float | None:
+def mean_amplitude_mm(corpus: Corpus, lips: Tensor, n_utterances: int = 16) -> float | None:
     """RMS lip motion of the ground truth of the first utterances that have one, millimetres; None without any."""
     recorded = (vertices for i in range(len(corpus)) if (vertices := corpus[i].vertices) is not None)
     moving = (vertices for vertices in recorded if len(vertices) > 1)
@@ -64,7 +64,7 @@ class AmplitudeReference:
         corpus: the training corpus. lips: indices of the lip vertices.
     """
 
-    def __init__(self, corpus: Any, lips: Tensor) -> None:
+    def __init__(self, corpus: Corpus, lips: Tensor) -> None:
         self.corpus, self.lips = corpus, lips
         self.reference_mm: float | None = None
 

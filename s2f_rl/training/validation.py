@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, counts, evaluate_actor, summaries
 from s2f_rl.evaluation.summary import MEAN
@@ -39,7 +40,7 @@ class Validation:
     def __init__(
         self,
         actor: Actor,
-        corpus: Any,
+        corpus: Corpus,
         scorer: Scorer | None = None,
         conditions: str | Sequence[int] = "own",
         select: str = "lve",
