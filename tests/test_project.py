@@ -293,6 +293,37 @@ def _groups(name: str) -> set[str]:
     return {key.split("@")[0].replace("optional ", "") for item in defaults if isinstance(item, dict) for key in item}
 
 
+ANY_BUDGET = 197
+"""Uses of ``Any`` in the package: contents of foreign files before they are checked, state dicts, rows of tables,
+keyword arguments that are handed on."""
+
+
+class TestTypes:
+    def test_corpora_and_utterances_have_their_types(self) -> None:
+        wrong = [
+            f"{name_of(path)}:{node.lineno}: {node.arg}"
+            for path in sorted(PACKAGE.rglob("*.py"))
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.arg) and node.arg in ("corpus", "utterance")
+            if isinstance(node.annotation, ast.Name) and node.annotation.id == "Any"
+        ]
+        assert wrong == [], "s2f_rl.data.contract has Corpus and SpokenUtterance"
+
+    def test_any_stays_the_exception(self) -> None:
+        uses = {
+            name_of(path): sum(
+                isinstance(node, ast.Name) and node.id == "Any"
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            )
+            for path in sorted(PACKAGE.rglob("*.py"))
+        }
+        most = sorted(uses.items(), key=lambda each: -each[1])[:5]
+        assert sum(uses.values()) <= ANY_BUDGET, (
+            f"{sum(uses.values())} uses of Any, {ANY_BUDGET} are allowed (most: {most}): say what it is, object where "
+            "only isinstance is asked, or a Protocol; where nothing is known, raise the budget and say why"
+        )
+
+
 class TestPackaging:
     def project(self) -> dict[str, str]:
         """Arrays of requirements in pyproject.toml by name (read with a pattern: 3.10 has no TOML reader)."""

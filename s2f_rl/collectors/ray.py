@@ -17,7 +17,7 @@ from s2f_rl.errors import UserError
 
 def ray_utterance_collector(
     make_env: Callable[..., EnvBase],
-    policy: Any,
+    policy: Callable[[TensorDictBase], TensorDictBase],
     *,
     n_workers: int = 2,
     seed: int = 0,

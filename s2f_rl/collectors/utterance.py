@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 from tensordict import TensorDictBase
+from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
-from torchrl.collectors import Collector, MultiSyncCollector
+from torchrl.collectors import BaseCollector, Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
@@ -49,7 +50,7 @@ class UtteranceCollector:
 
     def __init__(
         self,
-        collector: Any,
+        collector: BaseCollector,
         n_batches: int | None = None,
         postproc: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
         env: Any = None,
@@ -94,11 +95,11 @@ class UtteranceCollector:
             self._actions = linear.bias.new_empty(n_frames, len(linear.bias))
         return self._actions
 
-    def update_policy_weights_(self, policy: Any = None) -> None:
+    def update_policy_weights_(self, policy: TensorDictModuleBase | None = None) -> None:
         """Send the policy's weights to the workers; needed after every update where there are any."""
         self.collector.update_policy_weights_(policy)
 
-    def state_dict(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, object]:
         """Batches so far and, in a single process, the state of the draws; plain numbers."""
         return {"n_collected": self.n_collected, "draws": None if self._env is None else self._env.draw_state()}
 
@@ -118,7 +119,7 @@ class UtteranceCollector:
     def __enter__(self) -> UtteranceCollector:
         return self
 
-    def __exit__(self, *exc: Any) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.shutdown()
 
 
@@ -134,7 +135,7 @@ class _StopWhenIdle:
 
 def utterance_collector(
     env: EnvBase | Callable[[], EnvBase],
-    policy: Any,
+    policy: Callable[[TensorDictBase], TensorDictBase],
     *,
     n_batches: int | None = None,
     reward_transform: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
@@ -163,7 +164,9 @@ def utterance_collector(
     base = base_env(env)
     draws = base.draw_state()
     # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once, our environment not
-    lean = env is base and not collector_options and isinstance(policy, MotionPolicy) and policy.defers
+    deferred = whole_decoder(policy)
+    if env is base and not collector_options and isinstance(policy, MotionPolicy) and policy.defers:
+        deferred = policy
     options = {
         "frames_per_batch": env.numel() * base.horizon,
         "total_frames": -1,
@@ -180,14 +183,12 @@ def utterance_collector(
     with _random_state_kept():
         collector = Collector(env, policy, **options)
     base.load_draw_state(draws)
-    return UtteranceCollector(
-        collector, n_batches, reward_transform, env=base, deferred=policy if lean else whole_decoder(policy)
-    )
+    return UtteranceCollector(collector, n_batches, reward_transform, env=base, deferred=deferred)
 
 
 def multi_utterance_collector(
     make_env: Callable[..., EnvBase],
-    policy: Any,
+    policy: Callable[[TensorDictBase], TensorDictBase],
     *,
     n_workers: int = 2,
     seed: int = 0,
@@ -231,7 +232,7 @@ def multi_utterance_collector(
     )
 
 
-def whole_decoder(policy: Any) -> MotionPolicy | None:
+def whole_decoder(policy: object) -> MotionPolicy | None:
     """The policy if its actions exist for whole utterances only, so that batches must be completed; else None."""
     return policy if isinstance(policy, MotionPolicy) and not policy.core.frame_wise else None
 

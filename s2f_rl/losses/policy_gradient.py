@@ -205,7 +205,12 @@ class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
 
     default_keys = _AcceptedKeys
 
-    def __init__(self, actor_network: ProbabilisticTensorDictSequential | None = None, critic_network: TensorDictModuleBase | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        actor_network: ProbabilisticTensorDictSequential | None = None,
+        critic_network: TensorDictModuleBase | None = None,
+        **kwargs: Any,
+    ):
         critic_network = kwargs.pop("critic", critic_network)
         if critic_network is None:
             critic_network, kwargs["critic_coeff"] = _NoCritic(), None
@@ -239,7 +244,12 @@ class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
     _defaults = {"loss_critic_type": "l2"}
 
     def __init__(
-        self, actor_network: ProbabilisticTensorDictSequential | None = None, critic_network: TensorDictModuleBase | None = None, *, critic_coeff: float = 1.0, **kwargs: Any
+        self,
+        actor_network: ProbabilisticTensorDictSequential | None = None,
+        critic_network: TensorDictModuleBase | None = None,
+        *,
+        critic_coeff: float = 1.0,
+        **kwargs: Any,
     ):
         critic_network = kwargs.pop("critic", critic_network)
         super().__init__(actor_network, _NoCritic() if critic_network is None else critic_network, **kwargs)
