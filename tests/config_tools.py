@@ -19,12 +19,16 @@ CONF = Path(__file__).resolve().parents[1] / "recipes" / "conf"
 MANDATORY = {"start": "start=a", "checkpoint": "checkpoint=c"}
 
 
+def must_be_given(recipe: str) -> list[str]:
+    """Overrides without which a recipe's config is not complete."""
+    given = [text for key, text in MANDATORY.items() if key in OmegaConf.missing_keys(compose_config(CONF, recipe))]
+    return given + (["reward.folder=b"] if hasattr(SCHEMAS[recipe], "baselines") else [])  # that, or parts of a reward
+
+
 @functools.cache
 def composed(recipe: str, *choices: str) -> dict[str, Any]:
     """A recipe's config, checked, with what must be given and with other choices of its groups; not to be changed."""
-    given = [text for key, text in MANDATORY.items() if key in OmegaConf.missing_keys(compose_config(CONF, recipe))]
-    given += ["reward.folder=b"] if hasattr(SCHEMAS[recipe], "baselines") else []  # that, or parts of a reward
-    overrides = opened([*given, *choices], SCHEMAS[recipe])
+    overrides = opened([*must_be_given(recipe), *choices], SCHEMAS[recipe])
     cfg = compose_config(CONF, recipe, overrides)
     return OmegaConf.to_container(finish_config(cfg, CONF, recipe, overrides, SCHEMAS[recipe]))  # type: ignore
 

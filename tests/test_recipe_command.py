@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from config_tools import MANDATORY
+from config_tools import must_be_given
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
@@ -21,7 +21,6 @@ from s2f_rl import cli
 from s2f_rl.errors import UserError
 from s2f_rl.runs import load_recipe, read_rows, without_times
 from s2f_rl.runs import recipes as module
-from s2f_rl.runs.configs import compose_config
 from s2f_rl.runs.main import Recipe
 from tests.tiny import make_tiny_corpus
 
@@ -75,9 +74,8 @@ def recipe_of(script: Path) -> Recipe:
 
 
 def composed(recipe: Recipe, *overrides: str) -> Any:
-    """Its checked config, with what must be given."""
-    missing = OmegaConf.missing_keys(compose_config(recipe.folders, recipe.config_name))
-    return OmegaConf.to_container(recipe.compose([*(MANDATORY[key] for key in missing), *overrides]))
+    """Its checked config."""
+    return OmegaConf.to_container(recipe.compose(overrides))
 
 
 class TestList:
@@ -155,11 +153,12 @@ class TestCopy:
         assert config == tmp_path / "conf" / "my_own.yaml"
         mine, original = recipe_of(script), load_recipe(name)
         assert mine.schema is original.schema is not None
-        assert composed(mine) == composed(original) | {"name": "my_own"}
+        given = must_be_given(name)
+        assert composed(mine, *given) == composed(original, *given) | {"name": "my_own"}
         for path in (script, config):
             assert f"recipes/{name}.py" not in path.read_text(encoding="utf-8")
         config.write_text(config.read_text(encoding="utf-8").replace("debug: false", "") + "\ndebug: true\n")
-        assert composed(mine)["debug"] is True
+        assert composed(mine, *given)["debug"] is True
 
     def test_its_own_groups_go_first_and_its_schema_is_checked(self, tmp_path: Path) -> None:
         script, config = module.copy_recipe("supervised", tmp_path / "mine.py")
