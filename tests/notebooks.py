@@ -5,7 +5,6 @@ Without parameters the notebook keeps its own, and what its cells print and draw
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
@@ -51,7 +50,7 @@ def main(file: Path) -> None:
         if cell.cell_type == "code":  # notes and warnings are about this machine
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
     notebook.metadata = {key: notebook.metadata[key] for key in ("kernelspec",)}
-    file.write_text(json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    nbformat.write(notebook, file)
 
 
 if __name__ == "__main__":
