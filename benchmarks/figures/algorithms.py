@@ -2,8 +2,8 @@
 
     python benchmarks/figures/algorithms.py docs/images/algorithms
 
-Curves are those of ``docs/results/curves`` (one seed), the points those of ``docs/results/algorithms`` and
-``algorithms_test`` (five seeds). Needs matplotlib.
+Curves are those of ``docs/results/curves`` (one seed, the corpus of the demo), the points those of
+``docs/results/algorithms`` and ``algorithms_test`` (five seeds, the corpus of the benchmark). Needs matplotlib.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.findings import ALGORITHMS, LIP, NAMES, RESULTS, open_runs
-from benchmarks.harness.plots import STYLE, looks
+from benchmarks.harness.plots import COLOURS, STYLE, looks
 from benchmarks.harness.results import Measure, Row, Runs, read_lines
 from benchmarks.harness.tables import over_seeds
 from s2f_rl.data.files import atomic_path
 
 CURVES = RESULTS / "curves" / "curves.jsonl"
+SUPERVISED = RESULTS / "curves" / "supervised.jsonl"
 SHOWN = {
     "train reward (lip + real)": (("validation/lip_score", "validation/real_score"), 1.0),
     "LVE mm²": (("validation/lve",), 1e6),
@@ -36,6 +37,19 @@ def curve(rows: Iterable[Row], variant: str, columns: tuple[str, ...]) -> tuple[
     own.sort(key=lambda row: row["iteration"])
     frames = np.asarray([row["frames"] for row in own], dtype=float)
     return frames, np.asarray([sum(row[name] for name in columns) for row in own], dtype=float)
+
+
+def told(rows: Iterable[Row], variant: str, control: str) -> str:
+    """What the page says below its picture: where reward and lip error of the run and its control end."""
+    rows, ends = list(rows), []
+    for (columns, factor), digits in zip(SHOWN.values(), (2, 2), strict=False):
+        start, own, other = (curve(rows, name, columns)[1][k] * factor for name, k in
+                             ((variant, 0), (variant, -1), (control, -1)))  # fmt: skip
+        ends += [f"{value:.{digits}f}" for value in (start, own, other)]
+    return (
+        f"The train reward goes from {ends[0]} to {ends[1]} (its control: {ends[2]}), the lip error from {ends[3]} to "
+        f"{ends[4]} mm² ({ends[5]})."
+    )
 
 
 def gaps(runs: Runs, variant: str) -> np.ndarray:
@@ -63,30 +77,51 @@ def draw_points(axis: Any, variant: str, colour: str) -> None:
 
 
 def draw(rows: list[Row], variant: str, path: Path) -> None:
-    """Three curves over frames and the points of the seeds; without rows of curves the points alone."""
-    import matplotlib
-
-    matplotlib.use("Agg")
+    """Three curves over frames and the points of the seeds."""
     import matplotlib.pyplot as plt
 
     runs = open_runs("algorithms")
     colour = looks(runs)[variant][0]
-    shown = SHOWN if rows else {}
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(shown) + 1, figsize=(2.7 * (len(shown) + 1), 2.4), squeeze=False)
-        for axis, (title, (columns, factor)) in zip(axes[0], shown.items(), strict=False):
+        figure, axes = plt.subplots(1, len(SHOWN) + 1, figsize=(2.7 * (len(SHOWN) + 1), 2.4))
+        for axis, (title, (columns, factor)) in zip(axes, SHOWN.items(), strict=False):
             for name, look, label in ((str(runs.control_of[variant]), CONTROL, "control"), (variant, colour, "")):
                 frames, values = curve(rows, name, columns)
                 axis.plot(frames / 1e3, values * factor, color=look, linewidth=1.6, label=label or NAMES[variant])
             axis.set_title(f"{title} (1 seed)", fontsize=9)
             axis.set_xlabel("thousand frames")
-        if len(shown):
-            axes[0][0].legend(fontsize=8)
-        draw_points(axes[0][-1], variant, colour)
-        figure.subplots_adjust(wspace=0.32)
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, dpi=100, bbox_inches="tight", format="png")
-        plt.close(figure)
+        axes[0].legend(fontsize=8)
+        draw_points(axes[-1], variant, colour)
+        save(figure, path)
+
+
+def draw_supervised(rows: list[Row], path: Path) -> None:
+    """The error of the batches and the validation's lip error over iterations."""
+    import matplotlib.pyplot as plt
+
+    panels = {
+        "position error of the batches, mm²": ("loss_position_mm2", 1.0, "-"),
+        "LVE mm², validation": ("validation/lve", 1e6, "o-"),
+        "amplitude ratio, validation": ("validation/amplitude_ratio", 1.0, "o-"),
+    }
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(panels), figsize=(2.7 * len(panels), 2.4))
+        for axis, (title, (column, factor, style)) in zip(axes, panels.items(), strict=True):
+            points = [(row["iteration"], row[column] * factor) for row in rows if column in row]
+            axis.plot(*zip(*points, strict=True), style, color=COLOURS[0], linewidth=1.2, markersize=4)
+            axis.set_title(title, fontsize=9)
+            axis.set_xlabel("iteration")
+        save(figure, path)
+
+
+def save(figure: Any, path: Path) -> None:
+    """Write a figure as PNG and close it."""
+    import matplotlib.pyplot as plt
+
+    figure.subplots_adjust(wspace=0.32)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100, bbox_inches="tight", format="png")
+    plt.close(figure)
 
 
 def main() -> None:
@@ -94,7 +129,11 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for NAME.png of every algorithm")
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    rows = read_lines(CURVES) if CURVES.exists() else []
+    import matplotlib
+
+    matplotlib.use("Agg")
+    draw_supervised(read_lines(SUPERVISED), out / "supervised.png")
+    rows = read_lines(CURVES)
     for variant in ALGORITHMS:
         draw(rows, variant, out / f"{variant}.png")
 
