@@ -103,7 +103,7 @@ def compose(recipe: str, overrides: Sequence[str]) -> None:
     """Raise Refused unless a recipe takes the overrides: complete, known, of the right type. The first of a sweep's."""
     if recipe not in SCHEMAS:
         raise Refused(f"{recipe}: no such recipe")
-    plain = [item for item in overrides if "=" in item and not item.startswith(("-", "hydra"))]
+    plain = [item for item in overrides if ("=" in item or item[0] == "~") and not item.startswith(("-", "hydra"))]
     known = {*plain, "-m", "--multirun", "--cfg", "job"}
     if unknown := [item for item in overrides if item not in known and not item.startswith("hydra")]:
         raise Refused(f"{recipe}: {' '.join(unknown)}: no override")
