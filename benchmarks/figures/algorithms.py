@@ -83,7 +83,8 @@ def draw(rows: list[Row], variant: str, path: Path) -> None:
     runs = open_runs("algorithms")
     colour = looks(runs)[variant][0]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(SHOWN) + 1, figsize=(2.7 * (len(SHOWN) + 1), 2.4))
+        figure, grid = plt.subplots(2, 2, figsize=(7, 4.8))
+        axes = grid.flat
         for axis, (title, (columns, factor)) in zip(axes, SHOWN.items(), strict=False):
             for name, look, label in ((str(runs.control_of[variant]), CONTROL, "control"), (variant, colour, "")):
                 frames, values = curve(rows, name, columns)
@@ -118,9 +119,9 @@ def save(figure: Any, path: Path) -> None:
     """Write a figure as PNG and close it."""
     import matplotlib.pyplot as plt
 
-    figure.subplots_adjust(wspace=0.32)
+    figure.subplots_adjust(wspace=0.28, hspace=0.48)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=100, bbox_inches="tight", format="png")
+        figure.savefig(temporary, dpi=95, bbox_inches="tight", format="png")
     plt.close(figure)
 
 
