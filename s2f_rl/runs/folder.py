@@ -36,6 +36,8 @@ MAY_CHANGE = (
     "corpus.cache",
 )
 
+BEFORE = {"actor.kind": "faceformer"}
+"""Keys that came later, and the value that says what runs did before; any key that is null is off, as it was."""
 
 WAIT_S = 5.0
 """How long a run that goes on waits for the process before it, which was killed and may still be ending."""
@@ -187,7 +189,9 @@ class RunFolder:
         changed = [
             f"{key} was {old.get(key, '(absent)')!r} and is {new.get(key, '(absent)')!r}"
             for key in sorted(old.keys() | new.keys())
-            if old.get(key, absent) != new.get(key, absent) and not _covered(key, may_change)
+            if old.get(key, BEFORE.get(key, absent)) != new.get(key, absent)
+            and not (key not in old and new[key] is None)
+            and not _covered(key, may_change)
         ]
         if changed:
             raise UserError(

@@ -65,6 +65,15 @@ class TestRunFolder:
         assert "extra was '(absent)' and is 1" in text
         assert "iterations" not in text and "logger" not in text
 
+    def test_a_run_of_before_a_key_existed(self, tmp_path: Path) -> None:
+        RunFolder("ppo", root=tmp_path, config=CONFIG)
+        later = {**CONFIG, "new": None, "actor": {**CONFIG["actor"], "kind": "faceformer"}}
+        RunFolder("ppo", root=tmp_path, config=later, resume=True)
+        with pytest.raises(UserError, match="actor.kind was 'faceformer' and is 'other'"):
+            RunFolder(
+                "ppo", root=tmp_path, config={**CONFIG, "actor": {**later["actor"], "kind": "other"}}, resume=True
+            )
+
     def test_resume_with_more_iterations_keeps_the_new_config(self, tmp_path: Path) -> None:
         RunFolder("ppo", root=tmp_path, config=CONFIG)
         folder = RunFolder("ppo", root=tmp_path, config={**CONFIG, "iterations": 9}, resume=True)
