@@ -53,7 +53,8 @@ def actor_entry(actor: Actor, corpus: FaceCorpus) -> dict[str, Any]:
         list(corpus.subjects),
         corpus.mesh_identity,
         dataset=str(corpus.metadata.get("dataset", corpus.topology)),
-        templates={subject: corpus.template(subject).float() for subject in corpus.subjects},
+        # a corpus of part of the speakers has not all of their faces
+        templates={s: corpus.template(s).float() for s in corpus.subjects if s in corpus.templates},
         faces=None if faces is None else torch.as_tensor(faces).int(),
         lips=corpus.regions["lips"] if "lips" in corpus.regions else None,
     )

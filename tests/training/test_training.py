@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,11 +10,15 @@ import pytest
 import torch
 from tensordict import TensorDict
 
+from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
+from s2f_rl.models import FaceFormer, MelAudioEncoder
+from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.models.contract import LinearMotion
 from s2f_rl.models.policy import MotionCore
 from s2f_rl.training import (
     Validation,
+    actor_entry,
     batch_statistics,
     clip_gradients,
     cosine_decay,
@@ -23,6 +28,7 @@ from s2f_rl.training import (
 )
 from s2f_rl.training.parts import lane_minibatches
 from s2f_rl.training.statistics import mean_amplitude_mm
+from tests.tiny import make_tiny_corpus
 
 
 def test_batch_statistics():
@@ -147,3 +153,18 @@ def test_mean_amplitude():
         expected.append(float((own - own.mean(0)).square().sum(-1).mean()))
     assert mean_amplitude_mm(corpus, lips) == pytest.approx(1e3 * (sum(expected) / 2) ** 0.5, rel=1e-5)
     assert mean_amplitude_mm([SimpleNamespace(vertices=None)], lips) is None
+
+
+def test_actor_of_a_corpus_of_some_speakers(tmp_path):
+    """Style columns of speakers that the copy of a corpus lacks stay; their faces are not in the file."""
+    root = make_tiny_corpus(tmp_path)
+    gone = FaceCorpus(root).subjects[0]
+    templates = pickle.loads((root / "templates.pkl").read_bytes())
+    (root / "templates.pkl").write_bytes(pickle.dumps({s: face for s, face in templates.items() if s != gone}))
+    for path in [*root.glob(f"wav/{gone}_*"), *root.glob(f"vertices_npy/{gone}_*")]:
+        path.unlink()
+    corpus = FaceCorpus(root)
+    actor = FaceFormer(MelAudioEncoder(width=16), corpus.n_vertices, 16, len(corpus.subjects))
+    torch.save({"actor": actor_entry(actor, corpus)}, tmp_path / "best.pt")
+    found, about = load_actor(tmp_path / "best.pt")
+    assert gone in found.styles and set(about["templates"]) == set(corpus.subjects) - {gone}
