@@ -120,6 +120,7 @@ def check_runs(suite: Mapping[str, Any], recipes: Path = RECIPES) -> None:
     cells = {run.variant: (run.recipe, run.overrides) for run in reversed(runs(suite))}
     for name, (recipe, overrides) in {**{s.name: (s.recipe, s.overrides) for s in stages(suite)}, **cells}.items():
         try:
+            overrides = opened(overrides, SCHEMAS[recipe])  # as the recipe does
             cfg = compose_config(recipes / "conf", recipe, overrides)
             finish_config(cfg, recipes / "conf", recipe, overrides, SCHEMAS[recipe])
         except UserError as error:

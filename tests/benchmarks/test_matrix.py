@@ -11,7 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from benchmarks.harness.matrix import RECIPES, SUITES, as_overrides, check_runs, open_suite, runs, stages, suite_names
 from s2f_rl.errors import UserError
-from s2f_rl.runs.configs import compose_config
+from s2f_rl.runs.configs import compose_config, opened
+from s2f_rl.schemas import SCHEMAS
 
 # what a variant and its control must share, or more than the policy gradient tells them apart
 SCHEDULE = (
@@ -24,7 +25,7 @@ DIFFERS = {"reward_alone": {"supervised"}, "learned": {"exploration"}, "unbalanc
 
 
 def composed(recipe: str, overrides: tuple[str, ...]) -> Any:
-    return compose_config(RECIPES / "conf", recipe, overrides)
+    return compose_config(RECIPES / "conf", recipe, opened(overrides, SCHEMAS[recipe]))
 
 
 @pytest.mark.parametrize("name", suite_names())
