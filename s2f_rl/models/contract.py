@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor, nn
 
 from s2f_rl.data.mesh_identity import MeshIdentity
@@ -24,6 +23,7 @@ from s2f_rl.models.audio_encoders import AudioEncoder
 
 if TYPE_CHECKING:
     from tensordict import NestedKey, TensorDictBase
+    from tensordict.nn import ProbabilisticTensorDictSequential
     from torch.distributions import Distribution
 
 

@@ -29,7 +29,7 @@ from tests.rewards.settings import CLIPS
 def sampler(bank: MotionBank, motion: MotionSubspace, projection: MeshProjection | None = None, **options):
     names = options.pop("corruptions", None)
     regressor = bank.fit_regressor(motion)
-    settings = {**CLIPS, "n_stretches": 3, "n_corruptions": 2, **options}
+    settings = {**CLIPS, "n_stretches": 3, "n_windows": 3, "n_corruptions": 2, **options}
     return ClipSampler(bank, motion, projection, regressor, chosen_corruptions(names), **settings)
 
 
