@@ -45,6 +45,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
+    use_actor(cfg.actor.kind)
     corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None, cfg.leave_out)
 
     # what the training faces do, and what least squares would make of their speech
@@ -80,10 +81,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
         guard=guard,
     )  # fmt: skip
 
+    actor = None if cfg.policy is None else load_actor_for(cfg.policy, train, f"policy={cfg.policy}")[0].to(device)
+
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
-        use_actor(cfg.actor.kind)
-        if cfg.policy is not None:
-            actor = load_actor_for(cfg.policy, train, f"policy={cfg.policy}")[0].to(device)
+        if actor is not None:
             bank.policy = PolicySamples(predict_own_styles(actor, train, folder / "policy_samples"), train.n_vertices)
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))

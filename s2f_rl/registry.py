@@ -52,7 +52,8 @@ class Registry(Generic[T]):
         if found is None:
             raise UserError(
                 f"{where}: its kind is {str(name)[:80]!r}, which none of the known {self.what} has "
-                f"({', '.join(self.names())}); install the package that brings it, or register it first"
+                f"({', '.join(self.names())}); install the package that brings it, or name its class yourself, as "
+                "package.module:Name"
             )
         return found
 

@@ -27,6 +27,7 @@ from s2f_rl.rewards import REWARDS, PerceptualReward, Reward, RewardModel
 from s2f_rl.rewards.judge.judge import AnyReward, Judge, load_scorer
 from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
 from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
+from s2f_rl.rewards.parts import check_scores
 from s2f_rl.rewards.registry import build_part
 
 logger = logging.getLogger(__name__)
@@ -274,8 +275,10 @@ def _framed(job: _Job, reward: Reward, prepared: Any, device: str) -> Row:
         first = None if reward.look_back is None else torch.tensor([start], device=motion.device)
         there = torch.ones(motion.shape[:2], dtype=torch.bool, device=motion.device)
         found = reward.score_motion(motion, [prepared], there, first_frame=first)
+        check_scores(type(reward).__name__, reward.score_names, found, there.shape)
         scored = torch.zeros(len(whole), dtype=torch.bool)
-        for name, (score, mask) in found.items():
+        for name in reward.score_names:
+            score, mask = found[name]
             own = mask[0, back:].cpu()
             values[name].append(score[0, back:].cpu()[own & whole])
             scored |= own

@@ -27,7 +27,8 @@ class Reward(Protocol):
     calling it with the same arguments (:func:`~s2f_rl.rewards.registry.build_part`).
 
     Attributes:
-        score_names: of the scores; they become columns of every table. ``lip_score``, say.
+        score_names: of the scores, in small letters, ending in ``_score``: they become columns of every table.
+            ``lip_score``, say. Where two parts have the same, both columns get the part's name before it.
         mesh_identity: the mesh that it can score; None: any.
         fps: the frame rate that it can score; None: any.
         differentiable: whether its scores pass gradients to the vertices.

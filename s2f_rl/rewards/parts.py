@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -23,6 +24,9 @@ from s2f_rl.rewards.model.reward_model import RewardModel
 
 Rewards: TypeAlias = "AnyReward | Reward | Mapping[str, AnyReward | Reward] | Sequence[AnyReward | Reward]"
 """What is taken wherever motion is scored: a model, a reward, or several of them by name or in a row."""
+
+
+_NAME = re.compile(r"(?!judge_)([a-z0-9]+_)+score\Z")
 
 
 class _Prepared(NamedTuple):
@@ -213,6 +217,7 @@ class RewardParts(nn.Module):
             found, seen = reward.score_with_features(vertices, prepared, frame_mask, first_frame)
         else:
             found = reward.score_motion(vertices, prepared, frame_mask, stride, first_frame)
+        check_scores(type(reward).__name__, reward.score_names, found, vertices.shape[:2])
         device = vertices.device  # a model may live on another
         scores = {key: (score.to(device), mask.to(device)) for key, (score, mask) in found.items()}
         return scores, {key: value.to(device) for key, value in seen.items()}
@@ -232,8 +237,35 @@ def named_parts(rewards: Rewards) -> dict[str, AnyReward | Reward]:
     return found
 
 
+def check_scores(
+    what: str, names: Sequence[str], found: Mapping[str, Scored], shape: torch.Size | tuple[int, ...]
+) -> None:
+    """Raise UserError where a reward of class ``what`` does not give each of its scores and masks [B, T]."""
+    for name in names:
+        pair = found.get(name, ())
+        if len(pair) != 2:
+            raise UserError(f"{what}: score_motion gives no pair of score and mask for {name!r}, which score_names has")
+        for part, value in zip(("score", "mask"), pair, strict=True):
+            if value.shape != shape:
+                raise UserError(f"{what}: {part} of {name} is {list(value.shape)}; give [B, T], here {list(shape)}")
+        if pair[1].dtype != torch.bool:
+            raise UserError(f"{what}: mask of {name} is {pair[1].dtype}; give torch.bool")
+
+
+def _check_names(part: str, names: object) -> None:
+    """Refuse what is no tuple of columns that nothing else can have (``lve``, ``reward``, ``judge_lip_score``)."""
+    texts = isinstance(names, (tuple, list)) and names and all(isinstance(name, str) for name in names)
+    if not texts or not all(_NAME.match(name) for name in names):  # type: ignore[attr-defined]
+        raise UserError(
+            f"reward part {part!r}: score_names={names!r}; give a tuple of names in small letters, each ending in "
+            "_score and not beginning with judge_"
+        )
+
+
 def score_columns(rewards: Mapping[str, AnyReward | Reward]) -> dict[str, tuple[str, str]]:
-    """Name of each score -> (its part, the part's own name for it). Raises UserError where two are the same."""
+    """Name of each score -> (its part, the part's own name for it). Raises UserError for names that cannot be."""
+    for name, reward in rewards.items():
+        _check_names(name, reward.score_names)
     every = [(name, score) for name, reward in rewards.items() for score in reward.score_names]
     owners = Counter(score for _, score in every)
     found = {score if owners[score] == 1 else f"{name}_{score}": (name, score) for name, score in every}

@@ -149,7 +149,8 @@ class RunFolder:
     def _has_content(self) -> bool:
         # a run that ended before its first row (its config is there) has nothing that could be lost
         nothing = (".lock", ".content.json", "inputs.json", "config.yaml")
-        return any(entry.name not in nothing for entry in self.path.iterdir())
+        entries = (entry for entry in self.path.iterdir() if entry.name not in nothing)
+        return any(not entry.is_dir() or any(each.is_file() for each in entry.rglob("*")) for entry in entries)
 
     def _take_lock(self, wait_s: float) -> IO[str] | None:
         # A record lock: the system drops it when the process ends, by SIGKILL too, and worker processes that outlive

@@ -81,8 +81,8 @@ class Validation:
         scored = [weight * values[name] for name, weight in self.counts.items() if name in values]
         if not scored:
             raise UserError(
-                "evaluation.select=reward: no validation utterance is long enough to be scored; use "
-                "evaluation.select=lve"
+                "evaluation.select=reward: the reward has a score on no frame of the validation utterances (too short, "
+                "or masked); use evaluation.select=lve"
             )
         return sum(scored)
 

@@ -220,3 +220,47 @@ def test_hashes():
     other.net = torch.zeros(3)
     with pytest.raises(UserError, match="give it a content_hash of its own, net is no number"):
         other.content_hash()
+
+
+def _giving(**attributes):
+    return type("Given", (Jerk,), attributes)()
+
+
+class TestWhatAWriterMistakes:
+    @pytest.mark.parametrize(
+        "names",
+        [
+            (),
+            "jerk_score",
+            ("lve",),
+            ("reward",),
+            ("judge_lip_score",),
+            ("My_score",),
+            ("a b_score",),
+            (3,),
+            ("_score",),
+        ],
+    )
+    def test_names_that_would_be_another_column(self, corpus, names):
+        with pytest.raises(UserError, match="reward part 'mine': score_names=.*ending in _score"):
+            RewardParts({"mine": _giving(score_names=names)}, corpus)
+
+    def test_name_twice(self, corpus):
+        with pytest.raises(UserError, match="two scores of the reward have the same name"):
+            RewardParts({"mine": _giving(score_names=("a_score", "a_score"))}, corpus)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            (lambda score, mask: {}, "Given: score_motion gives no pair of score and mask for 'jerk_score'"),
+            (lambda score, mask: {"jerk_score": (score,)}, "no pair of score and mask"),
+            (lambda score, mask: {"jerk_score": (score.mean(1), mask)}, r"score of jerk_score is \[1\]; give \[B, T\]"),
+            (lambda score, mask: {"jerk_score": (score, mask[..., None])}, r"mask of jerk_score is \[1, 9, 1\]"),
+            (lambda score, mask: {"jerk_score": (score, mask.float())}, "mask of jerk_score is torch.float32"),
+        ],
+    )
+    def test_scores_of_another_shape(self, corpus, given, message):
+        score, mask = torch.zeros(1, 9), torch.ones(1, 9, dtype=torch.bool)
+        parts = RewardParts({"mine": _giving(score_motion=lambda *_: given(score, mask))}, corpus)
+        with pytest.raises(UserError, match=message):
+            parts.score([0], torch.zeros(1, 9, 3 * corpus.n_vertices), mask)

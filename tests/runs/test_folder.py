@@ -42,6 +42,13 @@ class TestRunFolder:
         (tmp_path / "ppo").mkdir()
         assert RunFolder("ppo", root=tmp_path, config=CONFIG).path.is_dir()
 
+    def test_a_run_that_ended_before_its_first_row_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / "a" / "logs" / "csv").mkdir(parents=True)  # a logger makes its folders before the first row
+        RunFolder("a", tmp_path).close()
+        (tmp_path / "a" / "logs" / "csv" / "loss.csv").touch()
+        with pytest.raises(UserError, match="this run exists"):
+            RunFolder("a", tmp_path)
+
     def test_resume_takes_the_last_checkpoint(self, tmp_path: Path) -> None:
         RunFolder("ppo", root=tmp_path, config=CONFIG).save_checkpoint("last.pt", {"iteration": 4})
         folder = RunFolder("ppo", root=tmp_path, config=CONFIG, resume=True)
@@ -123,12 +130,8 @@ class TestRunFolder:
         (tmp_path / "ppo" / ".config.000000000000.tmp.yaml").touch()
         (tmp_path / "ppo" / "logs").mkdir()
         (tmp_path / "ppo" / "logs" / ".wandb_id.0123456789ab.tmp").touch()
-        with pytest.raises(UserError, match="exists"):
-            RunFolder("ppo", root=tmp_path, config=CONFIG)
-        assert [path.name for path in (tmp_path / "ppo").rglob("*.tmp*")] == []
-        (tmp_path / "ppo" / "logs").rmdir()
-        (tmp_path / "ppo" / ".config.000000000000.tmp.yaml").touch()
         RunFolder("ppo", root=tmp_path, config=CONFIG).close()
+        assert [path.name for path in (tmp_path / "ppo").rglob("*.tmp*")] == []
 
     def test_a_killed_process_is_waited_for_when_the_run_goes_on(self, tmp_path: Path) -> None:
         holder = (
