@@ -48,7 +48,10 @@ class Registry(Generic[T]):
 
     def named_by_file(self, name: object, where: str) -> T:
         """The kind that a file names; ``where``: the file, for the message. Raises UserError where it is not known."""
-        found = self._find(name) if isinstance(name, str) else None
+        try:
+            found = self._find(name) if isinstance(name, str) else None
+        except UserError as error:
+            raise UserError(f"{where}: its kind is {error}") from error
         if found is None:
             raise UserError(
                 f"{where}: its kind is {str(name)[:80]!r}, which none of the known {self.what} has "
@@ -75,7 +78,13 @@ class Registry(Generic[T]):
             return self._added[name]
         if name in self._homes:
             return self._imported(self._homes[name])
-        return next((point.load() for point in self._points() if point.name == name), None)
+        point = next((point for point in self._points() if point.name == name), None)
+        try:
+            return None if point is None else point.load()
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"{name}: cannot be imported from the package that brings it ({error}); mend or uninstall that"
+            ) from error
 
     def _points(self) -> EntryPoints:
         return entry_points(group=f"s2f_rl.{self.what}")

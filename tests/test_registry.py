@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 
 import pytest
 
+from s2f_rl import keys
 from s2f_rl.errors import UserError
 from s2f_rl.registry import Registry
 
@@ -44,6 +46,17 @@ class TestRegistry:
         assert "their_actor" not in sys.modules
         assert registry.named_by_person("their_actor:TheirActor").__name__ == "TheirActor"
         monkeypatch.delitem(sys.modules, "their_actor")
+
+    def test_installed_packages(self, registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+        homes = {"theirs": "s2f_rl.keys:ACTION", "faceformer": "s2f_rl.keys:AUDIO", "gone": "no_such_module:X"}
+        points = EntryPoints(EntryPoint(name, value, "s2f_rl.actors") for name, value in homes.items())
+        monkeypatch.setattr("s2f_rl.registry.entry_points", lambda group: points.select(group=group))
+        assert registry.named_by_file("theirs", "best.pt") == keys.ACTION and "theirs" in registry.names()
+        assert registry.named_by_person("faceformer") != keys.AUDIO  # ours goes first
+        with pytest.raises(UserError, match="^gone: cannot be imported from the package that brings it"):
+            registry.named_by_person("gone")
+        with pytest.raises(UserError, match="^best.pt: its kind is gone: cannot be imported"):
+            registry.named_by_file("gone", "best.pt")
 
     @pytest.mark.parametrize("name", ["nothing", "no_such_module:X", "s2f_rl.keys:Nothing", ":", "a:b:c"])
     def test_unknown(self, registry: Registry, name: str) -> None:
