@@ -142,7 +142,8 @@ class PolicyCore(Protocol):
         frame_wise: the displacement of a frame follows from its own latent. Where it does not, a step writes no action,
             and :meth:`MotionPolicy.complete` decodes whole utterances afterwards.
         supervised_modes: of ``"on_policy"`` (:meth:`mean_motion` has a gradient) and ``"teacher_forced"``.
-        reparameterised: :meth:`unrolled` takes noise and has a gradient, so a reward can be back-propagated.
+        reparameterised: :meth:`unrolled` takes noise and has a gradient, so a reward can be back-propagated, and
+            ``constraint=lve`` can measure the start.
         state: key and width of what it writes that tells a critic where the motion is, e.g. ``("loc", H)``; or None.
     """
 

@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from s2f_rl import keys
+from s2f_rl.errors import UserError
 from s2f_rl.losses import LagrangeMultiplier, SupervisedLoss
 from s2f_rl.metrics.error import lip_vertex_error_per_frame
 from s2f_rl.models.contract import PolicyCore
@@ -32,11 +33,16 @@ class LipErrorConstraint:
         lips: indices of the lip vertices.
         multiplier: its limit is the allowed ratio.
         weight: of the supervised term; the multiplier multiplies it.
+
+    Raises:
+        UserError: the core has no rollout of its mean motion, by which the start is measured.
     """
 
     def __init__(
         self, core: PolicyCore, truth: SupervisedLoss, lips: Tensor, multiplier: LagrangeMultiplier, weight: float = 1.0
     ) -> None:
+        if not core.reparameterised:
+            raise UserError(f"constraint=lve: {type(core).__name__} has no rollout of its mean; use constraint=none")
         start: Any = copy.deepcopy(core)
         self.core, self.start = core, start.requires_grad_(False)
         self.truth, self.lips, self.multiplier, self.weight = truth, lips, multiplier, float(weight)

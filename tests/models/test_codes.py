@@ -23,6 +23,7 @@ from s2f_rl.losses import (
     AdvantageWeightedLoss,
     ClipPPOLoss,
     KLPENPPOLoss,
+    LagrangeMultiplier,
     ReferenceKL,
     ReinforceLoss,
     RewardGradientLoss,
@@ -34,7 +35,7 @@ from s2f_rl.losses import (
 )
 from s2f_rl.models import Actor, MelAudioEncoder, MotionPolicy
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.training import UtteranceBuffer, batch_statistics
+from s2f_rl.training import LipErrorConstraint, UtteranceBuffer, batch_statistics
 from s2f_rl.training.build_policy import build_critic, build_policy
 
 
@@ -182,6 +183,10 @@ class TestRefusals:
     def test_supervised(self, policy: MotionPolicy, corpus: FaceCorpus) -> None:
         with pytest.raises(UserError, match="supervised.mode=on_policy: this policy has no such term"):
             SupervisedLoss(policy.actor_module, corpus)
+
+    def test_constraint(self, policy: MotionPolicy, corpus: FaceCorpus) -> None:
+        with pytest.raises(UserError, match="constraint=lve: CodeCore has no rollout of its mean; use constraint=none"):
+            LipErrorConstraint(policy.core, None, corpus.regions["lips"], LagrangeMultiplier(1.02))  # type: ignore[arg-type]
 
     def test_reward_gradient(self, policy: MotionPolicy, batch: TensorDictBase) -> None:
         with pytest.raises(UserError, match="reward_gradient: this policy draws what has no gradient"):
