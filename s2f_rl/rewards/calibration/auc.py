@@ -70,8 +70,8 @@ def require_finite_scores(scored: Mapping[str, Tensor], what: str) -> None:
     for key, score in scored.items():
         if key != SCORE_MASK and not bool(torch.isfinite(score[scored[SCORE_MASK]]).all()):
             raise NotFinite(
-                f"{what}: its {key} is not finite; a model that was trained has diverged (use a smaller optimizer.lr), "
-                "one that was written divides by 0"
+                f"{what}: its {key} is not finite, so the model has diverged (train it with a smaller optimizer.lr), "
+                "or a reward of your own divides by 0"
             )
 
 
