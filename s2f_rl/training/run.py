@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
@@ -11,12 +12,15 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 
+from s2f_rl import keys
 from s2f_rl.errors import NotFinite
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger
 from s2f_rl.training.divergence import StepGuard
 from s2f_rl.training.optimizers import named_moments
 from s2f_rl.training.parts import RLParts
 from s2f_rl.training.statistics import batch_statistics, mean_of
+
+logger = logging.getLogger(__name__)
 
 SHOWN = ("reward", "policy_kl_approx")
 
@@ -63,6 +67,7 @@ class RLRun:
         self.values: dict[str, float] = {}
         self._times: dict[str, float] = {}
         self._row: dict[str, float] = {}
+        self._unscored = False  # told once
         self._stack = contextlib.ExitStack()
 
     @property
@@ -121,6 +126,12 @@ class RLRun:
         """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
         parts = self.parts
         row = batch_statistics(batch, parts.policy, parts.lips, parts.reward.scores) | mean_of(outputs)
+        if not self._unscored and not bool(batch.get(("next", keys.SCORE_MASK)).any()):
+            self._unscored = True
+            logger.warning(
+                "iteration %d: no frame of the batch has a score, so nothing is rewarded; are the utterances too short, "
+                "or does the reward's mask leave all out?", self.iteration,
+            )  # fmt: skip
         skipped = self.guard.skipped()
         row |= {"updates": float(len(outputs) - skipped), "skipped_steps": float(skipped)}
         row["sampled_amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])

@@ -36,6 +36,13 @@ class Moves(Reward):
         return {"moves_score": (score, frame_mask)}
 
 
+class Silent(Moves):
+    """Has nothing to say of any frame."""
+
+    def score_motion(self, vertices, prepared, frame_mask, stride=1, first_frame=None):
+        return {"moves_score": (vertices[..., 0], frame_mask & False)}
+
+
 @pytest.fixture
 def place(workshop, tmp_path):
     """The workshop's corpus with phones: a /p/ in every utterance."""
@@ -58,6 +65,13 @@ def run(rl_overrides, place):
         return read_rows(place / name / "metrics.jsonl")
 
     return run
+
+
+def test_a_batch_without_scores_is_told_once(run, caplog):
+    part = f"reward.parts.silent={{kind: '{__name__}:Silent'}}"
+    rows = run("rloo", "run", part, "reward.folder=null", "group_size=2", "evaluation.select=lve")
+    assert len(rows) == 3 and rows[-1]["reward"] is None
+    assert sum("no frame of the batch has a score" in record.message for record in caplog.records) == 1
 
 
 class Killed(BaseException):
