@@ -129,7 +129,7 @@ class RLRun:
         if not self._unscored and not bool(batch.get(("next", keys.SCORE_MASK)).any()):
             self._unscored = True
             logger.warning(
-                "iteration %d: no frame of the batch has a score, so nothing is rewarded; are the utterances too short, "
+                "iteration %d: no frame of the batch has a score, so nothing is rewarded; are utterances too short, "
                 "or does the reward's mask leave all out?", self.iteration,
             )  # fmt: skip
         skipped = self.guard.skipped()
