@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,24 @@ def test_every_key_of_its_own_is_told(recipe: str) -> None:
     own = set(keys_of(SCHEMAS[recipe])) - set(keys_of(Credited))
     top = {key.split(".")[0] for key in stated_keys(recipe)}
     assert own <= top
+
+
+def test_figures_of_gdpo_are_its_rows() -> None:
+    names = {
+        "supervised start": "start", "control": "control_grpo", "GRPO": "grpo", "GDPO": "gdpo",
+        "GRPO, closure beside it": "grpo_closure", "GDPO, closure beside it": "gdpo_closure",
+    }  # fmt: skip
+    columns = [("judge_lip_score", 3), ("judge_real_score", 3), ("closure_rate", 2), ("false_closure_rate", 3)]
+    rows = [json.loads(line) for line in (PAGES.parent / "results/parts/runs.jsonl").read_text().splitlines()]
+    lines = (PAGES / "gdpo.md").read_text(encoding="utf-8").split("## Its figures")[1].splitlines()
+    table = {
+        cells[0]: cells[1:] for cells in ([c.strip() for c in line.split("|")[1:-1]] for line in lines if "|" in line)
+    }
+    for name, variant in names.items():
+        own = [row for row in rows if row["variant"] == variant and row["checkpoint"] == "last"]
+        assert len(own) == (1 if variant == "start" else 3)
+        means = [f"{sum(row[c] for row in own) / len(own):.{n}f}".lstrip("0") for c, n in columns]
+        assert table[name] == [*means, f"{1e6 * sum(row['lve'] for row in own) / len(own):.2f}"]
 
 
 def test_every_algorithm_has_a_page() -> None:
