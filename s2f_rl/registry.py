@@ -81,9 +81,9 @@ class Registry(Generic[T]):
         point = next((point for point in self._points() if point.name == name), None)
         try:
             return None if point is None else point.load()
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
-                f"{name}: cannot be imported from the package that brings it ({error}); mend or uninstall that"
+                f"{name}: cannot be imported from the package that brings it ({_reason(error)}); mend or uninstall that"
             ) from error
 
     def _points(self) -> EntryPoints:
@@ -93,5 +93,12 @@ class Registry(Generic[T]):
         module, _, name = path.partition(":")
         try:
             return getattr(import_module(module), name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise UserError(f"{path}: cannot be imported ({error}); it must be package.module:Name") from error
+        except (Exception, SystemExit) as error:  # its code may raise anything, or be a script that leaves
+            raise UserError(
+                f"{path}: cannot be imported ({_reason(error)}); it must be package.module:Name of a module that "
+                "imports without an error"
+            ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"

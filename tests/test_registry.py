@@ -58,10 +58,36 @@ class TestRegistry:
         with pytest.raises(UserError, match="^best.pt: its kind is gone: cannot be imported"):
             registry.named_by_file("gone", "best.pt")
 
-    @pytest.mark.parametrize("name", ["nothing", "no_such_module:X", "s2f_rl.keys:Nothing", ":", "a:b:c"])
+    @pytest.mark.parametrize(
+        "name", ["nothing", "no_such_module:X", ".near:X", "..up:X", "a/b:X", "s2f_rl.keys:Nothing", ":", "a:b:c"]
+    )
     def test_unknown(self, registry: Registry, name: str) -> None:
         with pytest.raises(UserError, match="package.module:Name"):
             registry.named_by_person(name)
+
+    @pytest.mark.parametrize(
+        ("code", "told"),
+        [
+            ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
+            ("import sys; sys.exit(0)", "SystemExit: 0"),
+            ("def f(:", "SyntaxError"),
+            ("x = 1\0", "SyntaxError|ValueError"),
+            ("import no_such_module", "No module named 'no_such_module'"),
+        ],
+    )
+    def test_a_module_that_fails_is_one_line(
+        self, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, told: str
+    ) -> None:
+        """Not a traceback, and not the exit code of a script that was imported."""
+        (tmp_path / "their_broken.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        with pytest.raises(UserError, match=rf"their_broken:X: cannot be imported \(({told}).*package.module:Name"):
+            registry.named_by_person("their_broken:X")
+        brought = EntryPoints([EntryPoint("theirs", "their_broken:X", "s2f_rl.actors")])
+        monkeypatch.setattr(registry, "_points", lambda: brought)
+        for look in (registry.named_by_person, lambda name: registry.named_by_file(name, "best.pt")):
+            with pytest.raises(UserError, match=rf"theirs: .*package that brings it \(({told})"):
+                look("theirs")
 
     @pytest.mark.parametrize("name", [None, 3, ["faceformer"], "nothing"])
     def test_a_file_with_another_kind(self, registry: Registry, name: object) -> None:
