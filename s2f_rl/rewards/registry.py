@@ -42,9 +42,11 @@ def part_maker(kind: str, options: Mapping[str, object], place: str) -> Callable
     except UserError as error:
         raise UserError(f"{place}.kind={error}") from error
     make = getattr(found, "from_options", found)
-    if not callable(make):
-        raise UserError(f"{place}.kind={kind}: is no reward; see s2f_rl.rewards.Reward")
-    known = dict(list(inspect.signature(make).parameters.items())[2:])  # after corpus and device
+    try:
+        signature = inspect.signature(make)
+    except (TypeError, ValueError) as error:  # not to be called, or without a signature as much of what Python brings
+        raise UserError(f"{place}.kind={kind}: is no reward; see s2f_rl.rewards.Reward") from error
+    known = dict(list(signature.parameters.items())[2:])  # after corpus and device
     if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
         for name in options:
             if name not in known:
@@ -54,6 +56,13 @@ def part_maker(kind: str, options: Mapping[str, object], place: str) -> Callable
         needed = each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
         if needed and name not in options and name != CACHE:
             raise UserError(f"{place}.{name}: missing; give {place}.{name}=...")
+    try:
+        signature.bind(None, None, **{name: None for name in known if name == CACHE} | options)
+    except TypeError as error:
+        raise UserError(
+            f"{place}.kind={kind}: cannot be made from corpus, device and its options ({error}); see "
+            "s2f_rl.rewards.Reward"
+        ) from error
     return make  # type: ignore[no-any-return]
 
 

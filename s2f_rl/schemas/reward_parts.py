@@ -56,7 +56,7 @@ class FrozenReward:
                 f"reward.parts.{SHORT_FORM}: that is the name of reward.folder's own part; name it otherwise"
             )
         counts = [] if self.folder is None else list(self.weights.values())
-        if not any(counts) and not any(part.get("weight", 1) for part in self.parts.values()):
+        if not any(counts) and all(part.get("weight") == 0 for part in self.parts.values()):
             raise UserError(
                 "reward.weights: all are 0, so nothing is rewarded; control=true is the run without a reward"
             )
@@ -79,7 +79,7 @@ def _check_part(place: str, part: Mapping[str, object]) -> None:
     make: Any = part_maker(known.kind, options, place)
     try:
         hints = get_type_hints(make if inspect.isroutine(make) else make.__init__, include_extras=True)
-    except (NameError, TypeError):  # of a kind whose types can be looked up by type checkers only
+    except Exception:  # of a kind whose types can be looked up by type checkers only: whatever their text raises
         hints = {}
     for name, value in options.items():
         if name in hints:
