@@ -7,9 +7,11 @@ from pathlib import Path
 from s2f_rl.data.files import is_there, load_json
 from s2f_rl.errors import UserError
 
+_LONGEST_S = 86400.0  # a day; what counts frames up to the last phone would ask for any amount of memory
+
 
 def read_phones(path: Path) -> list[tuple[str, float, float]] | None:
-    """Read ``[[phone, start, end], ...]`` (seconds, start <= end); None when there is no file.
+    """Read ``[[phone, start, end], ...]`` (seconds, start <= end, within a day); None when there is no file.
 
     Raises UserError when the file holds anything else.
     """
@@ -36,4 +38,4 @@ def _is_phone(entry: object) -> bool:
         return False
     start, end = entry[1:]
     numbers = all(isinstance(t, (int, float)) and not isinstance(t, bool) for t in (start, end))
-    return numbers and 0 <= start <= end < float("inf")
+    return numbers and 0 <= start <= end <= _LONGEST_S

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 
 import torch
@@ -45,16 +46,18 @@ def _frames_inside(phones: Phones, n_frames: int, fps: float, wanted: Callable[[
     if not fps > 0:
         raise UserError(f"fps is {fps}; it must be positive")
     mask = torch.zeros(n_frames, dtype=torch.bool)
-    time = torch.arange(n_frames, dtype=torch.float64) / fps
+    time = (torch.arange(n_frames, dtype=torch.float64) / fps).tolist()
     for entry in phones:
         try:
             phone, start, end = entry
             start, end = float(start), float(end)
         except (TypeError, ValueError):
             raise UserError(f"phones holds {entry!r}; every entry must be (phone, start_s, end_s)") from None
-        if wanted(str(phone)):
+        if start < end and wanted(str(phone)):
             # Half a microsecond of slack: start times are often written as rounded decimals of a frame's time.
-            mask |= (time >= start - 5e-7) & (time < end - 5e-7)
+            first, beyond = bisect_left(time, start - 5e-7), bisect_left(time, end - 5e-7)
+            if first < beyond:
+                mask[first:beyond] = True
     return mask
 
 

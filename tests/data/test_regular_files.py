@@ -109,6 +109,13 @@ def test_other_encodings_are_named(encoding: str, tmp_path: Path) -> None:
         read_index_list(tmp_path / "a.json")
 
 
+@pytest.mark.parametrize("phone", ['"P", 0, 86401', '"P", 0, 1e300', '"P", -1, 1', '"P", NaN, 1', '"P", 2, 1'])
+def test_times_of_phones_that_cannot_be(phone: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(f"[[{phone}]]")
+    with pytest.raises(UserError, match=r"a\.json: not a list of \[phone, start, end\] in seconds"):
+        read_phones(tmp_path / "a.json")
+
+
 @pytest.mark.parametrize("number", ["9" * 5000, "9" * 20, "1" + "0" * 400])
 def test_numbers_beyond_64_bits(number: str, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(f'[["P", 0, {number}]]')
