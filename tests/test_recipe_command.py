@@ -6,6 +6,7 @@ import ast
 import importlib.util
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -201,10 +202,35 @@ class TestCopy:
         assert (tmp_path / "ppo.py").is_file() and (tmp_path / "conf" / "ppo.yaml").is_file()
         for name in ("ppo", "ppo.txt", "my ppo.py", "-.py", "1.py", "a.b.py", "mün.py"):
             assert "not a name for the copy" in mistake(capsys, "copy", "ppo", "--", name)
+        for name in ("torch.py", "s2f_rl.py", "random.py", "hydra.py"):
+            assert "would be imported in place of the module" in mistake(capsys, "copy", "ppo", name)
+        assert not list(tmp_path.rglob("torch*"))
         assert "absent: no such folder" in mistake(capsys, "copy", "ppo", "absent/ppo.py")
         before = (RECIPES / "ppo.py").read_text(encoding="utf-8")
         assert "the recipe itself" in mistake(capsys, "copy", "ppo", RECIPES / "ppo.py", "--force")
         assert (RECIPES / "ppo.py").read_text(encoding="utf-8") == before
+
+    @pytest.mark.parametrize("name", ["null", "no", "true", "shared", "corpus"])
+    def test_names_that_yaml_or_hydra_could_take_for_something_else(self, name: str, tmp_path: Path) -> None:
+        recipe = recipe_of(module.copy_recipe("supervised", tmp_path / f"{name}.py")[0])
+        assert composed(recipe, *must_be_given("supervised"))["name"] == name
+
+    def test_a_failure_leaves_nothing(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        """Neither file where the script cannot be written, nor on a disk with room for the config alone."""
+        (tmp_path / "loop.py").symlink_to("loop.py")
+        assert "cannot be written" in mistake(capsys, "copy", "ppo", tmp_path / "loop.py")
+        os.mkfifo(tmp_path / "pipe.py")
+        assert "named pipe" in mistake(capsys, "copy", "ppo", tmp_path / "pipe.py", "--force")
+        assert not (tmp_path / "conf").exists()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2500, before[1]))
+        try:
+            told = mistake(capsys, "copy", "ppo", tmp_path / "full.py")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert "full.py: cannot be written (File too large); free some space" in told
+        assert [path.name for path in tmp_path.rglob("*full*")] == [] and not list((tmp_path / "conf").iterdir())
+        assert command("copy", "ppo", tmp_path / "full.py") == 0
 
 
 def test_one_run_in_three_ways(tmp_path: Path) -> None:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import ast
 import difflib
+import importlib.machinery
 import re
+import sys
+import sysconfig
 from pathlib import Path
 
 import s2f_rl
@@ -67,15 +70,18 @@ def copy_recipe(name: str, to: str | Path, force: bool = False) -> tuple[Path, P
         the new script and its config.
 
     Raises:
-        UserError: an unknown recipe, a name that is none for a script, a file that is there.
+        UserError: an unknown recipe, a name that is none for a script or that of a module, a file that is there.
     """
-    from s2f_rl.data.files import atomic_write_text  # loads numpy, which a list of the recipes does without
+    # loads numpy, which a list of the recipes does without
+    from s2f_rl.data.files import atomic_write_text, require_target
 
     source = recipe_script(name)
     to = Path(to)
     script = to / f"{name}.py" if to.is_dir() else to
     if script.suffix != ".py" or not re.fullmatch(r"[A-Za-z][\w-]*", script.stem, re.ASCII):
         raise UserError(f"{script}: not a name for the copy; use letters, digits, '-' and '_', and end it in .py")
+    if _is_module(script.stem):
+        raise UserError(f"{script}: would be imported in place of the module {script.stem}; choose another name")
     if not script.parent.is_dir():
         raise UserError(f"{script.parent}: no such folder; make it first")
     config = script.parent / CONF / f"{script.stem}.yaml"
@@ -84,12 +90,26 @@ def copy_recipe(name: str, to: str | Path, force: bool = False) -> tuple[Path, P
             raise UserError(f"{path}: the recipe itself; choose another name")
         if path.exists() and not force:
             raise UserError(f"{path}: is there already; choose another name, or replace it with --force")
+        require_target(path)
     text = source.read_text(encoding="utf-8").replace(f"recipes/{name}.py", script.name)
     text = re.sub(rf'(@recipe_main\()"{name}"(, \w+)\)', rf'\1"{script.stem}"\2, shipped_groups=True)', text)
     settings = (source.parent / CONF / f"{name}.yaml").read_text(encoding="utf-8")
     settings = settings.replace(f"recipes/{name}.py", script.name)
-    settings = re.sub(rf"^name: {name}$", f"name: {script.stem}", settings, flags=re.MULTILINE)
+    settings = re.sub(rf"^name: {name}$", f"name: '{script.stem}'", settings, flags=re.MULTILINE)
+    is_new = not config.exists()
     config.parent.mkdir(exist_ok=True)
     atomic_write_text(config, _GROUPS_TOLD + settings)
-    atomic_write_text(script, text)
+    try:
+        atomic_write_text(script, text)
+    except UserError:
+        if is_new:  # alone, it would only be in the way of the next try
+            config.unlink()
+        raise
     return script, config
+
+
+def _is_module(name: str) -> bool:
+    """Whether Python or an installed package has a module of this name, which a script's folder goes before."""
+    places = {sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), str(Path(s2f_rl.__file__).parents[1])}
+    found = importlib.machinery.PathFinder.find_spec(name, sorted(places))
+    return name in sys.stdlib_module_names or (found is not None and found.origin is not None)
