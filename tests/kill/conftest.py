@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with ``corpus``, ``start`` and ``reward``."""
     root = tmp_path_factory.mktemp("kill") / "template"
     make_tiny_corpus(root / "corpus", n_subjects=4, n_sentences=2, seconds=(1.0, 1.3), audio_only=("S0_sentence02",))
+    (root / "corpus" / "phones").mkdir()
+    for wav in (root / "corpus" / "wav").glob("*.wav"):
+        phones = [["sil", 0.0, 0.1], ["aa", 0.1, 0.25], ["p", 0.25, 0.4], ["aa", 0.4, 0.55]]
+        (root / "corpus" / "phones" / f"{wav.stem}.json").write_text(json.dumps(phones))
     torch.manual_seed(0)
     actor = FaceFormer(MelAudioEncoder(width=16), 40, n_subjects=2, feature_dim=16)
     torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)

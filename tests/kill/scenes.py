@@ -26,6 +26,10 @@ SCENES: dict[str, tuple[str, list[str]]] = {
         [*_ACTOR, "ema_decay=0.9", "reward.folder=reward", "iterations=5", "evaluation.every=2"],
     ),
     "ppo": ("ppo", [*_RL, "kl=adaptive", "constraint=lve", "iterations=5", "evaluation.every=2"]),
+    "gdpo": (
+        "gdpo",
+        [*_RL, "reward.parts.closure={kind: closure, weight: 0.5}", "iterations=4", "evaluation.every=2"],
+    ),
     "awr": ("awr", [*_RL, "critic=decoder", "replay.capacity=6", "iterations=5", "evaluation.every=2"]),
     "reward": (
         "reward",

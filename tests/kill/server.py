@@ -19,7 +19,7 @@ from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.runs.main import show_log
 from s2f_rl.runs.mistakes import mistake_line
 
-RECIPES = {name: load_recipe(name) for name in ("supervised", "ppo", "awr", "reward", "judge")}
+RECIPES = {name: load_recipe(name) for name in ("supervised", "ppo", "gdpo", "awr", "reward", "judge")}
 
 
 def child(task: dict[str, Any]) -> int:

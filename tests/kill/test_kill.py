@@ -14,6 +14,7 @@ from kill.scenes import assert_same_folders, fresh
 CHOSEN = {
     "supervised": ["after:2:wav_npy", "cut:1:.last."],
     "ppo": ["cut:2:cache/", "row:3:metrics.jsonl"],
+    "gdpo": ["before:1:last.pt"],  # the statistics of each score of its parts
     "reward": ["before:1:policy_samples", "after:1:v4_best.pt"],
 }
 
