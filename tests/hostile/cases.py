@@ -20,6 +20,7 @@ import torch
 from hostile import mutations
 from hostile.material import N_VERTICES, WAV2VEC2
 from hostile.mutations import VALUES, spoil
+from hostile.named import checkpoint_kind, reward_part
 from omegaconf import OmegaConf
 
 from s2f_rl import cli
@@ -324,5 +325,21 @@ def _look(path: Path) -> Any:
 
 KINDS: dict[str, Case] = {
     case.__name__: case
-    for case in (corpus, command, animate, score, actor, reward, mesh, pickled, biwi, vocaset, sound, config, output)
+    for case in (
+        corpus,
+        command,
+        animate,
+        score,
+        actor,
+        reward,
+        mesh,
+        pickled,
+        biwi,
+        vocaset,
+        sound,
+        config,
+        output,
+        checkpoint_kind,
+        reward_part,
+    )
 }
