@@ -46,6 +46,8 @@ def part_maker(kind: str, options: Mapping[str, object], place: str) -> Callable
         signature = inspect.signature(make)
     except (TypeError, ValueError) as error:  # not to be called, or without a signature as much of what Python brings
         raise UserError(f"{place}.kind={kind}: is no reward; see s2f_rl.rewards.Reward") from error
+    if isinstance(make, type) and make.__init__ in (Reward.__init__, object.__init__):  # type: ignore[misc]
+        raise UserError(f"{place}.kind={kind}: cannot be made; give it an __init__(self, corpus, device, ...)")
     known = dict(list(signature.parameters.items())[2:])  # after corpus and device
     if not any(each.kind is each.VAR_KEYWORD for each in known.values()):
         for name in options:

@@ -29,6 +29,12 @@ class OddHints(Reward):
     def __init__(self, corpus: object, device: object, x: int = 1, y: int = 2) -> None: ...
 
 
+class WithoutInit(Reward):
+    """Derives from what has no constructor."""
+
+    score_names = ("a",)
+
+
 OddHints.__init__.__annotations__.update(x="sys.nothing", y="not a type(")
 VALUE = 3
 
@@ -41,6 +47,7 @@ VALUE = 3
         (f"{__name__}:VALUE", {}, "is no reward"),
         ("json:dumps", {}, r"cannot be made from corpus, device and its options \(too many positional"),
         (f"{__name__}:alone", {}, "cannot be made from corpus, device and its options"),
+        (f"{__name__}:WithoutInit", {}, "cannot be made; give it an __init__"),
         (f"{__name__}:greedy", {"corpus": "x"}, "cannot be made from .*multiple values for argument 'corpus'"),
         (f"{__name__}:greedy", {"device": "x"}, "cannot be made from .*multiple values for argument 'device'"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -63,7 +64,7 @@ class ClosureReward(Reward):
     ) -> None:
         where = str(getattr(corpus, "root", "the corpus"))
         for name, value in {"softness_mm": softness_mm, "margin_mm": margin_mm, "margin_s": margin_s}.items():
-            if not 0 <= value < math.inf or (name == "softness_mm" and not value):
+            if not 0 <= value <= sys.float_info.max or (name == "softness_mm" and not value):
                 raise UserError(f"closure reward: {name}={value}: a finite number, not below 0; the softness above it")
         for region in ("upper_lip", "lower_lip"):
             if region not in corpus.regions:

@@ -120,7 +120,9 @@ def test_the_contract(corpus):
     assert ClosureReward(corpus).content_hash() == reward.content_hash()
 
 
-@pytest.mark.parametrize("options", [{"softness_mm": 0.0}, {"margin_mm": float("nan")}, {"margin_s": -1.0}])
+@pytest.mark.parametrize(
+    "options", [{"softness_mm": 0.0}, {"margin_mm": float("nan")}, {"margin_s": -1.0}, {"margin_s": 10**400}]
+)
 def test_numbers_out_of_range(corpus, options):
     with pytest.raises(UserError, match=next(iter(options))):
         ClosureReward(corpus, **options)
