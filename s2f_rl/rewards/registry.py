@@ -58,8 +58,9 @@ def part_maker(kind: str, options: Mapping[str, object], place: str) -> Callable
         needed = each.default is each.empty and each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)
         if needed and name not in options and name != CACHE:
             raise UserError(f"{place}.{name}: missing; give {place}.{name}=...")
+    given: dict[str, object] = {name: None for name in known if name == CACHE}
     try:
-        signature.bind(None, None, **{name: None for name in known if name == CACHE} | options)
+        signature.bind(None, None, **{**given, **options})
     except TypeError as error:
         raise UserError(
             f"{place}.kind={kind}: cannot be made from corpus, device and its options ({error}); see "
@@ -89,4 +90,6 @@ def build_part(
     made = make(corpus, device, **options, **more)
     if not isinstance(made, Reward):
         raise UserError(f"{place}.kind={kind}: {type(made).__name__} is no reward; see s2f_rl.rewards.Reward")
+    if not getattr(made, "score_names", None):
+        raise UserError(f"{place}.kind={kind}: names no scores; give it score_names")
     return made

@@ -9,7 +9,7 @@ import pytest
 
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import Reward
-from s2f_rl.rewards.registry import part_maker
+from s2f_rl.rewards.registry import build_part, part_maker
 from s2f_rl.runs import load_recipe
 
 
@@ -36,6 +36,14 @@ class WithoutInit(Reward):
 
 
 OddHints.__init__.__annotations__.update(x="sys.nothing", y="not a type(")
+
+
+class Nameless(Reward):
+    """Does not say what its scores are called."""
+
+    def __init__(self, corpus: object, device: object) -> None: ...
+
+
 VALUE = 3
 
 
@@ -55,6 +63,12 @@ VALUE = 3
 def test_refused(kind: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=rf"^reward\.parts\.a\.kind={kind}: {told}"):
         part_maker(kind, options, "reward.parts.a")
+
+
+def test_made_without_names_of_scores() -> None:
+    corpus: Any = None
+    with pytest.raises(UserError, match=r"^reward\.parts\.kind=.*:Nameless: names no scores; give it score_names"):
+        build_part(f"{__name__}:Nameless", {}, corpus)
 
 
 def test_what_can_be_made() -> None:
