@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
+from s2f_rl.moved import old_name
+
 
 def lazy_exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """``__getattr__`` and ``__dir__`` of a package whose public names live in its modules.
@@ -27,7 +29,7 @@ def lazy_exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
             return getattr(import_module(f"{package}.{homes[name]}"), name)
         if name in homes.values():
             return import_module(f"{package}.{name}")
-        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return old_name(package, name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

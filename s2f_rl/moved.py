@@ -1,6 +1,7 @@
-"""Modules that have another name since 0.1: the old one works for one release, with a warning.
+"""Modules and names that are elsewhere since 0.1: the old ones work for one release, with a warning.
 
-The old name gives the new module itself, so classes and tables are the same objects under both.
+The old name of a module gives the new module itself, so classes and tables are the same objects under both. Where a
+module became a package of the same name, or names left a module that moved, :data:`NAMES` says where they are.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 _REWARDS = {
     "attack": "calibration.attack",
@@ -56,6 +58,40 @@ MOVED = {f"s2f_rl.rewards.{old}": f"s2f_rl.rewards.{new}" for old, new in _REWAR
 }
 """Old name of a module -> its name now."""
 
+_VERSIONS = "STRENGTHS Scored Versions auc_interval clip_scores encoded speaker_rows speaker_spread spearman".split()
+NAMES: dict[str, dict[str, str]] = {
+    "s2f_rl.evaluation.measure": {
+        name: f"s2f_rl.metrics.measures:{name}" for name in ("COLUMNS", "definitions", "motion_measures")
+    },
+    "s2f_rl.rewards.calibration": {name: f"s2f_rl.rewards.calibration.spoiled_versions:{name}" for name in _VERSIONS},
+    "s2f_rl.rewards.hub": {"is_pretrained_folder": "s2f_rl.rewards.model.checkpoint_files:is_pretrained_folder"},
+    "s2f_rl.rewards.judge": {"JudgeHead": "s2f_rl.rewards.judge.judge:JudgeHead"},
+    "s2f_rl.rewards.model": {"hash_tensors": "s2f_rl.data.stored_features:hash_tensors"},
+    "s2f_rl.rewards.motion": {"MotionStatistics": "s2f_rl.rewards.motion.subspace:MotionSubspace"},
+    "s2f_rl.rewards.speech_mesh": {"AudioEncoder": "s2f_rl.rewards.model.speech_mesh:MelPatchEncoder"},
+    "s2f_rl.rewards.training": {
+        name: f"s2f_rl.rewards.training.losses:{name}"
+        for name in ("AudioFeatures", "centre_features", "finished_reward")
+    },
+}
+"""Name of a module as it was -> names that are not where the module is now -> ``module:name``."""
+
+
+def old_name(module: str, name: str) -> Any:
+    """What a package offered under this name when it was a module, with a warning. Raises AttributeError."""
+    home = NAMES.get(module, {}).get(name)
+    if home is None:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    warnings.warn(
+        f"{module}.{name} is now {home}; the old name goes with the next release", FutureWarning, stacklevel=3
+    )
+    return _found(home)
+
+
+def _found(home: str) -> Any:
+    module, _, name = home.partition(":")
+    return getattr(importlib.import_module(module), name)
+
 
 class _Alias(Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
@@ -63,6 +99,8 @@ class _Alias(Loader):
         warnings.warn(f"{spec.name} is now {new}; the old name goes with the next release", FutureWarning, stacklevel=2)
         module = importlib.import_module(new)
         self.spec = module.__spec__
+        for name, home in NAMES.get(spec.name, {}).items():
+            setattr(module, name, _found(home))
         return module
 
     def exec_module(self, module: ModuleType) -> None:

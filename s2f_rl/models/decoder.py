@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from s2f_rl.models.contract import LinearMotion
 from s2f_rl.models.decoder_parts import DecoderParts
+from s2f_rl.models.decoder_parts import alibi_slopes as alibi_slopes  # where they were until 0.1
+from s2f_rl.models.decoder_parts import periodic_positions as periodic_positions
 from s2f_rl.models.step_cache import StepCache
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -102,7 +103,7 @@ class FaceFormer(LatentActor):
         self,
         features: Tensor,
         style: Tensor,
-        lengths: list[int] | None = None,
+        lengths: list[int] | Tensor | None = None,
         *,
         noise: Tensor | None = None,
         dropout: float = 0.0,
@@ -114,10 +115,13 @@ class FaceFormer(LatentActor):
         vertices: z_t = h(z_<t) + noise_t, fed back as M z + c (see :meth:`MotionDecoder.feedback_map`).
 
         Args:
-            lengths: of no account: a frame never sees a later one.
+            lengths: of no account: a frame never sees a later one. Noise stood here until 0.1, and is still taken.
             noise: [B, T, H] added to the mean at each frame; None gives the means.
             dropout: for supervised training.
         """
+        if isinstance(lengths, Tensor) and lengths.ndim == 3:
+            warnings.warn("generate takes its noise by name: noise=...", FutureWarning, stacklevel=2)
+            noise = lengths
         decoder = self.decoder
         style_embedding = decoder.obj_vector(style)
         cache = decoder.new_cache(len(features), capacity=features.shape[1])

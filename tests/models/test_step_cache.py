@@ -123,6 +123,15 @@ class TestGradient:
             inside = actor.generate(audio, style)
         torch.testing.assert_close(actor.generate(audio, style).detach(), inside, atol=1e-12, rtol=1e-10)
 
+    def test_noise_where_it_stood_before(self, actor):
+        audio, style = inputs(actor, 12)
+        noise = torch.randn(B, 12, 16, dtype=torch.float64)
+        with torch.no_grad():
+            with pytest.warns(FutureWarning, match="noise=..."):
+                old = actor.generate(audio, style, noise)
+            assert torch.equal(old, actor.generate(audio, style, noise=noise))
+            assert not torch.equal(old, actor.generate(audio, style, [12] * B))
+
     def test_dropout_draws_in_every_place(self, actor):
         """At a rate of almost one nothing but the residual path is left, and every frame differs from the mean."""
         audio, style = inputs(actor, 6)
