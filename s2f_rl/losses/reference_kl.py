@@ -33,7 +33,7 @@ class ReferenceKL(BatchLoss):
     ) -> None:
         super().__init__(actor_module)
         reference = copy.deepcopy(actor_module).requires_grad_(False)
-        # Not a submodule: the reference is no parameter of the loss; its weights are saved by `reference_state`.
+        # Not a submodule: no parameter of the loss. A run that is resumed makes it anew, from its start.
         self.__dict__["reference"] = reference
         self.coef = coef
         self.set_keys(frame_mask=frame_mask_key)

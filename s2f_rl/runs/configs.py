@@ -91,14 +91,14 @@ def finish_config(
 def opened(overrides: Sequence[str], schema: type | None) -> list[str]:
     """Let overrides name keys that the YAML does not have in groups that are open: a stage's settings, named weights.
 
-    To Hydra such a key is one to be added: ``rl.gamma=0.5`` becomes ``++rl.gamma=0.5``, and so does a group of them,
-    ``reward.parts={a: {...}}``.
+    To Hydra such a key is one to be added: ``rl.gamma=0.5`` becomes ``++rl.gamma=0.5``, and so does a whole group,
+    ``reward.parts={lips: {kind: closure}}``.
     """
 
     def is_open(item: str) -> bool:
-        key, _, value = item.partition("=")
-        parts = key.split(".")
-        places = (".".join(parts[:n]) for n in range(1, len(parts) + value.startswith("{")))
+        name, _, value = item.partition("=")
+        parts = name.split(".")
+        places = (".".join(parts[:n]) for n in range(1, len(parts) + value.lstrip().startswith("{")))
         return item[:1].isalpha() and any(accepts(hint_at(schema, place), dict) for place in places)
 
     return [f"++{item}" if schema and is_open(item) else item for item in overrides]

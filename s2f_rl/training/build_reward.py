@@ -72,6 +72,8 @@ def build_reward(config: Mapping[str, Any], train: Corpus, validation: Corpus, d
         cache_folder=cache,
         write_features=config["critic"]["kind"] == "backbone",
     )
+    if not any(transform.weights.values()):
+        raise UserError("reward: the weights of all scores are 0, so nothing is rewarded; control=true is such a run")
     own_name = SHORT_FORM if folder is not None else None
     select = {column: 1.0 if n == own_name else counts[n][score] for column, (n, score) in columns.items()}
     scorer = Scorer({"train": transform.parts.rewards}, validation)

@@ -17,6 +17,7 @@ from s2f_rl.runs import MetricsRows, read_rows, without_times
 
 MOVES = f"{{kind: '{__name__}:Moves', weight: 0.1}}"
 CLOSURE = "{kind: closure, weight: 0.3}"
+UNHEARD = "{kind: closure, weights: {closure_score: 0, open_score: 0}}"
 
 
 class Moves(Reward):
@@ -102,7 +103,7 @@ def test_parts_are_logged_validated_and_resumed(run, monkeypatch):
 
 
 def test_a_reward_without_the_perceptual_one(run):
-    rows = run("rloo", "run", "reward.folder=null", f"reward.parts.moves={MOVES}", "group_size=2")
+    rows = run("rloo", "run", "reward.folder=null", f"reward.parts={{moves: {MOVES}}}", "group_size=2")
     assert "lip_score" not in rows[1] and rows[1]["reward"] == pytest.approx(0.1 * rows[1]["moves_score"], rel=1e-5)
     assert rows[0]["validation/moves_score"] > 0
 
@@ -156,6 +157,7 @@ def test_the_closure_reward_in_other_recipes(recipe, options, run):
         ("rloo", ["reward.folder=null"], "reward.folder must be given, .* or a part: reward.parts.NAME.kind="),
         ("rloo", ["reward.parts.perceptual={kind: closure}"], "reward.parts.perceptual: that is the name of"),
         ("ppo", ["reward.folder=null", f"reward.parts.m={MOVES}", "critic=backbone"], "no part .* critic=decoder"),
+        ("gdpo", ["reward.folder=null", f"reward.parts.c={UNHEARD}"], "the weights of all scores are 0"),
     ],
 )  # fmt: skip
 def test_refused(recipe, options, expected, run):
