@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
 
 _REWARDS = {
     "attack": "calibration.attack",
@@ -77,7 +76,7 @@ NAMES: dict[str, dict[str, str]] = {
 """Name of a module as it was -> names that are not where the module is now -> ``module:name``."""
 
 
-def old_name(module: str, name: str) -> Any:
+def old_name(module: str, name: str) -> object:
     """What a package offered under this name when it was a module, with a warning. Raises AttributeError."""
     home = NAMES.get(module, {}).get(name)
     if home is None:
@@ -88,9 +87,10 @@ def old_name(module: str, name: str) -> Any:
     return _found(home)
 
 
-def _found(home: str) -> Any:
+def _found(home: str) -> object:
     module, _, name = home.partition(":")
-    return getattr(importlib.import_module(module), name)
+    found: object = getattr(importlib.import_module(module), name)
+    return found
 
 
 class _Alias(Loader):

@@ -26,9 +26,9 @@ SOURCES = sorted(
 # a module imports only from its own line and the lines above it
 LAYERS = [
     "errors",
+    "moved",
     "lazy",
     "registry",
-    "moved",
     "provenance",
     "keys",
     "patient",
