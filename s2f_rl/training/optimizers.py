@@ -26,7 +26,7 @@ def make_optimizer(
     lr: float,
     output_lr_factor: float = 1.0,
     weight_decay: float = 0.0,
-    output_map: Iterable[nn.Parameter] = (),
+    output_map: Iterable[nn.Parameter] | None = None,
 ) -> torch.optim.Adam:
     """Adam over named parameters that require a gradient, in groups with rates of their own.
 
@@ -37,9 +37,14 @@ def make_optimizer(
             columns moves a vertex by millimetres, so the rest of the network needs a far larger rate than it does.
         weight_decay: of all.
         output_map: these parameters (``actor.output_map()``).
+
+    Raises:
+        ValueError: a factor for the output map, and none is given.
     """
+    if output_map is None and output_lr_factor != 1.0:
+        raise ValueError(f"output_lr_factor={output_lr_factor} is of nothing: give output_map=actor.output_map()")
     seen: set[int] = set()
-    apart = {id(p) for p in output_map}
+    apart = {id(p) for p in output_map or ()}
     found: dict[tuple[int, bool], list[nn.Parameter]] = {}
     factors: dict[tuple[int, bool], float] = {}
     for k, (parameters, factor) in enumerate(groups):

@@ -89,6 +89,8 @@ def test_rates():
     net = torch.nn.ModuleDict({"output": torch.nn.Linear(2, 2), "other": torch.nn.Linear(2, 2)})
     critic = torch.nn.Linear(2, 1)
     groups = [(net.named_parameters(), 1.0), (critic.named_parameters(), 10.0)]
+    with pytest.raises(ValueError, match="output_lr_factor=0.03 is of nothing"):
+        make_optimizer(groups, 1.0, 0.03)
     optimizer = make_optimizer(groups, 1.0, 0.03, output_map=net["output"].parameters())
     options = SimpleNamespace(lr=1.0, final_lr=0.1)
     for iteration, lr in ((1, 1.0), (6, 0.55), (11, 0.1)):
