@@ -49,23 +49,25 @@ class RewardSignal:
     def __call__(self, batch: TensorDictBase) -> Tensor:
         if self.normalise == "none":
             return batch.get(("next", keys.REWARD))
-        scored = batch.get("next")
-        masks = {name: keys.mask_of(scored, name).squeeze(-1) for name in self.terms}
-        scores = {name: scored.get(name).squeeze(-1) for name in self.terms}
-        capped = self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0])
+        capped, masks = self._collected(batch)
         for name, score in capped.items():
             self._count(name, score[masks[name]])
-        return self._sum(capped, masks, scored.get(keys.REWARD).squeeze(-1)).unsqueeze(-1)
+        return self._sum(capped, masks, batch.get(("next", keys.REWARD)).squeeze(-1)).unsqueeze(-1)
 
     def by_name(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Every weighted score of a batch, ``scale`` times and capped, [B, T, 1]; 0 where a frame has none."""
-        scored = batch.get("next")
-        scores = {name: scored.get(name).squeeze(-1) for name in self.terms}
-        capped = self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0])
+        capped, masks = self._collected(batch)
         return {
-            name: torch.where(keys.mask_of(scored, name), self.transform.scale * score.unsqueeze(-1), 0.0)
+            name: torch.where(masks[name], self.transform.scale * score, 0.0).unsqueeze(-1)
             for name, score in capped.items()
         }
+
+    def _collected(self, batch: TensorDictBase) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Capped scores of a batch and their masks by name, each [B, T]."""
+        scored = batch.get("next")
+        scores = {name: scored.get(name).squeeze(-1) for name in self.terms}
+        masks = {name: keys.mask_of(scored, name).squeeze(-1) for name in self.terms}
+        return self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0]), masks
 
     def score(self, displacement: Tensor, utterance: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and score mask, [B, T], of whole utterances, differentiable in ``displacement`` [B, T, V*3].

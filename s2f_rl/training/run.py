@@ -137,7 +137,8 @@ class RLRun:
         row["sampled_amplitude_ratio"] = parts.amplitude.ratio(row["amplitude_mm"])
         self.state.frames += int(row["batch_frames"])
         watched = {"amplitude_ratio": row["sampled_amplitude_ratio"]}
-        watched |= {key: row[key] for key in ("noise_mm",) if key in row}  # not every policy adds noise
+        if "noise_mm" in row:  # not every policy adds noise
+            watched["noise_mm"] = row["noise_mm"]
         kl = row.get("kl_kl_reference", row.get("policy_kl_approx"))
         parts.alarm.check(watched if kl is None else watched | {"kl": kl})
         self._row = {**row, **(more or {}), **self._times}
