@@ -1,18 +1,10 @@
-"""Recipes are scripts: import them from their files."""
+"""Recipes are scripts: import them from their files, as the demo does."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from s2f_rl.runs import load_recipe
+from s2f_rl.runs.recipes import recipes_folder
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = recipes_folder()
 
-
-def load_recipe(name: str):
-    """The recipe's ``main``, imported from its file (recipes are scripts, not modules of the package)."""
-    spec = importlib.util.spec_from_file_location(f"recipe_{name}", RECIPES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # pickling of workers' functions needs to find it
-    spec.loader.exec_module(module)
-    return module.main
+__all__ = ["RECIPES", "load_recipe"]
