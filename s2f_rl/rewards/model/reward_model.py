@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -241,8 +241,23 @@ class RewardModel(SequenceScorer):
         used[lane[:, None], frames] = True
         place = used.flatten().cumsum(0).view(batch, n_frames) - 1
         embedded = self.backbone.embed_frames(meshes.flatten(0, 1) if bool(used.all()) else meshes[used])
-        mesh_feature = self.backbone.encode_embedded(embedded[place[lane[:, None], frames]])
-        scores = self.heads(mesh_feature, audio[lane, first])
+        return self._score_clips(embedded[place[lane[:, None], frames]], audio, wanted)
+
+    def score_embedded(
+        self, frames: Tensor, audio_features: Tensor, n_clips: Tensor | Iterable[int] | None = None, stride: int = 1
+    ) -> dict[str, Tensor]:
+        """:meth:`score_batch` of frames [B, T, E] that went through :meth:`SpeechMeshTransformer.embed_frames`."""
+        return self._placed(self._score_embedded, frames, audio_features, n_clips, stride)
+
+    def _score_embedded(self, frames: Tensor, audio: Tensor, valid: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        lane, first = wanted.nonzero(as_tuple=True)
+        clips = frames[lane[:, None], first[:, None] + torch.arange(CLIP_FRAMES, device=frames.device)]
+        return self._score_clips(clips, audio, wanted)
+
+    def _score_clips(self, clips: Tensor, audio: Tensor, wanted: Tensor) -> dict[str, Tensor]:
+        """Scores [B, N], 0 elsewhere, of the wanted clips one after the other, embedded [M, 5, E]."""
+        lane, first = wanted.nonzero(as_tuple=True)
+        scores = self.heads(self.backbone.encode_embedded(clips), audio[lane, first])
         return {key: value.new_zeros(wanted.shape).index_put((lane, first), value) for key, value in scores.items()}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F
@@ -103,19 +103,30 @@ class SequenceScorer(nn.Module, ABC):
         Returns:
             as :meth:`score`, each [B, T].
         """
+        return self._placed(self.score_windows, self.meshes(vertices), audio_features, n_clips, stride)
+
+    def _placed(
+        self,
+        score_windows: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, Tensor]],
+        frames: Tensor,
+        audio_features: Tensor,
+        n_clips: Tensor | Iterable[int] | None,
+        stride: int,
+    ) -> dict[str, Tensor]:
+        """Scores and mask [B, T] by :meth:`score_windows`, or by what takes its ``frames`` [B, T, ..] as it does."""
         if stride < 1:
             raise UserError(f"stride={stride}: score every stride-th window, with stride 1 or more")
-        meshes, audio = self.meshes(vertices), beside(audio_features, self.reference)
-        batch, n_frames = meshes.shape[:2]
+        audio = beside(audio_features, self.reference)
+        batch, n_frames = frames.shape[:2]
         before = self.window_frames - CLIP_FRAMES  # clips of a window before its last
         n_windows = max(0, min(n_frames - self.window_frames + 1, audio.shape[1] - before))
-        column = torch.arange(n_windows, device=meshes.device)
-        valid = torch.ones(batch, n_windows, dtype=torch.bool, device=meshes.device)
+        column = torch.arange(n_windows, device=frames.device)
+        valid = torch.ones(batch, n_windows, dtype=torch.bool, device=frames.device)
         if n_clips is not None:
-            valid = column + before < torch.as_tensor(n_clips, device=meshes.device).reshape(batch, 1)
+            valid = column + before < torch.as_tensor(n_clips, device=frames.device).reshape(batch, 1)
         wanted = valid & (column % stride == 0)
         first = self.window_frames - 1
         around = (first, n_frames - first - n_windows) if n_windows else (0, n_frames)
-        scores = self.score_windows(meshes, audio, valid, wanted)
+        scores = score_windows(frames, audio, valid, wanted)
         placed = {key: F.pad(torch.where(wanted, value, 0.0), around) for key, value in scores.items()}
         return {**placed, SCORE_MASK: F.pad(wanted, around)}

@@ -210,7 +210,10 @@ class SpeechMeshTransformer(nn.Module):
 
         ``max_clips`` bounds the clips that go through the blocks at once.
         """
-        embedded = self.embed_frames(vertices)
+        return self.encode_frames(self.embed_frames(vertices), max_clips)
+
+    def encode_frames(self, embedded: Tensor, max_clips: int = 1024) -> Tensor:
+        """:meth:`encode_mesh` of frames [B, T, E] that :meth:`embed_frames` has embedded."""
         batch, n_frames, width = embedded.shape
         if n_frames < CLIP_FRAMES:
             return embedded.new_zeros(batch, 0, width)
