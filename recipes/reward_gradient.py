@@ -31,7 +31,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
     parts = prepare_rl(cfg, device)
     policy = parts.policy
     collector = utterance_collector(parts.env, policy)
-    objective = RewardGradientLoss(policy.actor_module, parts.signal.score, cfg.sampled, cfg.train_output_map)
+    score, trained = parts.signal.score, cfg.train_output_map
+    objective = RewardGradientLoss(policy.actor_module, score, cfg.sampled, trained, reads_latents=True)
     loss = WeightedLoss({"policy": (objective, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)
 

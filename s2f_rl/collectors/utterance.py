@@ -15,6 +15,7 @@ from torchrl.collectors import BaseCollector, Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
+from s2f_rl import keys
 from s2f_rl.errors import UserError
 from s2f_rl.models.policy import MotionPolicy
 
@@ -82,6 +83,7 @@ class UtteranceCollector:
             batch = batch.flatten(0, -2)
         batch = trim_to_longest(batch)
         if self._deferred is not None:
+            batch = batch.exclude(keys.ACTION)  # nothing yet, whatever TorchRL kept it in
             self._deferred.complete(batch, self._room(batch))
         for transform in self._postproc:
             batch = transform(batch)
@@ -89,7 +91,8 @@ class UtteranceCollector:
 
     def _room(self, batch: TensorDictBase) -> Tensor | None:
         """Where a linear decode writes: always the same memory, which the longest batch fills."""
-        linear = None if self._deferred is None else self._deferred.core.linear_decode
+        policy = self._deferred
+        linear = None if policy is None or not policy.writes_action else policy.core.linear_decode
         if linear is not None and (self._actions is None or len(self._actions) < batch.numel()):
             n_frames = batch.numel() if self._env is None else self._env.numel() * self._env.horizon
             self._actions = linear.bias.new_empty(n_frames, len(linear.bias))
@@ -149,7 +152,7 @@ def utterance_collector(
 
     Args:
         env: a :class:`s2f_rl.envs.SpeechToFaceEnv`, bare or transformed, or a function that makes one.
-        policy: on the environment's device.
+        policy: on the environment's device. Batches hold its ``action`` unless its ``writes_action`` is False.
         n_batches: batches in all; None: endless.
         reward_transform: applied to every batch, in order: :class:`s2f_rl.envs.FrozenRewardTransform`, ...
         exploration_type: RANDOM samples, DETERMINISTIC takes the mean.
@@ -182,6 +185,8 @@ def utterance_collector(
     }
     with _random_state_kept():
         collector = Collector(env, policy, **options)
+    if deferred is not None and (room := getattr(collector, "_final_rollout", None)) is not None:
+        room.unlock_().pop(keys.ACTION, None)  # TorchRL makes room for every entry that the environment knows
     base.load_draw_state(draws)
     return UtteranceCollector(collector, n_batches, reward_transform, env=base, deferred=deferred)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,8 @@ from torchrl.envs import Transform
 from s2f_rl import keys
 from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
+from s2f_rl.models.contract import PolicyCore
+from s2f_rl.models.latent_motion import LatentMotion
 from s2f_rl.rewards.contract import Scored
 from s2f_rl.rewards.model.perceptual import FEATURES, SCORE_NAMES
 from s2f_rl.rewards.model.reward_model import RewardModel
@@ -105,6 +108,7 @@ class FrozenRewardTransform(Transform):
                 "no part of the reward has features of clips, which critic=backbone reads; use critic=decoder"
             )
         self.corpus = corpus
+        self.__dict__["_core"] = None
         self.weights = {name: float(weight) for name, weight in weights.items()}
         self.scale, self.stride, self.cap, self.max_frames = float(scale), int(stride), cap, int(max_frames)
         self.write_features = bool(write_features)
@@ -113,6 +117,7 @@ class FrozenRewardTransform(Transform):
         for name in ("window", "run", "lane_utterance", "lane_templates", "lane_caps"):
             self.register_buffer(f"_{name}", None, persistent=False)
 
+    _core: PolicyCore | None
     _window: Tensor | None
     _run: Tensor
     _lane_utterance: Tensor | None
@@ -121,11 +126,14 @@ class FrozenRewardTransform(Transform):
 
     # -- scores ------------------------------------------------------------------------------------------------
 
-    def score_displacements(self, displacement: Tensor, utterance: Tensor, n_frames: Tensor) -> dict[str, Tensor]:
+    def score_displacements(
+        self, displacement: Tensor | LatentMotion, utterance: Tensor, n_frames: Tensor
+    ) -> dict[str, Tensor]:
         """Scores and reward of whole utterances, differentiable in ``displacement``.
 
         Args:
-            displacement: [B, T, V*3] metres; frames from ``n_frames`` on may hold anything.
+            displacement: [B, T, V*3] metres, or the latents that it is a linear map of, then never decoded for a reward
+                that does not need it; frames from ``n_frames`` on may hold anything.
             utterance: [B] indices into the corpus.
             n_frames: [B] valid frames.
 
@@ -146,18 +154,27 @@ class FrozenRewardTransform(Transform):
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _score_chunk(self, displacement: Tensor, utterances: list[int], n_frames: Tensor) -> dict[str, Tensor]:
-        templates = self._templates(utterances, displacement.device)
-        vertices = templates.unsqueeze(1) + displacement
-        valid = torch.arange(vertices.shape[1], device=vertices.device) < n_frames.to(vertices.device).unsqueeze(-1)
-        bad = valid & ~_finite(vertices.detach())
-        kept = valid & ~bad
-        if not bool(kept.all()):  # padding, and frames that are not finite, are the face at rest to every reward
-            vertices = torch.where(kept.unsqueeze(-1), vertices, templates.unsqueeze(1))
+    def _score_chunk(
+        self, displacement: Tensor | LatentMotion, utterances: list[int], n_frames: Tensor
+    ) -> dict[str, Tensor]:
+        device, n_time = displacement.device, displacement.shape[1]
+        valid = torch.arange(n_time, device=device) < n_frames.to(device).unsqueeze(-1)
+        motion: Tensor | LatentMotion
+        # Padding, and frames that are not finite, are the face at rest to every reward.
+        if isinstance(displacement, LatentMotion):
+            bad = valid & ~_finite(displacement.latents.detach())
+            motion = replace(displacement, templates=self._templates(utterances)).resting(~valid | bad)
+        else:
+            templates = torch.stack(self._templates(utterances)).to(device)
+            motion = templates.unsqueeze(1) + displacement
+            bad = valid & ~_finite(motion.detach())
+            kept = valid & ~bad
+            if not bool(kept.all()):
+                motion = torch.where(kept.unsqueeze(-1), motion, templates.unsqueeze(1))
         scored, features = self.parts.score(
-            utterances, vertices, valid, self.stride, bad if bool(bad.any()) else None, self.write_features
+            utterances, motion, valid, self.stride, bad if bool(bad.any()) else None, self.write_features
         )
-        return self._finish(scored, features, self.caps(utterances).to(vertices.device))
+        return self._finish(scored, features, self.caps(utterances).to(device))
 
     def _finish(self, scored: Mapping[str, Scored], features: dict[str, Tensor], caps: Tensor) -> dict[str, Tensor]:
         """Reward and masks beside masked scores [B, T]; caps [B, K]."""
@@ -182,9 +199,9 @@ class FrozenRewardTransform(Transform):
         model = None if self.parts.perceptual is None else self.parts.perceptual.model
         return model if isinstance(model, RewardModel) else None
 
-    def _templates(self, utterances: list[int], device: torch.device) -> Tensor:
+    def _templates(self, utterances: list[int]) -> list[Tensor]:
         known = {u: self.corpus[u].template for u in set(utterances)}
-        return torch.stack([known[u] for u in utterances]).to(device)
+        return [known[u] for u in utterances]
 
     def caps(self, utterances: Tensor | Sequence[int]) -> Tensor:
         """Mean scores of the ground truth of utterances [B], each over its own mask: [B, K]; infinity: no cap."""
@@ -204,6 +221,10 @@ class FrozenRewardTransform(Transform):
             self._caps[utterance] = cap
         return self._caps[utterance]
 
+    def read_latents(self, core: PolicyCore) -> None:
+        """Let batches in deferred mode go without ``action``: their ``latent``, decoded by ``policy.core``, says it."""
+        self.__dict__["_core"] = core  # no part of this module
+
     # -- deferred ----------------------------------------------------------------------------------------------
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -214,7 +235,7 @@ class FrozenRewardTransform(Transform):
         index = tensordict.get(keys.FRAME_INDEX, None)
         if index is not None and bool((index[..., 0, :] != 0).any()):
             raise ValueError("the deferred reward needs rows that begin at frame 0: collect whole utterances")
-        displacement = tensordict.get(keys.ACTION).flatten(0, -3)
+        displacement = self._displacement(tensordict)
         utterance = tensordict.get(keys.UTTERANCE)[..., 0, 0].flatten()
         n_frames = tensordict.get(keys.FRAME_MASK).flatten(0, -3).sum((1, 2))
         with torch.no_grad():
@@ -222,6 +243,16 @@ class FrozenRewardTransform(Transform):
         for name, value in out.items():
             tensordict.set(("next", name), value.view(*shape, -1))
         return tensordict
+
+    def _displacement(self, tensordict: TensorDictBase) -> Tensor | LatentMotion:
+        """Of the rows [B, T] of a batch: its ``action`` or, where it has none, what its ``latent`` stands for."""
+        action = tensordict.get(keys.ACTION, None)
+        if action is not None:
+            return action.flatten(0, -3)
+        linear = None if self._core is None else self._core.linear_decode
+        if linear is None:
+            raise KeyError("the batch has no 'action', and the transform was not told of what policy its latents are")
+        return LatentMotion(tensordict.get(keys.LATENT).flatten(0, -3), linear)
 
     # -- in the environment ------------------------------------------------------------------------------------
 
@@ -271,7 +302,7 @@ class FrozenRewardTransform(Transform):
         if self._stale:
             if self._lane_utterance is None or not torch.equal(self._lane_utterance, utterance):
                 self._lanes = utterance.tolist()
-                self._lane_templates = self._templates(self._lanes, action.device)
+                self._lane_templates = torch.stack(self._templates(self._lanes)).to(action.device)
                 self._lane_caps = self.caps(self._lanes).to(action.device)
                 self._lane_utterance = utterance.clone()
             self._stale = False

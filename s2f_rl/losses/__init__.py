@@ -4,6 +4,7 @@ Floor plan:
 
 - what is descended: ``policy_gradient`` (TorchRL's losses on padded rows), ``advantage_weighted``, ``reward_gradient``
   (through the frozen reward), ``supervised``, ``reference_kl``, and ``weighted``, the sum of named terms
+- ``projected_truth``: what ``supervised`` compares latents with, so that it never decodes them
 - where they read a batch: ``batch_keys``
 - what a frame is credited with: ``advantages``
 - coefficients that follow a measurement: ``controllers``

@@ -14,8 +14,9 @@ from s2f_rl import keys
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
 from s2f_rl.models.contract import PolicyCore, core_of
+from s2f_rl.models.latent_motion import LatentMotion, frozen_decode
 
-Score = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Score = Callable[..., tuple[Tensor, Tensor]]
 
 
 def differentiable_rollout(
@@ -45,6 +46,8 @@ class RewardGradientLoss(BatchLoss):
             differentiable in the displacement.
         sampled: take the batch's own noise (the reparameterised rollout that was collected); False: the mean motion.
         train_output_map: see :func:`differentiable_rollout`.
+        reads_latents: ``score`` takes a :class:`~s2f_rl.models.latent_motion.LatentMotion` as well. It gets one where
+            the output map is frozen (``requires_grad`` off): then back-propagation meets no tensor of V*3.
 
     Returns (``forward``): ``loss_objective`` and ``reward``.
     """
@@ -62,12 +65,13 @@ class RewardGradientLoss(BatchLoss):
         score: Score,
         sampled: bool = True,
         train_output_map: bool = False,
+        reads_latents: bool = False,
     ) -> None:
         if not core_of(actor_module).reparameterised:
             raise UserError("reward_gradient: this policy draws what has no gradient; use an algorithm that needs none")
         super().__init__(actor_module)
         self.__dict__["score"] = score  # the frozen reward is no part of what trains
-        self.sampled, self.train_output_map = sampled, train_output_map
+        self.sampled, self.train_output_map, self.reads_latents = sampled, train_output_map, reads_latents
         self.out_keys = ["loss_objective"]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -76,13 +80,13 @@ class RewardGradientLoss(BatchLoss):
         with self.actor_network_params.to_module(self.actor_network):
             core = core_of(self.actor_network)
             noise = core.unit_noise(tensordict) if self.sampled else None
-            displacement = differentiable_rollout(
-                core,
-                tensordict.get(keys.AUDIO),
-                tensordict.get(keys.STYLE)[:, 0],
-                noise,
-                self.train_output_map,
-            )
-        reward, scored = self.score(displacement, tensordict.get(keys.UTTERANCE)[:, 0, 0], mask.sum((1, 2)))
+            audio, style = tensordict.get(keys.AUDIO), tensordict.get(keys.STYLE)[:, 0]
+            linear = frozen_decode(core) if self.reads_latents else None
+            motion: Tensor | LatentMotion
+            if linear is None:
+                motion = differentiable_rollout(core, audio, style, noise, self.train_output_map)
+            else:
+                motion = LatentMotion(core.unrolled(audio, style, noise, decoded=False), linear)
+        reward, scored = self.score(motion, tensordict.get(keys.UTTERANCE)[:, 0, 0], mask.sum((1, 2)))
         mean = torch.where(scored, reward, torch.zeros_like(reward)).sum() / scored.sum().clamp_min(1)
         return TensorDict({"loss_objective": -mean, "reward": mean.detach()})

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor
 
 from s2f_rl import keys
-from s2f_rl.data.contract import Corpus
+from s2f_rl.data.contract import Corpus, recorded
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
-from s2f_rl.models.contract import core_of
+from s2f_rl.losses.projected_truth import ProjectedTruth, TruthProjector
+from s2f_rl.models.contract import LinearMotion, core_of
+from s2f_rl.models.latent_motion import frozen_decode
 
 _MM_PER_M = 1000.0
 
@@ -50,6 +54,28 @@ def motion_errors(
     return mean(error, frame_mask), mean(change, pair_mask)
 
 
+def projected_errors(
+    latents: Tensor, triangle: Tensor, truth: ProjectedTruth, frame_mask: Tensor, n_coordinates: int
+) -> tuple[Tensor, Tensor]:
+    """:func:`motion_errors` of W z + b by the latents z alone; see :mod:`~s2f_rl.losses.projected_truth`.
+
+    Args:
+        latents: [B, T, H]. triangle: R, [K, H].
+        truth: its entries as rows of a batch, [B, T, K] and [B, T]. frame_mask: [B, T, 1].
+        n_coordinates: V*3.
+    """
+    error = latents @ triangle.t() - truth.target
+    error = torch.where(frame_mask, error, torch.zeros_like(error))
+    pair_mask = frame_mask[:, 1:] & frame_mask[:, :-1]
+    change = torch.where(pair_mask, error[:, 1:] - error[:, :-1], torch.zeros_like(error[:, 1:]))
+
+    def mean(x: Tensor, beyond: Tensor, mask: Tensor) -> Tensor:
+        total = x.square().sum() + torch.where(mask.squeeze(-1), beyond, torch.zeros_like(beyond)).sum()
+        return total / (mask.sum() * n_coordinates).clamp_min(1)
+
+    return mean(error, truth.beyond, frame_mask), mean(change, truth.change_beyond[:, 1:], pair_mask)
+
+
 class SupervisedLoss(BatchLoss):
     """Squared error of the policy's mean motion against the ground truth of the utterances in a batch.
 
@@ -66,7 +92,9 @@ class SupervisedLoss(BatchLoss):
     Returns (``forward``): ``loss_position``, ``loss_velocity`` (already weighted; their sum is the loss) and
     ``supervised_frames``, the number of frames that had a ground truth.
 
-    Trains W and b of the output map, which the policy gradient never touches.
+    Trains W and b of the output map, which the policy gradient never touches. Where these are frozen
+    (``requires_grad`` off), the same numbers and gradients come from the latents alone, without any tensor of V*3: a
+    recording is then read once and kept as its projection.
     """
 
     _AcceptedKeys = UtteranceKeys
@@ -92,41 +120,80 @@ class SupervisedLoss(BatchLoss):
         self.position_weight, self.velocity_weight = position_weight, velocity_weight
         self.out_keys = ["loss_position", "loss_velocity"]
         self.register_buffer("vertex_weight", lip_vertex_weight(corpus, lip_weight))
+        self._projector = TruthProjector(self.vertex_weight, _MM_PER_M)
+
+    def recorded(self, tensordict: TensorDictBase) -> list[int | None]:
+        """By lane of a batch [B, T], the utterance whose recording the lane is compared with; None: with nothing."""
+        tensordict = self.named_as_ours(tensordict)
+        ids = tensordict.get(keys.UTTERANCE)[:, 0, 0].tolist()
+        own = {i: self.corpus[i].style if self.corpus.has_vertices(i) else None for i in dict.fromkeys(ids)}
+        styles = tensordict.get(keys.STYLE)[:, 0].cpu()
+        known = ((i, own[i]) for i in ids)
+        return [
+            i if style is not None and torch.equal(styles[lane], style.cpu()) else None
+            for lane, (i, style) in enumerate(known)
+        ]
+
+    def recording(self, utterance: int) -> Tensor:
+        """Displacements [T, V*3] of a recorded utterance, metres, as read from the corpus."""
+        spoken = self.corpus[utterance]
+        return recorded(spoken) - spoken.template
 
     def truth(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """Ground-truth displacements [B, T, V*3] (metres) of a batch and their mask [B, T, 1], False where unknown."""
-        tensordict = self.named_as_ours(tensordict)
-        mask = tensordict.get(keys.FRAME_MASK)
-        ids = tensordict.get(keys.UTTERANCE)[:, 0, 0].tolist()
+        mask = self.named_as_ours(tensordict).get(keys.FRAME_MASK)
         truth = torch.zeros(*mask.shape[:2], 3 * self.corpus.n_vertices, device=mask.device)
-        known = torch.zeros_like(mask)
-        styles = tensordict.get(keys.STYLE)[:, 0].cpu()
-        cache: dict[int, tuple[Tensor, Tensor] | None] = {}  # lanes of a group share an utterance
-        for lane, i in enumerate(ids):
-            if i not in cache:
-                utterance = self.corpus[i]
-                vertices, style = utterance.vertices, utterance.style
-                cache[i] = None
-                if vertices is not None and style is not None:
-                    cache[i] = (vertices - utterance.template)[: mask.shape[1]], style.cpu()
-            known_motion = cache[i]
-            if known_motion is not None and torch.equal(styles[lane], known_motion[1]):
-                displacement = known_motion[0]
-                truth[lane, : len(displacement)] = displacement.to(truth.device)
-                known[lane, : len(displacement)] = True
-        return truth, known & mask
+        lanes = self.recorded(tensordict)
+        known = {i: self.recording(i) for i in dict.fromkeys(lanes) if i is not None}  # lanes of a group share one
+        return truth, _lay_out(lanes, lambda i: [known[i]], [truth], mask)
+
+    def _projected(self, tensordict: TensorDictBase, linear: LinearMotion) -> tuple[ProjectedTruth, Tensor]:
+        """:meth:`truth` as the latents see it."""
+        mask = tensordict.get(keys.FRAME_MASK)
+        shape, like = mask.shape[:2], linear.weight
+        width = len(self._projector.triangle(linear))
+        rows = ProjectedTruth(like.new_zeros(*shape, width), like.new_zeros(shape), like.new_zeros(shape))
+
+        def of(i: int) -> ProjectedTruth:
+            return self._projector.project(i, lambda: self.recording(i), linear)
+
+        return rows, _lay_out(self.recorded(tensordict), of, rows, mask)
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        truth, mask = self.truth(tensordict)
         tensordict = self.named_as_ours(tensordict)
         with self.actor_network_params.to_module(self.actor_network):
-            core, on_policy = core_of(self.actor_network), self.mode == "on_policy"
-            displacement = core.mean_motion(tensordict) if on_policy else core.teacher_forced(tensordict, truth)
-        position, velocity = motion_errors(displacement, truth, mask, self.vertex_weight)
+            core = core_of(self.actor_network)
+            linear = frozen_decode(core)
+            if self.mode == "on_policy":
+                motion, truth = core.mean_motion(tensordict, decoded=linear is None), None
+            else:
+                truth = self.truth(tensordict)
+                motion = core.teacher_forced(tensordict, truth[0], decoded=linear is None)
+            if linear is None:
+                truth = self.truth(tensordict) if truth is None else truth
+                known = truth[1]
+                position, velocity = motion_errors(motion, *truth, self.vertex_weight)
+            else:
+                projected, known = self._projected(tensordict, linear)
+                triangle = self._projector.triangle(linear)
+                position, velocity = projected_errors(motion, triangle, projected, known, len(linear.bias))
         return TensorDict(
             {
                 "loss_position": self.position_weight * position,
                 "loss_velocity": self.velocity_weight * velocity,
-                "supervised_frames": mask.sum(),
+                "supervised_frames": known.sum(),
             }
         )
+
+
+def _lay_out(
+    lanes: Sequence[int | None], of: Callable[[int], Sequence[Tensor]], rows: Sequence[Tensor], mask: Tensor
+) -> Tensor:
+    """Write what each utterance has, [n, ..], into rows [B, T, ..] by lane; ``mask`` [B, T, 1] where there was some."""
+    known = torch.zeros_like(mask)
+    for lane, i in enumerate(lanes):
+        if i is not None:
+            for row, value in zip(rows, of(i), strict=True):
+                row[lane, : len(value)] = value[: mask.shape[1]]
+            known[lane, : len(value)] = True
+    return known & mask

@@ -8,7 +8,8 @@ Floor plan:
   of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
 - what it hears: ``audio_encoders``, ``wav2vec2_settings``; ``audio_cache`` keeps the features of a frozen encoder
 - for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``;
-  what cores share: ``base_core``; ``distributions``, ``critics``
+  what cores share: ``base_core``; ``distributions``, ``critics``; ``latent_motion`` stands for vertices that are never
+  made
 - files: ``checkpoint`` (opens any actor), ``actor_files`` (our own), ``reference`` (published names and shapes),
   ``state_dicts``; ``meeting`` refuses an actor that does not fit a corpus
 

@@ -77,16 +77,22 @@ class BaseCore(TensorDictModuleBase):
 
     # -- what a core may have ----------------------------------------------------------------------------------------
 
-    def mean_motion(self, td: TensorDictBase, collected: bool = False) -> Tensor:
+    def mean_motion(self, td: TensorDictBase, collected: bool = False, *, decoded: bool = True) -> Tensor:
         """See the contract."""
         raise UserError(f"{type(self).__name__} draws motions that have no mean; use supervised=none, constraint=none")
 
-    def teacher_forced(self, td: TensorDictBase, truth: Tensor) -> Tensor:
+    def teacher_forced(self, td: TensorDictBase, truth: Tensor, *, decoded: bool = True) -> Tensor:
         """See the contract."""
         raise UserError(f"{type(self).__name__} cannot be teacher-forced; use supervised=none")
 
     def unrolled(
-        self, features: Tensor, style: Tensor, noise: Tensor | None = None, train_output_map: bool = False
+        self,
+        features: Tensor,
+        style: Tensor,
+        noise: Tensor | None = None,
+        train_output_map: bool = False,
+        *,
+        decoded: bool = True,
     ) -> Tensor:
         """See the contract."""
         raise UserError(f"{type(self).__name__} has no rollout with a gradient; use another algorithm")

@@ -177,17 +177,26 @@ class PolicyCore(Protocol):
         displacements behind them are 0.
         """
 
-    def mean_motion(self, td: TensorDictBase, collected: bool = False) -> Tensor:
+    # The next three give displacements, and the latents [B, T, H] that ``linear_decode`` makes them of where it is
+    # there and ``decoded`` is False.
+
+    def mean_motion(self, td: TensorDictBase, collected: bool = False, *, decoded: bool = True) -> Tensor:
         """Displacement [B, T, V*3] of every frame without its noise, given the latents that ``td`` [B, T] holds.
 
         ``collected``: ``td`` comes from the policy as it is now, so what it wrote there may be used.
         """
 
-    def teacher_forced(self, td: TensorDictBase, truth: Tensor) -> Tensor:
+    def teacher_forced(self, td: TensorDictBase, truth: Tensor, *, decoded: bool = True) -> Tensor:
         """Displacement [B, T, V*3] of every frame given the true ones [B, T, V*3] before it."""
 
     def unrolled(
-        self, features: Tensor, style: Tensor, noise: Tensor | None = None, train_output_map: bool = False
+        self,
+        features: Tensor,
+        style: Tensor,
+        noise: Tensor | None = None,
+        train_output_map: bool = False,
+        *,
+        decoded: bool = True,
     ) -> Tensor:
         """Displacement [B, T, V*3] of whole utterances, each frame following from those before.
 

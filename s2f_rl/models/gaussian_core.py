@@ -22,6 +22,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.base_core import BaseCore, drawn, lanes_that_begin
 from s2f_rl.models.contract import LinearMotion, MotionSource, Steps, own_parameters
 from s2f_rl.models.distributions import MaskedNormal
+from s2f_rl.models.latent_motion import coordinates
 from s2f_rl.threads import one_thread
 
 EXPLORATIONS = ("latent", "vertex")
@@ -191,26 +192,33 @@ class MotionCore(BaseCore):
 
     # -- motion without noise, or with a given one ---------------------------------------------------------------
 
-    def mean_motion(self, td: TensorDictBase, collected: bool = False) -> Tensor:
+    def mean_motion(self, td: TensorDictBase, collected: bool = False, *, decoded: bool = True) -> Tensor:
         """The means h given the sampled history, decoded.
 
         Correlated noise counts as noise: ``loc`` holds what is carried over from the frame before, so that it is h only
         without correlation.
         """
         if collected and not self.correlation:
-            return self.decode(td.get(keys.LOC))
-        latent = drawn(td)
-        return self.decoder.decode(self.means(td.get(keys.AUDIO), td.get(keys.STYLE)[:, 0], latent))
+            loc = td.get(keys.LOC)
+            return self.decode(loc) if decoded else loc
+        means = self.means(td.get(keys.AUDIO), td.get(keys.STYLE)[:, 0], drawn(td))
+        return self.decoder.decode(means) if decoded else means
 
-    def teacher_forced(self, td: TensorDictBase, truth: Tensor) -> Tensor:
+    def teacher_forced(self, td: TensorDictBase, truth: Tensor, *, decoded: bool = True) -> Tensor:
         """See the contract."""
         hidden = self.decoder.sequence_from_displacements(
             truth, td.get(keys.AUDIO), td.get(keys.STYLE)[:, 0], "template"
         )
-        return self.decoder.decode(hidden)
+        return self.decoder.decode(hidden) if decoded else hidden
 
     def unrolled(
-        self, features: Tensor, style: Tensor, noise: Tensor | None = None, train_output_map: bool = False
+        self,
+        features: Tensor,
+        style: Tensor,
+        noise: Tensor | None = None,
+        train_output_map: bool = False,
+        *,
+        decoded: bool = True,
     ) -> Tensor:
         """See the contract; ``noise`` is standard normal, shaped as the latent: the reparameterised sample."""
         weight, bias = self.decoder.linear_decode
@@ -231,7 +239,7 @@ class MotionCore(BaseCore):
             frames.append(mean)
             previous = mean
         motion = torch.stack(frames, dim=1)
-        return F.linear(motion, weight, bias) if self.latent_space else motion
+        return F.linear(motion, weight, bias) if self.latent_space and decoded else motion
 
     def unit_noise(self, td: TensorDictBase) -> Tensor:
         """See the contract."""
@@ -255,8 +263,3 @@ class MotionCore(BaseCore):
     def frozen_in_rl(self) -> Iterable[nn.Parameter]:
         """W and b."""
         return own_parameters(self.decoder.linear_decode)
-
-
-def coordinates(vertices: Tensor) -> Tensor:
-    """Columns [3 n] of the vertices [n] in a flat mesh."""
-    return (3 * vertices[:, None] + torch.arange(3, device=vertices.device)).flatten()

@@ -49,6 +49,10 @@ class MotionPolicy(TensorDictSequential):
 
     Args:
         core: a :class:`~s2f_rl.models.contract.PolicyCore`.
+
+    Attributes:
+        writes_action: whether :meth:`complete` decodes. Set it to False where nobody reads displacements [.., V*3]:
+            batches then hold latents alone, which ``core.decode`` turns into displacements when they are wanted.
     """
 
     def __init__(self, core: PolicyCore) -> None:
@@ -62,7 +66,7 @@ class MotionPolicy(TensorDictSequential):
             default_interaction_type=InteractionType.RANDOM,
         )
         super().__init__(actor_module, DecodeLatent(core))
-        self._latents_only = False
+        self._latents_only, self.writes_action = False, True
 
     def forward(self, tensordict: TensorDictBase | None = None, *args: object, **kwargs: Any) -> TensorDictBase:
         """The modules one after the other; a frame in step mode without what TensorDict modules do around each.
@@ -109,7 +113,7 @@ class MotionPolicy(TensorDictSequential):
 
     @torch.no_grad()
     def complete(self, batch: TensorDictBase, room: Tensor | None = None) -> None:
-        """Write log-probability and action of all frames into ``batch`` [B, T].
+        """Write log-probability and action of all frames into ``batch`` [B, T]; the action if ``writes_action``.
 
         One product for all frames instead of one for each, on all threads; the numbers are the same. Where the decoder
         mixes frames, this is where displacements come from.
@@ -119,6 +123,8 @@ class MotionPolicy(TensorDictSequential):
         """
         core, latent = self.core, batch.get(keys.LATENT)
         batch.set(keys.LATENT_LOG_PROB, core.distribution(batch).log_prob(latent))
+        if not self.writes_action and core.frame_wise:
+            return
         if room is None or core.linear_decode is None:
             batch.set(keys.ACTION, core.decode(latent, batch.get(keys.FRAME_MASK, None)))
             return

@@ -11,6 +11,7 @@ from torch import Tensor
 from s2f_rl.data.contract import SpokenUtterance
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
+from s2f_rl.models.latent_motion import LatentMotion
 
 Scored = tuple[Tensor, Tensor]
 """A score [B, T] and its mask [B, T], True on the frames that it says something of."""
@@ -21,7 +22,8 @@ class Reward(Protocol):
     """A frozen judgement of a face's motion, frame by frame, in one or several named scores; larger is better.
 
     A class that derives from this needs ``score_names`` and :meth:`score_motion`, and whatever else differs from what
-    is here. One that is a ``torch.nn.Module`` is moved with the transform that holds it.
+    is here. One that is a ``torch.nn.Module`` is moved with the transform that holds it. :class:`ReadsLatents` is what
+    it may have besides.
 
     A kind is built from the keys of a config by ``from_options(corpus, device, **options)`` if it has that, else by
     calling it with the same arguments (:func:`~s2f_rl.rewards.registry.build_part`).
@@ -83,6 +85,25 @@ class Reward(Protocol):
         if other := sorted(vars(self).keys() - plain.keys()):
             raise UserError(f"reward {type(self).__name__}: give it a content_hash of its own, {other[0]} is no number")
         return hashlib.sha256(f"{type(self).__qualname__}{plain}".encode()).hexdigest()
+
+
+@runtime_checkable
+class ReadsLatents(Protocol):
+    """A reward that need not see the vertices: what it looks at first is linear in them, or few of them.
+
+    Where motions are given by their latents, any other reward gets their vertices.
+    """
+
+    def score_latents(
+        self,
+        motion: LatentMotion,
+        prepared: Sequence[object],
+        frame_mask: Tensor,
+        stride: int = 1,
+        first_frame: Tensor | None = None,
+    ) -> dict[str, Scored]:
+        """:meth:`Reward.score_motion` of ``motion.vertices()``, differentiable in the latents."""
+        ...
 
 
 def _is_plain(value: object) -> bool:

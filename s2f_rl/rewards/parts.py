@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.contract import Reward, Scored
+from s2f_rl.models.latent_motion import LatentMotion
+from s2f_rl.rewards.contract import ReadsLatents, Reward, Scored
 from s2f_rl.rewards.judge.judge import AnyReward, Judge
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
 from s2f_rl.rewards.model.perceptual import FEATURES, PerceptualReward
@@ -123,7 +124,7 @@ class RewardParts(nn.Module):
     def score(
         self,
         utterances: Sequence[int],
-        vertices: Tensor,
+        motion: Tensor | LatentMotion,
         frame_mask: Tensor,
         stride: int = 1,
         spoilt: Tensor | None = None,
@@ -133,7 +134,9 @@ class RewardParts(nn.Module):
 
         Args:
             utterances: B positions in the corpus.
-            vertices, frame_mask, stride: as :meth:`Reward.score_motion` takes them.
+            motion: vertices as :meth:`Reward.score_motion` takes them; or their latents, of which vertices are made for
+                rewards that cannot do without (all but :class:`~s2f_rl.rewards.contract.ReadsLatents`).
+            frame_mask, stride: as :meth:`Reward.score_motion` takes them.
             spoilt: bool [B, T], frames that hold no motion that could be scored (they were not finite): whatever
                 depends on one of them is not scored. None: there are none.
             features: also return ``mesh_feature`` and ``audio_feature`` [B, T, E] of the perceptual part, 0 where it
@@ -143,12 +146,16 @@ class RewardParts(nn.Module):
             name -> (scores [B, T], mask [B, T]), and the features.
         """
         known = {u: self.prepared(u) for u in dict.fromkeys(utterances)}
-        frame = torch.arange(vertices.shape[1], device=vertices.device)
+        frame = torch.arange(motion.shape[1], device=motion.device)
         scores: dict[str, dict[str, Scored]] = {}
         written: dict[str, Tensor] = {}
+        decoded: Tensor | None = None
         for name, reward in self.rewards.items():
             prepared = [known[u][name] for u in utterances]
-            found, seen = self._found(reward, vertices, prepared, frame_mask, stride, None, features)
+            shown = motion
+            if isinstance(motion, LatentMotion) and not isinstance(reward, ReadsLatents):
+                shown = decoded = motion.vertices() if decoded is None else decoded
+            found, seen = self._found(reward, shown, prepared, frame_mask, stride, None, features)
             allowed = _allowed(reward.look_back, frame_mask, frame, stride, spoilt)
             scores[name] = {key: _masked(score, mask & allowed) for key, (score, mask) in found.items()}
             written |= _features(seen, scores[name])
@@ -205,7 +212,7 @@ class RewardParts(nn.Module):
     def _found(
         self,
         reward: Reward,
-        vertices: Tensor,
+        motion: Tensor | LatentMotion,
         prepared: Sequence[Any],
         frame_mask: Tensor,
         stride: int,
@@ -214,11 +221,14 @@ class RewardParts(nn.Module):
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         seen: dict[str, Tensor] = {}
         if features and isinstance(reward, PerceptualReward) and reward is self.perceptual:
-            found, seen = reward.score_with_features(vertices, prepared, frame_mask, first_frame)
+            found, seen = reward.score_with_features(motion, prepared, frame_mask, first_frame)
+        elif isinstance(motion, LatentMotion):
+            assert isinstance(reward, ReadsLatents)
+            found = reward.score_latents(motion, prepared, frame_mask, stride, first_frame)
         else:
-            found = reward.score_motion(vertices, prepared, frame_mask, stride, first_frame)
-        check_scores(type(reward).__name__, reward.score_names, found, vertices.shape[:2])
-        device = vertices.device  # a model may live on another
+            found = reward.score_motion(motion, prepared, frame_mask, stride, first_frame)
+        check_scores(type(reward).__name__, reward.score_names, found, motion.shape[:2])
+        device = motion.device  # a model may live on another
         scores = {key: (score.to(device), mask.to(device)) for key, (score, mask) in found.items()}
         return scores, {key: value.to(device) for key, value in seen.items()}
 

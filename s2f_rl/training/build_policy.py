@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from s2f_rl.errors import UserError
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.critics import BackboneCritic, DecoderCritic
+from s2f_rl.models.latent_motion import frozen_decode
 from s2f_rl.models.policy import MotionPolicy
 
 
@@ -17,6 +18,8 @@ def build_policy(
     actor: Actor, exploration: Mapping[str, object], lips: Tensor, train_output_map: bool = False
 ) -> MotionPolicy:
     """The policy that tunes an actor, with what the policy gradient takes for constants frozen.
+
+    Its batches hold no ``action`` where the output map is frozen: :class:`~s2f_rl.models.latent_motion.LatentMotion`.
 
     Args:
         actor: in evaluation mode.
@@ -29,6 +32,7 @@ def build_policy(
     for parameter in policy.core.frozen_in_rl():
         if id(parameter) not in trained:
             parameter.requires_grad_(False)  # then its gradient, the largest of all, costs nothing
+    policy.writes_action = frozen_decode(policy.core) is None  # else everything in the loop goes by the latents
     return policy
 
 

@@ -12,10 +12,14 @@ from tensordict import TensorDictBase
 from torch import Tensor
 
 from s2f_rl import keys
+from s2f_rl.data.lru import ByteCache
 from s2f_rl.errors import UserError
 from s2f_rl.losses import LagrangeMultiplier, SupervisedLoss
 from s2f_rl.metrics.error import lip_vertex_error_per_frame
 from s2f_rl.models.contract import PolicyCore
+from s2f_rl.models.latent_motion import LatentMotion, coordinates
+
+_LIPS_BYTES = 64 * 2**20  # of recordings of the lips
 
 
 class LipErrorConstraint:
@@ -47,6 +51,7 @@ class LipErrorConstraint:
         self.core, self.start = core, start.requires_grad_(False)
         self.truth, self.lips, self.multiplier, self.weight = truth, lips, multiplier, float(weight)
         self.start_lve: dict[str, float] = {}
+        self._recordings: ByteCache[Tensor] = ByteCache(_LIPS_BYTES)
 
     def __call__(self) -> float:
         return self.weight * self.multiplier()
@@ -58,16 +63,27 @@ class LipErrorConstraint:
         Args:
             batch: [B, T] rows as collected by the policy as it is now.
         """
-        truth, known = self.truth.truth(batch)
-        means = self.core.mean_motion(batch, collected=True)
+        decoded = self.core.linear_decode is None
+        means = self._lips_of(self.core, self.core.mean_motion(batch, collected=True, decoded=decoded))
+        n_frames = batch.get(keys.FRAME_MASK).sum((1, 2)).tolist()
         own = start = 0.0
-        for lane in range(len(batch)):
-            n = int(known[lane].sum())
-            if not n:
+        for lane, utterance in enumerate(self.truth.recorded(batch)):
+            if utterance is None:
                 continue
-            own += self._lve(means[lane, :n], truth[lane, :n])
-            start += self._start(batch[lane, :n], truth[lane, :n])
+            truth = self._recorded_lips(utterance)[: n_frames[lane]].to(means.device)
+            own += self._lve(means[lane, : len(truth)], truth)
+            start += self._start(batch[lane, : len(truth)], truth)
         return own / start if start else math.nan
+
+    def _lips_of(self, core: PolicyCore, motion: Tensor) -> Tensor:
+        """Displacements [B, T, 3n] of the lips alone, from latents or from the displacements of all vertices."""
+        if core.linear_decode is not None:
+            return LatentMotion(motion, core.linear_decode).columns(self.lips)
+        return motion[..., coordinates(self.lips).to(motion.device)]
+
+    def _recorded_lips(self, utterance: int) -> Tensor:
+        columns = coordinates(self.lips.cpu())
+        return self._recordings.get(utterance, lambda: self.truth.recording(utterance)[:, columns].contiguous())
 
     def update(self, batch: TensorDictBase) -> dict[str, float]:
         """Measure a batch and take the dual step; returns what to log."""
@@ -75,16 +91,21 @@ class LipErrorConstraint:
         logged = {} if not math.isfinite(ratio) else {"constraint_lve_ratio": ratio}
         return {**logged, "constraint_multiplier": self.multiplier.update(ratio)}
 
-    def _lve(self, displacement: Tensor, truth: Tensor) -> float:
-        return float(lip_vertex_error_per_frame(displacement, truth, self.lips).mean())
+    def _lve(self, lips: Tensor, truth: Tensor) -> float:
+        """Of displacements [T, 3n] of the lips."""
+        every = torch.arange(len(self.lips))
+        return float(
+            lip_vertex_error_per_frame(lips.unflatten(-1, (-1, 3)), truth.unflatten(-1, (-1, 3)), every).mean()
+        )
 
     def _start(self, lane: TensorDictBase, truth: Tensor) -> float:
         """LVE of the start on one utterance [T], recursed alone so that it does not depend on the batch."""
         style = lane.get(keys.STYLE)[0]
         key = f"{int(lane.get(keys.UTTERANCE)[0, 0])}:{','.join(f'{w:g}' for w in style.tolist())}"
         if key not in self.start_lve:
-            motion = self.start.unrolled(lane.get(keys.AUDIO)[None], style[None])
-            lve = self._lve(motion[0], truth)
+            decoded = self.start.linear_decode is None
+            motion = self.start.unrolled(lane.get(keys.AUDIO)[None], style[None], decoded=decoded)
+            lve = self._lve(self._lips_of(self.start, motion)[0], truth)
             if not math.isfinite(lve):
                 return math.nan
             self.start_lve[key] = lve

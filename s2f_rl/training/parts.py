@@ -121,6 +121,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
         config["style"], config["max_frames"], seed=config["seed"], device=device,
     )  # fmt: skip
     built = build_reward(config, train, validation, device)
+    built.transform.read_latents(policy.core)
     auxiliary, adaptive_kl, constraint = build_terms(config, policy, train, lips, device)
     head = None if built.model is None else built.model.head
     return RLParts(

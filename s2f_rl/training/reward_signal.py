@@ -13,6 +13,7 @@ from torch import Tensor
 from s2f_rl import keys
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.errors import UserError
+from s2f_rl.models.latent_motion import LatentMotion
 
 NORMALISATIONS = ("none", "running", "batch")
 
@@ -69,8 +70,10 @@ class RewardSignal:
         masks = {name: keys.mask_of(scored, name).squeeze(-1) for name in self.terms}
         return self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0]), masks
 
-    def score(self, displacement: Tensor, utterance: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
+    def score(self, displacement: Tensor | LatentMotion, utterance: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and score mask, [B, T], of whole utterances, differentiable in ``displacement`` [B, T, V*3].
+
+        This may be given by its latents, see :meth:`~s2f_rl.envs.FrozenRewardTransform.score_displacements`.
 
         The moments are those of the last batch that was passed to the signal, and count as constants.
         """

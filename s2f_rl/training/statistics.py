@@ -13,6 +13,7 @@ from torch import Tensor
 from s2f_rl import keys
 from s2f_rl.data.contract import Corpus
 from s2f_rl.metrics import motion_amplitude
+from s2f_rl.models.latent_motion import LatentMotion, coordinates
 from s2f_rl.models.policy import MotionPolicy
 
 
@@ -34,9 +35,14 @@ def batch_statistics(
             scored = keys.mask_of(batch.get("next"), key)
             out[key] = float(value[scored].mean()) if bool(scored.any()) else float("nan")
     n_lips = len(lips)
-    columns = (3 * lips[:, None] + torch.arange(3, device=lips.device)).flatten().to(mask.device)
     weight = mask.float()
-    motion = batch.get(keys.ACTION)[..., columns]
+    motion = batch.get(keys.ACTION, None)
+    if motion is not None:
+        motion = motion[..., coordinates(lips).to(mask.device)]
+    else:
+        linear = policy.core.linear_decode
+        assert linear is not None  # else there would be an action
+        motion = LatentMotion(batch.get(keys.LATENT), linear).columns(lips)
     mean = (motion * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
     squared = ((motion - mean).square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)
     out["amplitude_mm"] = 1e3 * float(squared.sqrt())

@@ -14,6 +14,7 @@ from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.errors import UserError
 from s2f_rl.metrics.closure import bilabial_frames, closure_threshold, spoken_frames
 from s2f_rl.metrics.lips import lip_distance
+from s2f_rl.models.latent_motion import LatentMotion
 from s2f_rl.rewards.contract import Reward, Scored
 
 CLOSURE_SCORE, OPEN_SCORE = "closure_score", "open_score"
@@ -102,10 +103,36 @@ class ClosureReward(Reward):
     ) -> dict[str, Scored]:
         """See :meth:`Reward.score_motion <s2f_rl.rewards.contract.Reward.score_motion>`."""
         distance = lip_distance(vertices, self.upper_lip, self.lower_lip)
+        return self._score(distance, vertices.dtype, prepared, frame_mask, first_frame)
+
+    def score_latents(
+        self,
+        motion: LatentMotion,
+        prepared: Sequence[Asked],
+        frame_mask: Tensor,
+        stride: int = 1,
+        first_frame: Tensor | None = None,
+    ) -> dict[str, Scored]:
+        """The same, of the lips alone."""
+        lips = motion.columns(torch.tensor([*self.upper_lip, *self.lower_lip]))
+        upper, lower = torch.arange(len(self.upper_lip) + len(self.lower_lip)).split(
+            [len(self.upper_lip), len(self.lower_lip)]
+        )
+        distance = lip_distance(lips.unflatten(-1, (-1, 3)), upper, lower)
+        return self._score(distance, lips.dtype, prepared, frame_mask, first_frame)
+
+    def _score(
+        self,
+        distance: Tensor,
+        dtype: torch.dtype,
+        prepared: Sequence[Asked],
+        frame_mask: Tensor,
+        first_frame: Tensor | None,
+    ) -> dict[str, Scored]:
         threshold = distance.new_tensor([asked.threshold_m for asked in prepared]).unsqueeze(-1)
         too_open = (distance - threshold) / self.softness_m
         scores = {
-            name: (1 / (1 + amiss.clamp(min=0).square())).to(vertices.dtype)
+            name: (1 / (1 + amiss.clamp(min=0).square())).to(dtype)
             for name, amiss in ((CLOSURE_SCORE, too_open), (OPEN_SCORE, 1 - too_open))
         }
         starts = [0] * len(prepared) if first_frame is None else first_frame.tolist()

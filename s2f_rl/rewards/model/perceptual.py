@@ -13,6 +13,7 @@ from s2f_rl import keys
 from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
+from s2f_rl.models.latent_motion import LatentMotion, ThroughLatents
 from s2f_rl.rewards.contract import Scored
 from s2f_rl.rewards.judge.judge import AnyReward
 from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
@@ -41,6 +42,7 @@ class PerceptualReward(nn.Module):
         super().__init__()
         self.model = model
         self.audio = AudioFeatureCache(model, None, cache_folder)
+        self._through = ThroughLatents()
         self.score_names = model.score_names
         self.look_back: int | None = model.look_back
         self.mesh_identity, self.fps = model.mesh_identity, model.fps
@@ -81,23 +83,47 @@ class PerceptualReward(nn.Module):
         # in the middle of an utterance the clips that the stride wants are not those from the first on
         stride = stride if first_frame is None else 1
         found = self.model.score_batch(vertices, features, n_clips, stride=stride)
-        mask = found.pop(keys.SCORE_MASK)
-        return {name: (score, mask) for name, score in found.items()}
+        return _scored(found)
+
+    def score_latents(
+        self,
+        motion: LatentMotion,
+        prepared: Sequence[Tensor],
+        frame_mask: Tensor,
+        stride: int = 1,
+        first_frame: Tensor | None = None,
+    ) -> dict[str, Scored]:
+        """The same of a motion given by its latents, which the first map of the model, being linear, goes well with."""
+        if not isinstance(self.model, RewardModel):
+            return self.score_motion(motion.vertices(), prepared, frame_mask, stride, first_frame)
+        features, n_clips = self._heard(prepared, frame_mask, first_frame)
+        stride = stride if first_frame is None else 1
+        return _scored(self.model.score_embedded(self._embedded(self.model, motion), features, n_clips, stride))
 
     def score_with_features(
-        self, vertices: Tensor, prepared: Sequence[Tensor], frame_mask: Tensor, first_frame: Tensor | None = None
+        self,
+        motion: Tensor | LatentMotion,
+        prepared: Sequence[Tensor],
+        frame_mask: Tensor,
+        first_frame: Tensor | None = None,
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
-        """The same, and ``mesh_feature`` and ``audio_feature`` [B, T, E] that the scores were read from."""
+        """The scores of vertices, or of a motion given by its latents, and what they were read from.
+
+        That is ``mesh_feature`` and ``audio_feature``, [B, T, E].
+        """
         if not isinstance(self.model, RewardModel):
             raise UserError("a judge has no features of clips for a critic; use critic=decoder")
         features, n_clips = self._heard(prepared, frame_mask, first_frame)
-        mesh = self.model.encode_mesh(vertices)
+        if isinstance(motion, LatentMotion):
+            mesh = self.model.backbone.encode_frames(self._embedded(self.model, motion))
+        else:
+            mesh = self.model.encode_mesh(motion)
         n = min(mesh.shape[1], features.shape[1])
         mesh, audio = mesh[:, :n], features[:, :n].to(mesh)
         mask = torch.arange(n, device=mesh.device) < n_clips.to(mesh.device).unsqueeze(-1)
 
         def at_frames(value: Tensor) -> Tensor:
-            placed = value.new_zeros(len(value), vertices.shape[1], *value.shape[2:])
+            placed = value.new_zeros(len(value), motion.shape[1], *value.shape[2:])
             placed[:, _FIRST : _FIRST + n] = value
             return placed
 
@@ -108,6 +134,11 @@ class PerceptualReward(nn.Module):
     def content_hash(self) -> str:
         """Of the model, see there."""
         return self.model.content_hash()
+
+    def _embedded(self, model: RewardModel, motion: LatentMotion) -> Tensor:
+        """Frames [B, T, E] as the model's first map gives them."""
+        first = model.backbone.encoder.patch_embed
+        return self._through(motion, first.weight, first.bias)
 
     def _heard(
         self, prepared: Sequence[Tensor], frame_mask: Tensor, first_frame: Tensor | None
@@ -120,3 +151,8 @@ class PerceptualReward(nn.Module):
         counts = torch.tensor([len(heard) for heard in prepared], device=n_frames.device)
         features = pad_sequence(list(prepared), batch_first=True).to(frame_mask.device)
         return features, torch.minimum(counts, (n_frames - _FIRST).clamp(min=0))
+
+
+def _scored(found: dict[str, Tensor]) -> dict[str, Scored]:
+    mask = found.pop(keys.SCORE_MASK)
+    return {name: (score, mask) for name, score in found.items()}
