@@ -4,8 +4,8 @@
 
 FOLDER is any corpus in the VOCASET layout; without it a small synthetic one with V=5023 is made. wav2vec2-base and the
 speech-mesh transformer (width 512, depth 10) have random weights; what is measured does not depend on them. The output
-map is frozen and everything goes by the latents, as in the recipes; ``--full`` trains it, which takes the displacements.
-Prints one JSON line per batch size: all phases of one run are measured side by side, so compare them with each other.
+map is frozen and everything goes by the latents, as in the recipes; ``--full`` trains it, by the displacements. Prints
+one JSON line per batch size: all phases of one run are measured side by side, so compare them with each other.
 """
 
 from __future__ import annotations

@@ -141,8 +141,9 @@ class SupervisedLoss(BatchLoss):
 
     def truth(self, tensordict: TensorDictBase) -> tuple[Tensor, Tensor]:
         """Ground-truth displacements [B, T, V*3] (metres) of a batch and their mask [B, T, 1], False where unknown."""
-        mask = self.named_as_ours(tensordict).get(keys.FRAME_MASK)
-        truth = torch.zeros(*mask.shape[:2], 3 * self.corpus.n_vertices, device=mask.device)
+        ours = self.named_as_ours(tensordict)
+        mask = ours.get(keys.FRAME_MASK)
+        truth = ours.get(keys.AUDIO).new_zeros(*mask.shape[:2], 3 * self.corpus.n_vertices)
         lanes = self.recorded(tensordict)
         known = {i: self.recording(i) for i in dict.fromkeys(lanes) if i is not None}  # lanes of a group share one
         return truth, _lay_out(lanes, lambda i: [known[i]], [truth], mask)
