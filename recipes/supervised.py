@@ -23,6 +23,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer
 from s2f_rl.losses import lip_vertex_weight, motion_errors
 from s2f_rl.models.actors import new_actor
+from s2f_rl.models.audio_cache import CachedAudio, TrainingAudio
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import (
     PolicyAverage,
@@ -59,6 +60,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     actor = new_actor(corpus=train, **plain(cfg.actor))
     actor.audio_encoder.set_trainable(cfg.train_encoder)
     actor.to(device)
+    speech = (TrainingAudio if cfg.train_encoder else CachedAudio)(actor.audio_encoder, train, cfg.corpus.cache)
     weight = lip_vertex_weight(train, cfg.lip_weight)
     weight = None if weight is None else weight.to(device)
     options = cfg.optimizer
@@ -87,8 +89,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
             state.iteration = iteration
             # 1 draw utterances
             started = time.perf_counter()
-            picks = torch.randint(len(trainable), (cfg.batch_size,), generator=draws).tolist()
-            utterances = [train[trainable[k]] for k in picks]
+            picks = [trainable[k] for k in torch.randint(len(trainable), (cfg.batch_size,), generator=draws).tolist()]
+            utterances = [train[i] for i in picks]
             motions = [(recorded(u) - u.template)[: cfg.max_frames or None] for u in utterances]
             n_frames = [len(motion) for motion in motions]
             truth = pad_sequence(motions, True).to(device)
@@ -98,7 +100,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 2 encode speech, utterance by utterance: padding would enter the encoder's normalisation over time
             actor.train()
-            features = [actor.encode(u.waveform[None].to(device))[0] for u in utterances]
+            features = [speech.get(i).to(device) for i in picks]
             audio = pad_sequence([f[:n] for f, n in zip(features, n_frames, strict=True)], True)
 
             # 3 predict and compare

@@ -16,6 +16,8 @@ from s2f_rl.runs.schema import keys_of
 from s2f_rl.schemas import SCHEMAS
 
 CONF = Path(__file__).resolve().parents[1] / "recipes" / "conf"
+NEEDS = {"critic": ["group_size=4"], "actor=speech": ["actor.audio.pretrained=a"]}
+"""What must be given beside some choices of a group."""
 MANDATORY = {"start": "start=a", "checkpoint": "checkpoint=c"}
 
 
@@ -56,7 +58,8 @@ def variants(recipe: str) -> Iterator[tuple[str, ...]]:
             fits = group != "critic" or "critic" in algorithm.baselines or option == "none"
             fits = fits and (group != "exploration" or option != "vertex" or "vertex" in algorithm.explorations)
             if fits:
-                yield (f"{group}={option}", *(["group_size=4"] if group == "critic" else []))
+                choice = f"{group}={option}"
+                yield (choice, *NEEDS.get(group, NEEDS.get(choice, [])))
     if recipe == "a2c":
         yield ("+experiment=original",)
 

@@ -6,7 +6,8 @@ Floor plan:
   share: ``base_actor``, ``latent_actor``
 - FaceFormer: ``faceformer`` (:class:`FaceFormer`) over ``decoder`` (all frames at once, and one by one), which is made
   of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
-- what it hears: ``audio_encoders``, ``wav2vec2_settings``; ``audio_cache`` keeps the features of a frozen encoder
+- what it hears: ``audio_encoders`` over ``speech_models`` (those of transformers) and ``log_mel``;
+  ``audio_cache`` keeps the features that no training changes
 - for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``;
   what cores share: ``base_core``; ``distributions``, ``critics``; ``latent_motion`` stands for vertices that are never
   made
@@ -24,7 +25,13 @@ from typing import TYPE_CHECKING
 from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
-    from s2f_rl.models.audio_encoders import AudioEncoder, MelAudioEncoder, Wav2Vec2AudioEncoder, build_audio_encoder
+    from s2f_rl.models.audio_encoders import (
+        AudioEncoder,
+        MelAudioEncoder,
+        SpeechAudioEncoder,
+        Wav2Vec2AudioEncoder,
+        build_audio_encoder,
+    )
     from s2f_rl.models.base_actor import BaseActor
     from s2f_rl.models.contract import Actor, LinearMotion, PolicyCore
     from s2f_rl.models.faceformer import FaceFormer
@@ -42,6 +49,7 @@ _HOMES = {
     "MelAudioEncoder": "audio_encoders",
     "MotionPolicy": "policy",
     "PolicyCore": "contract",
+    "SpeechAudioEncoder": "audio_encoders",
     "Wav2Vec2AudioEncoder": "audio_encoders",
     "build_audio_encoder": "audio_encoders",
 }
@@ -56,6 +64,7 @@ __all__ = [
     "MelAudioEncoder",
     "MotionPolicy",
     "PolicyCore",
+    "SpeechAudioEncoder",
     "Wav2Vec2AudioEncoder",
     "build_audio_encoder",
 ]

@@ -1,9 +1,10 @@
-"""Audio features of a corpus, computed once per utterance: a frozen encoder's output never changes in RL."""
+"""Audio features of a corpus, computed once per utterance as far as no training changes them; in RL none does."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.stored_features import hash_tensors, stored_features
 from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
-from s2f_rl.models.audio_encoders import AudioEncoder
+from s2f_rl.models.audio_encoders import AudioEncoder, FrontEnd
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +45,12 @@ class CachedAudio:
         folder: str | Path | None = None,
         max_megabytes: float = 2048.0,
     ) -> None:
-        clocks = audio_encoder.clock.difference(corpus.clock)
-        if clocks is not None:
-            raise UserError(
-                f"the audio encoder and {place_of(corpus)} run at {clocks}; make the encoder with "
-                f"fps={corpus.fps:g} and features_per_frame={corpus.clock.features_per_frame}"
-            )
         self.audio_encoder, self.corpus = audio_encoder, corpus
-        self.folder = None if folder is None else Path(folder)
-        if self.folder is not None:
-            remove_leftovers(self.folder)
+        self.folder = _opened(audio_encoder, corpus, folder)
+        self.max_megabytes = max_megabytes
         self._memory: ByteCache[Tensor] = ByteCache(int(max_megabytes * 2**20))
         self._weights: str | None = None
+        self._training: TrainingAudio | None = None
 
     @property
     def features_per_frame(self) -> int:
@@ -66,45 +61,132 @@ class CachedAudio:
         return self.audio_encoder.width
 
     def refresh(self) -> None:
-        """Forget everything in memory; needed after the encoder was trained further."""
+        """Forget what training changed; needed after the encoder was trained further.
+
+        From then on what does not train is kept by a :class:`TrainingAudio`, and what does in memory alone.
+        """
         self._memory.clear()
-        self._weights = None
+        self._training = self._training or TrainingAudio(
+            self.audio_encoder, self.corpus, self.folder, self.max_megabytes
+        )
 
     def get(self, index: int) -> Tensor:
         """Features [T, A, D] float32 on the CPU of utterance ``index``."""
         return self._memory.get(index, lambda: self._load_or_compute(index))
 
     def _load_or_compute(self, index: int) -> Tensor:
-        utterance = self.corpus[index]
         n_frames = self.corpus.n_frames(index)
-        shape = (n_frames, self.features_per_frame, self.width)
         path = None
-        if self.folder is not None:
+        if self.folder is not None and self._training is None:
             weights = self.audio_encoder.state_dict().items()
             self._weights = self._weights or hash_tensors(weights, as_stored=True)[:16]
-            content = hashlib.sha256(utterance.waveform.numpy().tobytes()).hexdigest()[:24]
-            rate = f"{self.audio_encoder.clock.fps:.9g}"
-            path = self.folder / f"audio-{self._weights}-{content}-{rate}-{n_frames}.npy"
-            stored = stored_features(path, shape)
-            if stored is not None:
-                return stored
-        features = self._compute(utterance.waveform, n_frames)
-        if path is not None:
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                atomic_save_npy(path, features.numpy())
-            except (OSError, UserError) as error:
-                log.warning("cannot write %s (%s): features stay in memory", path, error)
-        return features
+            path = self.folder / f"audio-{self._weights}-{_content(self, index)}-{n_frames}.npy"
+        shape = (n_frames, self.features_per_frame, self.width)
+        return _kept(path, shape, lambda: self._compute(index)[:n_frames].cpu().contiguous())
 
     @torch.no_grad()
-    def _compute(self, waveform: Tensor, n_frames: int) -> Tensor:
+    def _compute(self, index: int) -> Tensor:
         encoder = self.audio_encoder
         was_training = encoder.training
         encoder.eval()
         try:
-            device = next(encoder.parameters()).device
-            hidden = encoder(waveform[None].to(device))[0]
+            if self._training is not None:
+                return self._training.get(index)
+            return _encoded(encoder, self.corpus[index].waveform)
         finally:
             encoder.train(was_training)
-        return hidden.unflatten(0, (-1, self.features_per_frame))[:n_frames].cpu().contiguous()
+
+
+class TrainingAudio:
+    """``TrainingAudio(encoder, corpus).get(i)`` is utterance i's audio features [T, A, D] while the encoder trains.
+
+    The encoder runs as it is (its mode, its weights, its device), with a gradient. What comes before the part that
+    trains, wav2vec2's convolutions for one, runs once per utterance: the numbers are those of the whole encoder. An
+    encoder all of which trains (:meth:`AudioEncoder.front_end` is None) runs as a whole.
+
+    Args:
+        audio_encoder: what trains in it is settled now.
+        corpus: whose speech is encoded.
+        folder: also keep what does not train here as ``<hash>.npy``; None: in memory only.
+        max_megabytes: bound of the memory cache; the least recently used utterance goes first.
+
+    Raises:
+        UserError: encoder and corpus run at different rates.
+    """
+
+    def __init__(
+        self,
+        audio_encoder: AudioEncoder,
+        corpus: Corpus,
+        folder: str | Path | None = None,
+        max_megabytes: float = 2048.0,
+    ) -> None:
+        self.audio_encoder, self.corpus = audio_encoder, corpus
+        self.folder = _opened(audio_encoder, corpus, folder)
+        self._front = audio_encoder.front_end()
+        self._memory: ByteCache[Tensor] = ByteCache(int(max_megabytes * 2**20))
+        self._weights: str | None = None
+
+    def get(self, index: int) -> Tensor:
+        """Features [T, A, D] of utterance ``index``, T its natural length, on the encoder's device."""
+        encoder, front = self.audio_encoder, self._front
+        if front is None:
+            return _encoded(encoder, self.corpus[index].waveform)
+        features = self._memory.get(index, lambda: self._load_or_compute(index, front))
+        hidden = encoder.contextualise(features[None].to(_device(encoder)))[0]
+        return hidden.unflatten(0, (-1, encoder.features_per_frame))
+
+    def _load_or_compute(self, index: int, front: FrontEnd) -> Tensor:
+        encoder, waveform = self.audio_encoder, self.corpus[index].waveform
+        path = None
+        if self.folder is not None:
+            self._weights = self._weights or hash_tensors(front.tensors.items(), front.settings, as_stored=True)[:16]
+            each = encoder.features_per_frame
+            path = self.folder / f"front-{self._weights}-{_content(self, index)}-{each}.npy"
+        shape = (encoder.n_frames(len(waveform)) * encoder.features_per_frame, front.width)
+        with torch.no_grad():
+            return _kept(path, shape, lambda: encoder.frame_features(waveform[None].to(_device(encoder)))[0].cpu())
+
+
+def _opened(encoder: AudioEncoder, corpus: Corpus, folder: str | Path | None) -> Path | None:
+    clocks = encoder.clock.difference(corpus.clock)
+    if clocks is not None:
+        raise UserError(
+            f"the audio encoder and {place_of(corpus)} run at {clocks}; make the encoder with "
+            f"fps={corpus.fps:g} and features_per_frame={corpus.clock.features_per_frame}"
+        )
+    if folder is None:
+        return None
+    remove_leftovers(Path(folder))
+    return Path(folder)
+
+
+def _device(encoder: AudioEncoder) -> torch.device:
+    return next(encoder.parameters()).device
+
+
+def _encoded(encoder: AudioEncoder, waveform: Tensor) -> Tensor:
+    """[T, A, D], T the natural length."""
+    hidden = encoder(waveform[None].to(_device(encoder)))[0]
+    return hidden.unflatten(0, (-1, encoder.features_per_frame))
+
+
+def _content(audio: CachedAudio | TrainingAudio, index: int) -> str:
+    """What names an utterance's features: its sound, and the rate of its frames."""
+    sound = hashlib.sha256(audio.corpus[index].waveform.numpy().tobytes()).hexdigest()[:24]
+    return f"{sound}-{audio.audio_encoder.clock.fps:.9g}"
+
+
+def _kept(path: Path | None, shape: tuple[int, ...], compute: Callable[[], Tensor]) -> Tensor:
+    """The features in ``path`` where they are there and whole, else computed and written there."""
+    stored = None if path is None else stored_features(path, shape)
+    if stored is not None:
+        return stored
+    features = compute()
+    if path is not None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_save_npy(path, features.numpy())
+        except (OSError, UserError) as error:
+            log.warning("cannot write %s (%s): features stay in memory", path, error)
+    return features

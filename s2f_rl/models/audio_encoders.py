@@ -2,13 +2,14 @@
 
 Every encoder first makes features at 50 Hz on wav2vec2's grid (window 400 samples, hop 320), then brings them to the
 video's frames (:func:`resample_to_frames`), then runs its network at that rate, as FaceFormer's encoder does
-(Fan et al., CVPR 2022, section 3.1). So all encoders agree on the number of frames of an utterance.
+(Fan et al., CVPR 2022, section 3.1). So all encoders agree on the number of frames of an utterance, and what comes
+before the network never changes in training.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,7 +19,15 @@ from torch.nn import functional as F
 from s2f_rl.data.audio import SPEECH_RATE_HZ, conv_frames
 from s2f_rl.data.clock import Clock, clock_of
 from s2f_rl.errors import UserError
-from s2f_rl.models.wav2vec2_settings import checked_wav2vec2, grid_of, known_settings
+from s2f_rl.models.log_mel import paired_log_mel
+from s2f_rl.models.speech_models import (
+    BERT,
+    SPEECH_MODELS,
+    checked_settings,
+    known_settings,
+    new_model,
+    published_model,
+)
 
 
 def frames_from_conv(n_conv: int, topology: str) -> int:
@@ -51,6 +60,18 @@ def resample_to_frames(features: Tensor, clock: Clock | str, n_frames: int | Non
     return features[:, before].lerp(features[:, (before + 1).clamp_max(features.shape[1] - 1)], share)
 
 
+class FrontEnd(NamedTuple):
+    """What makes an encoder's features at 50 Hz, where no training changes it.
+
+    Attributes:
+        width: D0, of a feature. settings: all that its tensors do not tell. tensors: its weights by name.
+    """
+
+    width: int
+    settings: str
+    tensors: dict[str, Tensor]
+
+
 class AudioEncoder(nn.Module):
     """Base class: ``encoder(waveform [B, N], n_frames=None) -> [B, T*A, D]``.
 
@@ -64,7 +85,7 @@ class AudioEncoder(nn.Module):
         fps, features_per_frame: in place of the published corpus's; see :class:`~s2f_rl.data.clock.Clock`.
     """
 
-    kind: ClassVar[str]
+    kind: str
 
     def __init__(
         self, width: int, topology: str = "vocaset", fps: float | None = None, features_per_frame: int | None = None
@@ -109,28 +130,42 @@ class AudioEncoder(nn.Module):
         """Features at the video's rate: [B, T*A, D0] -> [B, T*A, D]."""
         raise TypeError(f"{type(self).__name__} has no contextualise()")
 
-    def forward(self, waveform: Tensor, n_frames: int | None = None) -> Tensor:
+    def front_end(self) -> FrontEnd | None:
+        """What :meth:`conv_features` is made by; None where it trains, so that its features cannot be kept."""
+        return None
+
+    def frame_features(self, waveform: Tensor, n_frames: int | None = None) -> Tensor:
+        """The features at 50 Hz brought to the video's rate: [B, N] -> [B, T*A, D0]."""
         if waveform.ndim != 2:
             raise UserError(f"waveform has shape {tuple(waveform.shape)}: expected [B, N] at 16 kHz")
         if self.n_frames(waveform.shape[1]) < 1:
             raise UserError(f"waveform has {waveform.shape[1]} samples at 16 kHz: too short for one video frame")
-        return self.contextualise(resample_to_frames(self.conv_features(waveform), self.clock, n_frames))
+        return resample_to_frames(self.conv_features(waveform), self.clock, n_frames)
+
+    def forward(self, waveform: Tensor, n_frames: int | None = None) -> Tensor:
+        return self.contextualise(self.frame_features(waveform, n_frames))
 
 
-class Wav2Vec2AudioEncoder(AudioEncoder):
-    """wav2vec 2.0 (Baevski et al., 2020) as FaceFormer uses it: resampled between convolutions and transformer.
+class SpeechAudioEncoder(AudioEncoder):
+    """A speech model of transformers as FaceFormer uses wav2vec 2.0 (Baevski et al., 2020).
+
+    wav2vec 2.0 and XLS-R, HuBERT, WavLM, data2vec, UniSpeech: the features of the convolutions are brought to the
+    video's frames, then projected and contextualised. wav2vec2-BERT: the same of its log-mel features.
 
     Args:
-        config: keyword arguments of :class:`transformers.Wav2Vec2Config`; nothing means wav2vec2-base.
+        config: keyword arguments of the model's config class in transformers; nothing means its defaults, which are
+            wav2vec2-base for "wav2vec2".
         topology, fps, features_per_frame: see :class:`AudioEncoder`.
         pretrained: hub name or folder of published weights, e.g. ``"facebook/wav2vec2-base-960h"``.
         local_files_only: never ask the network for ``pretrained``; the default, so that nothing downloads by accident.
         spec_augment: mask time spans in training mode, as the reference does. Never used in RL.
+        kind: of :data:`~s2f_rl.models.speech_models.SPEECH_MODELS`; None: what ``pretrained`` is.
 
     The convolution stack is frozen, as in the reference (``_freeze_parameters``).
-    """
 
-    kind = "wav2vec2"
+    Raises:
+        UserError: no such model, or one whose features are not at 50 Hz.
+    """
 
     def __init__(
         self,
@@ -141,54 +176,58 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         spec_augment: bool = True,
         fps: float | None = None,
         features_per_frame: int | None = None,
+        kind: str | None = "wav2vec2",
     ) -> None:
-        from transformers import Wav2Vec2Config, Wav2Vec2Model
-
         if pretrained is not None:
-            try:
-                own = Wav2Vec2Config.from_pretrained(pretrained, local_files_only=local_files_only)
-                model = Wav2Vec2Model.from_pretrained(
-                    pretrained, config=Wav2Vec2Config(**known_settings(own)), local_files_only=local_files_only
-                )
-            except (OSError, ValueError, KeyError) as error:
-                raise UserError(
-                    f"actor.audio.pretrained={pretrained}: no wav2vec2 weights there; give a folder with config.json "
-                    "and model.safetensors, or set local_files_only=false to download a hub name"
-                ) from error
+            kind, model = published_model(pretrained, kind, local_files_only)
+        elif kind is None:
+            raise UserError(f"actor.audio.pretrained: name a folder, or actor.audio.kind: {', '.join(SPEECH_MODELS)}")
         else:
-            # Eager attention would give the same numbers; the default kernel is faster.
-            model = Wav2Vec2Model(Wav2Vec2Config(**(config or {})))
+            model = new_model(kind, config or {})
         super().__init__(model.config.hidden_size, topology, fps, features_per_frame)
-        if model.config.num_feat_extract_layers != len(model.config.conv_dim):
-            raise UserError("audio_config: num_feat_extract_layers and conv_dim disagree")
-        if grid_of(model.config.conv_kernel, model.config.conv_stride) != (400, 320):
-            raise UserError("audio_config: conv_kernel and conv_stride must make 50 features a second, as published")
-        self.model = model
-        self.spec_augment = spec_augment
+        self.kind, self.spec_augment = kind, spec_augment
+        self.model: Any = model  # its parts are not in the types of transformers
         self.set_trainable(True)
 
     def set_trainable(self, train: bool) -> None:
         """As in the base class; the convolution stack stays frozen, as in the reference."""
         super().set_trainable(train)
-        self.model.feature_extractor.requires_grad_(False)
+        if self.kind != BERT:
+            self.model.feature_extractor._freeze_parameters()
 
     def config(self) -> dict[str, Any]:
-        settings = known_settings(self.model.config)
+        settings = known_settings(self.kind, self.model.config)
         return {"kind": self.kind, **self._clock_config(), "config": settings, "spec_augment": self.spec_augment}
 
     @classmethod
     def settings_from_file(cls, config: dict[str, object], n_tensors: int) -> dict[str, Any]:
         """As in the base class; what transformers would take for more than a size or a rate is left out."""
-        return {**config, "config": checked_wav2vec2(config.get("config"), n_tensors)}
+        return {**config, "config": checked_settings(str(config["kind"]), config.get("config"), n_tensors)}
+
+    def front_end(self) -> FrontEnd | None:
+        config = self.model.config
+        if self.kind == BERT:
+            return FrontEnd(config.feature_projection_input_dim, self.kind, {})
+        stack = self.model.feature_extractor
+        if any(weight.requires_grad for weight in stack.parameters()):
+            return None
+        return FrontEnd(config.conv_dim[-1], f"{self.kind} {known_settings(self.kind, config)}", stack.state_dict())
 
     def conv_features(self, waveform: Tensor) -> Tensor:
+        if self.kind == BERT:
+            return paired_log_mel(waveform)
         return self.model.feature_extractor(waveform).transpose(1, 2)
 
     def contextualise(self, features: Tensor) -> Tensor:
-        hidden = self.model.feature_projection(features)[0]
+        hidden = self.model.feature_projection(features)
+        hidden = hidden[0] if isinstance(hidden, tuple) else hidden  # of some with the normalised features beside
         if self.training and self.spec_augment:
             hidden = self.model._mask_hidden_states(hidden)
         return self.model.encoder(hidden)[0]
+
+
+Wav2Vec2AudioEncoder = SpeechAudioEncoder
+"""Its name where wav2vec 2.0 is meant, which is what it is unless told otherwise."""
 
 
 def slaney_filters(n_mels: int) -> np.ndarray:
@@ -253,6 +292,9 @@ class MelAudioEncoder(AudioEncoder):
             "n_layers": self.n_layers,
         }
 
+    def front_end(self) -> FrontEnd:
+        return FrontEnd(2 * self.n_mels, f"{self.kind} {self.n_mels}", {})
+
     def conv_features(self, waveform: Tensor) -> Tensor:
         n_conv = conv_frames(waveform.shape[1])
         padded = F.pad(waveform, (0, 160))  # the second 100 Hz window of the last pair
@@ -273,14 +315,26 @@ class MelAudioEncoder(AudioEncoder):
         return self.norms[-1](x)
 
 
-KINDS: dict[str, type[AudioEncoder]] = {c.kind: c for c in (Wav2Vec2AudioEncoder, MelAudioEncoder)}
+KINDS: dict[str, type[AudioEncoder]] = {
+    **dict.fromkeys(SPEECH_MODELS, SpeechAudioEncoder),
+    MelAudioEncoder.kind: MelAudioEncoder,
+}
+"""What a file may call its encoder."""
 
 
 def build_audio_encoder(kind: str, **kwargs: Any) -> AudioEncoder:
-    """Build an encoder by name (``"wav2vec2"`` or ``"mel"``); unknown names and arguments raise :class:`UserError`."""
-    if kind not in KINDS:
-        raise UserError(f"actor.audio.kind={kind!r} is unknown: use one of {', '.join(KINDS)}")
+    """Build an encoder by name; unknown names and arguments raise :class:`UserError`.
+
+    Args:
+        kind: of :data:`KINDS`, or ``"speech"``: whichever of them ``pretrained`` is.
+        **kwargs: of :class:`MelAudioEncoder` for ``"mel"``, else of :class:`SpeechAudioEncoder`.
+    """
+    if kind not in KINDS and kind != "speech":
+        raise UserError(f"actor.audio.kind={kind!r} is unknown: use one of speech, {', '.join(KINDS)}")
+    built = KINDS.get(kind, SpeechAudioEncoder)
+    if built is SpeechAudioEncoder:
+        kwargs["kind"] = None if kind == "speech" else kind
     try:
-        return KINDS[kind](**kwargs)
+        return built(**kwargs)
     except TypeError as error:
-        raise UserError(f"actor.audio: {error}; see {KINDS[kind].__name__}") from error
+        raise UserError(f"actor.audio: {error}; see {built.__name__}") from error

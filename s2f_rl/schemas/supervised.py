@@ -7,8 +7,9 @@ from typing import Annotated, Any, ClassVar
 
 from s2f_rl.errors import UserError
 from s2f_rl.models.actors import ACTORS, DEFAULT
+from s2f_rl.models.speech_models import SPEECH_MODELS
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Range, Share, Size, Text, key
-from s2f_rl.schemas.shared import Average, Conditions, Decay, Run
+from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, Run
 
 
 @dataclass
@@ -22,13 +23,17 @@ class MelAudio:
 
 
 @dataclass
-class Wav2Vec2Audio:
-    """``actor.audio`` of ``actor=wav2vec2``."""
+class SpeechAudio:
+    """``actor.audio`` of ``actor=speech`` and ``actor=wav2vec2``."""
 
-    kind: Annotated[str, Choice("wav2vec2")] = key("which encoder")
+    kind: Annotated[str, Choice("speech", *SPEECH_MODELS)] = key("which model; speech: the one that pretrained holds")
     pretrained: Text | None = key("hub name or folder; null: random weights")
     local_files_only: bool = key("do not ask the hub over the network")
     config: dict[str, Any] | None = key("sizes of a model with random weights, with pretrained=null", default=None)
+
+    def rules(self) -> None:
+        if self.kind == "speech" and self.pretrained is None:
+            raise UserError("actor.audio.pretrained=null: name a folder, or which model it is by actor.audio.kind")
 
 
 def _own_kind(name: str) -> str | None:
@@ -43,7 +48,7 @@ class FaceFormer:
     kind: Annotated[str, Choice(DEFAULT)] = key("which actor")
     feature_dim: Size = key("width of the decoder")
     dropout: BelowOne = key("in training only")
-    audio: MelAudio | Wav2Vec2Audio = key("the audio encoder")
+    audio: MelAudio | SpeechAudio = key("the audio encoder")
 
     def rules(self) -> None:
         if self.feature_dim % 4:
@@ -57,7 +62,7 @@ class OwnActor:
     more: ClassVar = True
 
     kind: Annotated[Text, _own_kind] = key("which actor")
-    audio: MelAudio | Wav2Vec2Audio = key("the audio encoder")
+    audio: MelAudio | SpeechAudio = key("the audio encoder")
 
 
 @dataclass
@@ -87,6 +92,7 @@ class SupervisedEvaluation:
 class SupervisedRun(Run):
     """``supervised``."""
 
+    corpus: CachedCorpus = key("what is trained on")
     actor: FaceFormer | OwnActor = key("the model")
     mode: Annotated[str, Choice("autoregressive", "teacher_forced")] = key("what history the decoder sees")
     warmup_iterations: Natural = key("teacher-forced iterations before autoregressive ones")

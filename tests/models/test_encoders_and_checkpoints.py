@@ -69,8 +69,8 @@ class TestMelEncoder:
     def test_mistakes(self, actor):
         with pytest.raises(UserError, match="too short"):
             actor.audio_encoder(torch.randn(1, 300))
-        with pytest.raises(UserError, match="kind='hubert'"):
-            build_audio_encoder("hubert")
+        with pytest.raises(UserError, match="kind='whisper'"):
+            build_audio_encoder("whisper")
         with pytest.raises(UserError, match="wdth"):
             build_audio_encoder("mel", wdth=3)
         with pytest.raises(UserError, match="pretrained=/nowhere"):
