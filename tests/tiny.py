@@ -20,7 +20,8 @@ WAV2VEC2 = {
     "num_conv_pos_embeddings": 8,
     "num_conv_pos_embedding_groups": 2,
 }
-"""Settings of the smallest wav2vec2 that is one."""
+"""Settings of the smallest wav2vec2 that is one, and of HuBERT, WavLM and the others that convolve the waveform."""
+WAV2VEC2_BERT = {name: value for name, value in WAV2VEC2.items() if "conv" not in name}
 
 
 def make_tiny_corpus(

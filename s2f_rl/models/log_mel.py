@@ -23,22 +23,22 @@ def paired_log_mel(waveform: Tensor) -> Tensor:
     windows = (waveform * 2.0**15).unfold(-1, _WINDOW, _HOP)
     windows = windows - windows.mean(-1, keepdim=True)
     windows = windows - _PRE_EMPHASIS * torch.cat([windows[..., :1], windows[..., :-1]], -1)
-    povey = torch.hann_window(_WINDOW, periodic=False, device=waveform.device) ** 0.85
-    power = torch.fft.rfft(windows * povey, _FFT).abs().square()
-    bands = (power @ _filters(waveform.device)).clamp_min(_FLOOR).log()
+    povey = torch.hann_window(_WINDOW, periodic=False, dtype=torch.float64) ** 0.85
+    power = torch.fft.rfft(windows * povey.to(waveform), _FFT).abs().square()
+    bands = (power @ _filters().to(waveform)).clamp_min(_FLOOR).log()
     bands = (bands - bands.mean(1, keepdim=True)) / (bands.var(1, keepdim=True) + 1e-7).sqrt()
     return F.pad(bands, (0, 0, 0, bands.shape[1] % 2)).unflatten(1, (-1, 2)).flatten(2)
 
 
-def _filters(device: torch.device) -> Tensor:
-    """Triangles on the HTK mel scale from 20 Hz to 8 kHz over the bins of the FFT: float32 [257, 80]."""
+def _filters() -> Tensor:
+    """Triangles on the HTK mel scale from 20 Hz to 8 kHz over the bins of the FFT: float64 [257, 80]."""
     bins = torch.arange(_FFT // 2 + 1, dtype=torch.float64) * (SPEECH_RATE_HZ / _FFT)
     low, high = _mel(torch.tensor([20.0, SPEECH_RATE_HZ / 2], dtype=torch.float64))
     edges = torch.linspace(float(low), float(high), _BANDS + 2, dtype=torch.float64)
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     mel = _mel(bins)[:, None]
     triangles = torch.minimum((mel - left) / (centre - left), (right - mel) / (right - centre))
-    return triangles.clamp_min(0).float().to(device)
+    return triangles.clamp_min(0)
 
 
 def _mel(hertz: Tensor) -> Tensor:

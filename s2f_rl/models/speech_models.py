@@ -51,7 +51,7 @@ def new_model(kind: str, config: Mapping[str, object]) -> PreTrainedModel:
         made: PreTrainedModel = _class(kind, "Model")(_config(kind, config, where))
         return made
     except (ValueError, KeyError) as error:
-        raise UserError(f"{where}: {_one_line(error)}") from error
+        raise UserError(f"{where}: {str(error)[:200]}") from error
 
 
 def published_model(pretrained: str, kind: str | None, local_files_only: bool) -> tuple[str, PreTrainedModel]:
@@ -71,7 +71,7 @@ def published_model(pretrained: str, kind: str | None, local_files_only: bool) -
     where, named = f"actor.audio.pretrained={pretrained}", kind or "a speech model"
     try:
         found = PretrainedConfig.get_config_dict(pretrained, local_files_only=local_files_only)[0]
-        named = str(found.get("model_type"))[:40]
+        named = str(found.get("model_type") if isinstance(found, dict) else None)[:40]
         if named not in SPEECH_MODELS:
             raise UserError(f"{where}: its config.json says {named!r}; known are {', '.join(SPEECH_MODELS)}")
         if kind not in (None, named):
@@ -88,7 +88,7 @@ def published_model(pretrained: str, kind: str | None, local_files_only: bool) -
             "actor.audio.local_files_only=false to download a hub name"
         ) from error
     except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{where}: {_one_line(error)}; give the folder of a whole {named}") from error
+        raise UserError(f"{where}: {str(error)[:200]}; give the folder of a whole {named}") from error
     lacking = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})  # which only training with masks needs
     if lacking:
         raise UserError(f"{where}: its weights lack {', '.join(lacking[:3])}; give the folder of a whole {named}")
@@ -138,13 +138,9 @@ def _config(kind: str, settings: Mapping[str, object], where: str) -> Pretrained
     try:
         config: PretrainedConfig = _class(kind, "Config")(**settings)
     except StrictDataclassError as error:
-        raise UserError(f"{where}: {_one_line(error)}") from error
+        raise UserError(f"{where}: {str(error)[:200]}") from error
     _refuse_other_rates(kind, config, where)
     return config
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 def _refuse_other_rates(kind: str, config: PretrainedConfig, where: str) -> None:
