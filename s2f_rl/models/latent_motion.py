@@ -134,12 +134,13 @@ class _Composed:
 
     def faces(self, templates: Sequence[Tensor]) -> Tensor:
         """A template + c, [B, E], float64."""
-        known = [template.numpy().tobytes() for template in templates]
-        new = {key: face for key, face in zip(known, templates, strict=True) if key not in self._faces}
+        each = {id(template): template for template in templates}  # lanes of an utterance share theirs
+        name = {i: template.numpy().tobytes() for i, template in each.items()}
+        new = {name[i]: template for i, template in each.items() if name[i] not in self._faces}
         if new:
             rows = _product(self.weight, torch.stack(list(new.values()), 1)).t() + self.bias
             self._faces |= dict(zip(new, rows.unbind(0), strict=True))
-        return torch.stack([self._faces[key] for key in known])
+        return torch.stack([self._faces[name[id(template)]] for template in templates])
 
 
 def _product(a: Tensor, b: Tensor, columns: int = 4096) -> Tensor:
