@@ -41,8 +41,9 @@ from s2f_rl.training import (
     Validation,
     actor_entry,
     cosine_decay,
+    decoder_moments,
+    frozen_encoder,
     make_optimizer,
-    named_moments,
     open_corpora,
     plain,
 )
@@ -78,6 +79,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     )
 
     with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
+        folder.share("encoder", frozen_encoder(actor))
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
             folder.rows.cut_after(state.iteration)
@@ -131,17 +133,15 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 continue
             with average.swapped_in() if average is not None else contextlib.nullcontext():
                 values = validate()
-                entry = actor_entry(actor, train)
+            # the encoder's moments are of no use to RL; the rest shares memory with the state: last.pt holds it once
+            found = {"actor": actor_entry(actor, train, average), "moments": decoder_moments(optimizer, actor)}
             row |= {f"validation/{k}": v for k, v in values.items()}
             value = validate.value(values)
-            moments = named_moments(optimizer, actor.named_parameters())
             if state.best is None or value > state.best:
                 state.best = value
-                folder.save_checkpoint(
-                    "best.pt", {"actor": entry, "moments": moments, "iteration": state.iteration, "validation": values}
-                )
+                folder.save_checkpoint("best.pt", {**found, "iteration": state.iteration, "validation": values})
             folder.rows.append(row, state.iteration, state.frames)
-            folder.save_checkpoint("last.pt", {**state.state_dict(), "actor": entry, "moments": moments})
+            folder.save_checkpoint("last.pt", {**state.state_dict(), **found})
         progress.close()
         logger.close()
     return values

@@ -242,6 +242,21 @@ def add_evaluate(commands: Commands) -> None:
     _add_device(parser)
 
 
+def add_export(commands: Commands) -> None:
+    """``s2f-rl export --checkpoint F --out ACTOR.pt``"""
+
+    def run(options: argparse.Namespace) -> int:
+        from s2f_rl.models.checkpoint import export_actor
+
+        _use_actor(options)
+        print(export_actor(options.checkpoint, options.out))
+        return 0
+
+    parser = _command(commands, "export", run, "write a run's actor to one file that stands alone, to be passed on")
+    _add_checkpoint(parser)
+    parser.add_argument("--out", required=True, help=".pt file to write")
+
+
 def add_align(commands: Commands) -> None:
     """``s2f-rl align CORPUS --text transcripts.json`` and ``s2f-rl align --wav F --text "..." --out F``"""
 
@@ -291,7 +306,9 @@ def add_align(commands: Commands) -> None:
     _add_topology(parser)
 
 
-COMMANDS = (add_synthesize, add_prepare, add_check, add_animate, add_score, add_render, add_evaluate, add_align)
+COMMANDS = (
+    add_synthesize, add_prepare, add_check, add_animate, add_score, add_render, add_evaluate, add_export, add_align,
+)  # fmt: skip
 
 
 def _command(commands: Commands, name: str, run: Run, description: str) -> argparse.ArgumentParser:

@@ -14,7 +14,8 @@ Floor plan:
 - downloads into our layout (``s2f-rl prepare``): ``preparation``, ``from_vocaset``, ``from_biwi``, ``biwi_raw``
 - phone timings of recordings (``s2f-rl align``): ``alignment``
 - files of others, read without running their code, and our own, written whole or not at all: ``regular_files``,
-  ``files``, ``temporary``, ``plain_pickle``, ``bounded_pickle``, ``tensor_files``, ``tensor_pickle``, ``soundness``
+  ``files``, ``temporary``, ``plain_pickle``, ``bounded_pickle``, ``tensor_files``, ``tensor_pickle``, ``soundness``;
+  ``shared_tensors`` are kept once for all checkpoints of a folder
 - ``synthetic``: the built-in corpus
 
 Not here: networks that hear (:mod:`s2f_rl.models`), spoiled motion (:mod:`s2f_rl.rewards`), pictures

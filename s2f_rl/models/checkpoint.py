@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from s2f_rl.data.description import METRES_PER_UNIT
 from s2f_rl.data.mesh_identity import MeshIdentity
-from s2f_rl.data.tensor_files import load_tensors
+from s2f_rl.data.shared_tensors import load_whole
+from s2f_rl.data.tensor_files import load_tensors, save_tensors
 from s2f_rl.data.units import BIWI_METRES_PER_UNIT, PLAUSIBLE_EXTENT_M, published_unit
 from s2f_rl.errors import UserError
 from s2f_rl.models.actor_files import build_actor
@@ -19,7 +22,7 @@ from s2f_rl.models.actors import DEFAULT
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.faceformer import FaceFormer
 
-__all__ = ["actor_file", "actor_from_payload", "actor_payload", "load_actor", "load_tensors"]
+__all__ = ["actor_file", "actor_from_payload", "actor_payload", "export_actor", "load_actor", "load_tensors"]
 
 FORMAT = 1
 logger = logging.getLogger(__name__)
@@ -28,13 +31,20 @@ UNIT = "metres"
 _PUBLISHED_UNIT = {"vocaset": 1.0, "biwi": BIWI_METRES_PER_UNIT}
 
 
-def actor_payload(actor: Actor, subjects: list[str], mesh: MeshIdentity | None = None, **extra: Any) -> dict[str, Any]:
+def actor_payload(
+    actor: Actor,
+    subjects: list[str],
+    mesh: MeshIdentity | None = None,
+    weights: Mapping[str, Tensor] | None = None,
+    **extra: Any,
+) -> dict[str, Any]:
     """The ``actor`` entry of our checkpoints: plain containers and tensors.
 
     Args:
         actor: the model.
         subjects: training subjects in the order of the style columns.
         mesh: that it animates; default: the actor's own, where it has one.
+        weights: in place of a copy of its state dict; they are not copied.
         **extra: further plain values, such as the corpus's dataset name, templates (metres) and triangles.
     """
     mesh = mesh or actor.mesh_identity
@@ -42,7 +52,7 @@ def actor_payload(actor: Actor, subjects: list[str], mesh: MeshIdentity | None =
         "format": FORMAT,
         "kind": actor.kind,
         "config": actor.config(),
-        "state_dict": {k: v.detach().clone() for k, v in actor.state_dict().items()},
+        "state_dict": dict(weights or {k: v.detach().clone() for k, v in actor.state_dict().items()}),
         "subjects": list(subjects),
         "unit": UNIT,
         "mesh": None if mesh is None else mesh.to_plain(),
@@ -167,20 +177,38 @@ def load_actor(
 
     Returns:
         the actor in evaluation mode and in metres, and the rest of its entry (``subjects``, ``templates`` in metres,
-        ``metres_per_unit`` of the file, ...; empty for published weights).
+        ``metres_per_unit`` of the file, the ``moments`` of its optimizer or None, ...; empty for published weights).
     """
     path = actor_file(path)
-    content = load_tensors(path)
+    content = load_whole(path)
     if isinstance(content, dict) and isinstance(content.get("actor"), dict):
         payload = content["actor"]
         actor, unit = _actor_and_unit(payload, path)
         rest = {k: v for k, v in payload.items() if k not in ("config", "state_dict")}
-        rest["metres_per_unit"] = unit
+        rest |= {"metres_per_unit": unit, "moments": content.get("moments")}
         if unit != 1.0 and isinstance(rest.get("templates"), dict):
             rest["templates"] = {k: torch.as_tensor(v) * unit for k, v in rest["templates"].items()}
         return actor.eval(), rest
+    tensors = content if isinstance(content, dict) else {}  # which tells that it is no state dict
     try:
-        published = FaceFormer.from_reference(content, topology, audio_config=audio_config).eval()
+        published = FaceFormer.from_reference(tensors, topology, audio_config=audio_config).eval()
         return published.to_metres(_PUBLISHED_UNIT[topology] if metres_per_unit is None else metres_per_unit), {}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def export_actor(path: str | Path, out: str | Path) -> Path:
+    """Write the actor of a run to one file that stands alone, without what only training needs.
+
+    Args:
+        path: see :func:`load_actor`; not published weights, which are one file already. out: ``.pt`` to write.
+
+    Raises:
+        UserError: no actor of this project, or a file beside it is missing.
+    """
+    path = actor_file(path)
+    content = load_whole(path)
+    payload = content.get("actor") if isinstance(content, dict) else None
+    actor_from_payload(payload, path)
+    save_tensors(out, {"actor": payload})
+    return Path(out)

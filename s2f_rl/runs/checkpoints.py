@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s2f_rl.data.tensor_files import load_tensors, save_tensors
+from s2f_rl.data.shared_tensors import load_whole
+from s2f_rl.data.tensor_files import save_tensors
 from s2f_rl.errors import UserError
 
 
@@ -26,6 +27,8 @@ def save_checkpoint(path: str | Path, checkpoint: dict[str, object]) -> None:
 def load_checkpoint(path: str | Path, needs: tuple[str, ...] = (), device: str = "cpu") -> dict[str, Any]:
     """Read a checkpoint written by :func:`save_checkpoint` (or any file of plain tensors); no code in it is run.
 
+    What it shares with other checkpoints (:mod:`s2f_rl.data.shared_tensors`) is read from the file beside it.
+
     Args:
         path: the file.
         needs: top-level keys that must be there.
@@ -34,7 +37,7 @@ def load_checkpoint(path: str | Path, needs: tuple[str, ...] = (), device: str =
     Raises:
         UserError: missing file, folder, truncated file, a pickle with code in it, no dict, or a missing key.
     """
-    checkpoint = load_tensors(path, device)
+    checkpoint = load_whole(path, device)
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: holds a {type(checkpoint).__name__}, not a checkpoint dict; check the path")
     missing = [key for key in needs if key not in checkpoint]

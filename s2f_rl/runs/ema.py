@@ -53,6 +53,13 @@ class PolicyAverage:
         finally:
             self._write(own)
 
+    def weights(self, module: nn.Module | Actor) -> dict[str, torch.Tensor]:
+        """The state dict of ``module`` with the averages in place of its averaged parameters; nothing is copied."""
+        averages = dict(zip(map(id, self._live), self._average.parameters(), strict=True))
+        names = {id(p): name for name, p in module.named_parameters()}
+        found = {names[key]: average.detach() for key, average in averages.items() if key in names}
+        return module.state_dict() | found
+
     def state_dict(self) -> dict[str, Any]:
         """Averaged parameters and the number of updates."""
         return dict(self._average.state_dict())

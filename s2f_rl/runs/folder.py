@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import yaml
+from torch import Tensor
 
 from s2f_rl.data.files import atomic_write_text
+from s2f_rl.data.shared_tensors import SharedTensors, is_shared_file, share_tensors, without_shared
 from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import Diverged, NotFinite, UserError
 from s2f_rl.runs.checkpoints import load_checkpoint, save_checkpoint
@@ -45,6 +47,8 @@ WAIT_S = 5.0
 
 class RunFolder:
     """``root/name/`` with ``config.yaml``, ``last.pt``, ``best.pt``, ``metrics.jsonl`` and whatever the recipe adds.
+
+    With :meth:`share`, ``encoder-<hash>.pt`` holds what all checkpoints have in common.
 
     ``inputs.json`` holds what the run reads, by content (:mod:`s2f_rl.runs.inputs`).
 
@@ -88,6 +92,7 @@ class RunFolder:
             raise UserError(f"name={ascii(str(name))[1:-1][:80]}: {problem}")
         self.name = str(name)
         self.path = Path(root) / self.name
+        self._shared: SharedTensors | None = None
         plain = _plain_config(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -137,8 +142,18 @@ class RunFolder:
             self._lock.close()
             self._lock = None
 
+    def share(self, stem: str, tensors: Mapping[str, Tensor], near: Path | None = None) -> None:
+        """Keep tensors that never change once, in ``<stem>-<hash>.pt``; the checkpoints saved from now on refer to it.
+
+        Args:
+            tensors: by name; none: nothing is done. near: see :func:`~s2f_rl.data.shared_tensors.share_tensors`.
+        """
+        self._shared = share_tensors(self.path, stem, tensors, near) if tensors else None
+
     def save_checkpoint(self, name: str, checkpoint: dict[str, object]) -> Path:
         """Write ``name`` (``"last.pt"``, ``"best.pt"``) atomically; see :func:`~s2f_rl.runs.checkpoints`."""
+        if self._shared is not None:
+            checkpoint = without_shared(checkpoint, self._shared)
         save_checkpoint(self.path / name, checkpoint)
         return self.path / name
 
@@ -149,7 +164,8 @@ class RunFolder:
     def _has_content(self) -> bool:
         # a run that ended before its first row (its config is there) has nothing that could be lost
         nothing = (".lock", ".content.json", "inputs.json", "config.yaml")
-        entries = (entry for entry in self.path.iterdir() if entry.name not in nothing)
+        found = (entry for entry in self.path.iterdir() if entry.name not in nothing)
+        entries = (entry for entry in found if not is_shared_file(entry.name))
         return any(not entry.is_dir() or any(each.is_file() for each in entry.rglob("*")) for entry in entries)
 
     def _take_lock(self, wait_s: float) -> IO[str] | None:

@@ -25,7 +25,15 @@ from s2f_rl.training.parts import RLParts, lane_minibatches, prepare_rl
 from s2f_rl.training.replay import UtteranceBuffer
 from s2f_rl.training.reward_signal import RewardSignal
 from s2f_rl.training.run import RLRun
-from s2f_rl.training.setup import Start, actor_entry, load_start, open_corpora, plain
+from s2f_rl.training.setup import (
+    Start,
+    actor_entry,
+    decoder_moments,
+    frozen_encoder,
+    load_start,
+    open_corpora,
+    plain,
+)
 from s2f_rl.training.statistics import AmplitudeReference, batch_statistics, mean_of
 from s2f_rl.training.validation import Validation
 
@@ -43,6 +51,8 @@ __all__ = [
     "batch_statistics",
     "clip_gradients",
     "cosine_decay",
+    "decoder_moments",
+    "frozen_encoder",
     "gradient_step",
     "lane_minibatches",
     "load_moments",

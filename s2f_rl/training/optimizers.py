@@ -100,9 +100,9 @@ def gradient_step(
 
 
 def named_moments(optimizer: torch.optim.Optimizer, parameters: Iterable[tuple[str, nn.Parameter]]) -> Moments:
-    """``{name: {"exp_avg", "exp_avg_sq", "step"}}`` of the parameters that have been stepped."""
+    """``{name: {"exp_avg", "exp_avg_sq", "step"}}`` of the parameters that have been stepped; not copies."""
     return {
-        name: {key: value.detach().clone() for key, value in optimizer.state[p].items()}
+        name: {key: value.detach() for key, value in optimizer.state[p].items()}
         for name, p in parameters
         if p in optimizer.state and optimizer.state[p]
     }
@@ -121,6 +121,8 @@ def load_moments(
         if not all(isinstance(v, Tensor) and v.is_floating_point() for v in saved.values()):
             raise UserError(f"moments of {name}: are no tensors of floats; start from another checkpoint")
         # Adam keeps its step count on the CPU, the moments beside the parameter.
-        optimizer.state[p] = {k: v.clone() if k == "step" else v.to(p.device, p.dtype) for k, v in saved.items()}
+        optimizer.state[p] = {
+            k: v.clone() if k == "step" else v.to(p.device, p.dtype, copy=True) for k, v in saved.items()
+        }
         loaded += 1
     return loaded

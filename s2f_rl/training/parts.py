@@ -75,8 +75,8 @@ class RLParts:
         return optimizer
 
     def actor_entry(self) -> dict[str, Any]:
-        """The ``actor`` entry of a checkpoint."""
-        return actor_entry(self.start.actor, self.train)
+        """The ``actor`` entry of a checkpoint, with the averaged weights where there is an average."""
+        return actor_entry(self.start.actor, self.train, self.average)
 
     def measure_constraint(self, batch: TensorDictBase) -> dict[str, float]:
         """Before the update: the batch's lip error against the constraint, and the dual step; columns to log."""

@@ -14,10 +14,11 @@ from tensordict import TensorDictBase
 
 from s2f_rl import keys
 from s2f_rl.errors import NotFinite
+from s2f_rl.models.checkpoint import actor_file
 from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger
 from s2f_rl.training.divergence import StepGuard
-from s2f_rl.training.optimizers import named_moments
 from s2f_rl.training.parts import RLParts
+from s2f_rl.training.setup import decoder_moments, frozen_encoder
 from s2f_rl.training.statistics import batch_statistics, mean_of
 
 logger = logging.getLogger(__name__)
@@ -36,7 +37,8 @@ class RLRun:
         **more: further parts with a state, such as a replay buffer or the anchor's norm of a balanced loss.
 
     ``last.pt`` holds the state of the run, and as ``actor`` what was validated: with ``ema_decay`` the average. Both it
-    and ``best.pt`` hold the actor's Adam ``moments``, so that another run can start from either.
+    and ``best.pt`` hold the actor's Adam ``moments``, so that another run can start from either. A large audio encoder
+    is in ``encoder-<hash>.pt``, to which they refer; it is a link to the start's where that has the same.
 
     Attributes:
         iteration: the current one, from 1.
@@ -89,6 +91,7 @@ class RLRun:
             RunFolder(config["name"], config["root"], config, config["resume"], hashes=hashes)
         )
         self._stack.enter_context(self.collector)
+        self.folder.share("encoder", frozen_encoder(self.parts.start.actor), actor_file(config["start"]).parent)
         if self.folder.resuming:
             self.state.load_state_dict(self.folder.load_checkpoint("last.pt"))
             self.folder.rows.cut_after(self.state.iteration)
@@ -149,23 +152,23 @@ class RLRun:
         last = self.iteration == self.config["iterations"]
         due = last or self.iteration % self.config["evaluation"]["every"] == 0
         row = self._row
-        actor: dict[str, object] = {}
         if due:
             started = time.perf_counter()
             with self.parts.average.swapped_in() if self.parts.average is not None else contextlib.nullcontext():
                 self._validate()
-                actor = self._actor()
             row |= {f"validation/{k}": v for k, v in self.values.items()}
             row["time/validation_s"] = time.perf_counter() - started
         # Rows before the checkpoint: after a kill, rows beyond it are cut off and none is missing.
         self.folder.rows.append(row, self.iteration, self.state.frames)
         if due:
-            self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **actor})
+            self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **self._actor()})
 
     def _actor(self) -> dict[str, object]:
-        """Copies of the actor as it is now and of its moments, as a run that starts from the checkpoint reads them."""
-        moments = named_moments(self.optimizer, self.parts.start.actor.named_parameters())
-        return {"actor": self.parts.actor_entry(), "moments": moments}
+        """The actor as it is validated and its moments, as a run that starts from the checkpoint reads them.
+
+        They share memory with the state of the run, so ``last.pt`` holds each number once.
+        """
+        return {"actor": self.parts.actor_entry(), "moments": decoder_moments(self.optimizer, self.parts.start.actor)}
 
     def _validate(self) -> None:
         """Validate; write ``best.pt`` (and ``best_head.pt`` with a critic) if it beats the best so far."""

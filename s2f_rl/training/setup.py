@@ -8,13 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
-from s2f_rl.models.checkpoint import actor_file, actor_payload, load_tensors
+from s2f_rl.models.checkpoint import actor_file, actor_payload
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for
+from s2f_rl.runs import PolicyAverage
+from s2f_rl.training.optimizers import Moments, named_moments
+
+_LARGE_BYTES = 8 * 2**20
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -45,19 +50,37 @@ def open_corpora(
     return corpora
 
 
-def actor_entry(actor: Actor, corpus: FaceCorpus) -> dict[str, Any]:
-    """The ``actor`` entry of a checkpoint, with what `s2f-rl animate` needs: templates, triangles, lips."""
+def actor_entry(actor: Actor, corpus: FaceCorpus, average: PolicyAverage | None = None) -> dict[str, Any]:
+    """The ``actor`` entry of a checkpoint, with what `s2f-rl animate` needs: templates, triangles, lips.
+
+    ``average``: its weights stand in place of the actor's. Nothing is copied: write it before training goes on.
+    """
     faces = corpus.faces
     return actor_payload(
         actor,
         list(corpus.subjects),
         corpus.mesh_identity,
+        actor.state_dict() if average is None else average.weights(actor),
         dataset=str(corpus.metadata.get("dataset", corpus.topology)),
         # a corpus of part of the speakers has not all of their faces
         templates={s: corpus.template(s).float() for s in corpus.subjects if s in corpus.templates},
         faces=None if faces is None else torch.as_tensor(faces).int(),
         lips=corpus.regions["lips"] if "lips" in corpus.regions else None,
     )
+
+
+def frozen_encoder(actor: Actor) -> dict[str, Tensor]:
+    """Tensors of an audio encoder that does not train and is over 8 MB, to be kept once in a run; else none."""
+    encoder = actor.audio_encoder
+    tensors = {name: tensor.detach() for name, tensor in encoder.state_dict().items()}
+    large = sum(tensor.nbytes for tensor in tensors.values()) > _LARGE_BYTES
+    return tensors if large and not any(p.requires_grad for p in encoder.parameters()) else {}
+
+
+def decoder_moments(optimizer: torch.optim.Optimizer, actor: Actor) -> Moments:
+    """Adam's moments of an actor's parameters without the audio encoder's: a run that starts from them freezes it."""
+    apart = {id(p) for p in actor.audio_encoder.parameters()}
+    return named_moments(optimizer, ((name, p) for name, p in actor.named_parameters() if id(p) not in apart))
 
 
 @dataclass
@@ -82,8 +105,7 @@ def load_start(checkpoint: str | Path | None, corpus: Corpus, device: torch.devi
         raise UserError("start: RL starts from a supervised actor; give start=checkpoints/<a run of supervised.py>")
     path = actor_file(checkpoint)
     actor, about = load_actor_for(path, corpus, f"start={path}")
-    content = load_tensors(path)
-    moments = content.get("moments") if isinstance(content, dict) else None
+    moments = about.get("moments")
     if about.get("metres_per_unit", 1.0) != 1.0:
         moments = None  # Adam's moments of another unit's gradients
     actor.audio_encoder.requires_grad_(False)
