@@ -99,14 +99,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
             progress.update(n_frames, {k: row[k] for k in ("loss_sync", "loss_rank")})
 
             # 5 evaluate on unseen speakers and save
-            if state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations:
+            scored_now = state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations
+            if scored_now:
                 rows = report(judge.frozen(), validation, scored, motion, regressor, folder)
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
-                folder.rows.append(row, state.iteration, state.frames)
+            folder.rows.append(row, state.iteration, state.frames)
+            if scored_now or (folder.checkpoint_due(cfg.checkpoint_minutes) and not guard.in_row):
                 folder.save_checkpoint("last.pt", state.state_dict())
-            else:
-                folder.rows.append(row, state.iteration, state.frames)
         progress.close()
         logger.close()
         finish(cfg, Judge.load(folder.path), train, folder)

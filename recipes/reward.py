@@ -141,7 +141,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
             folder.rows.append(row, state.iteration, state.frames)
-            if at_rest and not (first and guard.in_row):  # not yet scored, so that nothing else says it is sound
+            due = at_rest or folder.checkpoint_due(cfg.checkpoint_minutes)
+            if due and not ((first or not at_rest) and guard.in_row):  # where no score says that it is sound
                 folder.save_checkpoint("last.pt", state.state_dict())
         progress.close()
         logger.close()

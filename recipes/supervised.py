@@ -127,17 +127,18 @@ def main(cfg: DictConfig) -> dict[str, float]:
             progress.update(int(mask.sum()), {"loss": loss})
 
             # 6 evaluate and save
-            last = state.iteration == cfg.iterations
-            if state.iteration % cfg.evaluation.every and not last:
+            due = state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations
+            if not due and not (folder.checkpoint_due(cfg.checkpoint_minutes) and not guard.in_row):
                 folder.rows.append(row, state.iteration, state.frames)
                 continue
-            with average.swapped_in() if average is not None else contextlib.nullcontext():
-                values = validate()
+            if due:
+                with average.swapped_in() if average is not None else contextlib.nullcontext():
+                    values = validate()
+                row |= {f"validation/{k}": v for k, v in values.items()}
             # the encoder's moments are of no use to RL; the rest shares memory with the state: last.pt holds it once
             found = {"actor": actor_entry(actor, train, average), "moments": decoder_moments(optimizer, actor)}
-            row |= {f"validation/{k}": v for k, v in values.items()}
-            value = validate.value(values)
-            if state.best is None or value > state.best:
+            value = validate.value(values) if due else None
+            if value is not None and (state.best is None or value > state.best):
                 state.best = value
                 folder.save_checkpoint("best.pt", {**found, "iteration": state.iteration, "validation": values})
             folder.rows.append(row, state.iteration, state.frames)

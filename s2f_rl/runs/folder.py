@@ -32,6 +32,7 @@ MAY_CHANGE = (
     "progress",
     "logger",
     "logger_online",
+    "checkpoint_minutes",
     "device",
     "root",
     "iterations",
@@ -99,6 +100,7 @@ class RunFolder:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be made ({error.strerror}); choose another root or name") from error
         self._lock = self._take_lock(WAIT_S if resume else 0.0)
+        self._saved_at = time.monotonic()
         try:
             remove_leftovers(self.path)
             if self._has_content() and not resume:
@@ -155,7 +157,13 @@ class RunFolder:
         if self._shared is not None:
             checkpoint = without_shared(checkpoint, self._shared)
         save_checkpoint(self.path / name, checkpoint)
+        if name == "last.pt":
+            self._saved_at = time.monotonic()
         return self.path / name
+
+    def checkpoint_due(self, minutes: float | None) -> bool:
+        """Whether the last ``last.pt`` (or the beginning) is ``minutes`` ago; never for None."""
+        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
 
     def load_checkpoint(self, name: str = "last.pt", needs: tuple[str, ...] = ()) -> dict[str, Any]:
         """Read ``name`` onto the CPU. Raises UserError when it is missing, damaged or hostile."""

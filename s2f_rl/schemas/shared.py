@@ -64,6 +64,7 @@ class Run:
     progress: bool = key("show progress")
     logger: Logger | list[Logger] | None = key("what draws curves beside metrics.jsonl")
     logger_online: bool = key("let wandb send the run to its server")
+    checkpoint_minutes: Positive | None = key("a last.pt at least so often; null: at evaluations alone")
     corpus: Corpus = key("what is trained on")
 
 

@@ -31,7 +31,7 @@ class RLRun:
 
     Args:
         config: the recipe's config (a mapping): ``name``, ``root``, ``resume``, ``iterations``, ``evaluation.every``,
-            ``logger``, ``logger_online``, ``progress``; written to the folder as a whole.
+            ``checkpoint_minutes``, ``logger``, ``logger_online``, ``progress``; written to the folder as a whole.
         parts: of :func:`~s2f_rl.training.prepare_rl`.
         optimizer, collector: of the recipe.
         **more: further parts with a state, such as a replay buffer or the anchor's norm of a balanced loss.
@@ -148,9 +148,13 @@ class RLRun:
         self.progress.update(int(row["batch_frames"]), {k: row[k] for k in SHOWN if k in row})
 
     def evaluate_and_save(self) -> None:
-        """Write the row; every ``evaluation.every`` iterations and at the end validate before and save after it."""
+        """Write the row; every ``evaluation.every`` iterations and at the end validate before and save after it.
+
+        Where that takes longer than ``checkpoint_minutes``, save in between as well.
+        """
         last = self.iteration == self.config["iterations"]
         due = last or self.iteration % self.config["evaluation"]["every"] == 0
+        save = due or (self.folder.checkpoint_due(self.config["checkpoint_minutes"]) and not self.guard.in_row)
         row = self._row
         if due:
             started = time.perf_counter()
@@ -160,7 +164,7 @@ class RLRun:
             row["time/validation_s"] = time.perf_counter() - started
         # Rows before the checkpoint: after a kill, rows beyond it are cut off and none is missing.
         self.folder.rows.append(row, self.iteration, self.state.frames)
-        if due:
+        if save:
             self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **self._actor()})
 
     def _actor(self) -> dict[str, object]:

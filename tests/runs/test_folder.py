@@ -55,6 +55,21 @@ class TestRunFolder:
         assert folder.resuming
         assert folder.load_checkpoint() == {"iteration": 4}
 
+    def test_a_checkpoint_is_due_after_so_many_minutes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = [1000.0]
+        monkeypatch.setattr("s2f_rl.runs.folder.time.monotonic", lambda: now[0])
+        folder = RunFolder("ppo", root=tmp_path, config=CONFIG)
+        found = []
+        for minute in range(25):
+            now[0] = 1000.0 + 60 * minute
+            if folder.checkpoint_due(10):
+                folder.save_checkpoint("last.pt", {"iteration": minute})
+                found.append(minute)
+            elif minute == 15:
+                folder.save_checkpoint("best.pt", {"iteration": minute})  # is no last.pt
+        assert found == [10, 20] and not folder.checkpoint_due(None)
+        assert folder.path.joinpath("last.pt").exists()
+
     def test_resume_without_checkpoint_starts_over(self, tmp_path: Path) -> None:
         RunFolder("ppo", root=tmp_path, config=CONFIG).rows.append({}, iteration=1)
         folder = RunFolder("ppo", root=tmp_path, config=CONFIG, resume=True)

@@ -243,11 +243,12 @@ class TestRecipe:
                 raise Killed
             return cosine_decay(optimizer, options, iteration, iterations)
 
-        broken = self.options(tiny_root, tmp_path, "name=broken", *self.TRAINING)
+        broken = self.options(tiny_root, tmp_path, "name=broken", "checkpoint_minutes=1e-9", *self.TRAINING)
         with monkeypatch.context() as patch, pytest.raises(Killed):
             patch.setattr(module, "cosine_decay", decay_until_killed)
             main.run(broken)
-        main.run([*broken, "resume=true"])
+        assert torch.load(tmp_path / "broken" / "last.pt", weights_only=True)["iteration"] == 49, "by the clock"
+        main.run([*broken, "resume=true", "checkpoint_minutes=null"])
         rows = [[without_times(row) for row in read_rows(tmp_path / n / "metrics.jsonl")] for n in ("whole", "broken")]
         assert rows[0] == rows[1] and len(rows[0]) == 90
         assert RewardModel.load(tmp_path / "broken").content_hash() == reward.content_hash()
