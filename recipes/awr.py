@@ -15,7 +15,6 @@ from omegaconf import DictConfig
 from torchrl.modules import set_recurrent_mode
 
 from s2f_rl import keys
-from s2f_rl.collectors import utterance_collector
 from s2f_rl.losses import (
     AdvantageWeightedLoss,
     BaselineAdvantage,
@@ -25,7 +24,7 @@ from s2f_rl.losses import (
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.rl import AWR
-from s2f_rl.training import RLRun, UtteranceBuffer, cosine_decay, gradient_step, prepare_rl
+from s2f_rl.training import RLRun, UtteranceBuffer, cosine_decay, gradient_step, make_collector, prepare_rl
 
 
 @recipe_main("awr", AWR)
@@ -35,7 +34,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
-    collector = utterance_collector(parts.env, policy)
+    collector = make_collector(cfg, parts)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, normalise=False)
     buffer = UtteranceBuffer(cfg.replay.capacity, parts.env.horizon, device, policy.core.out_keys)
     awr = AdvantageWeightedLoss(

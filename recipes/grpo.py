@@ -14,7 +14,6 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 from omegaconf import DictConfig
 
 from s2f_rl import keys
-from s2f_rl.collectors import utterance_collector
 from s2f_rl.losses import (
     ClipPPOLoss,
     WeightedLoss,
@@ -24,7 +23,7 @@ from s2f_rl.losses import (
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.rl import GRPO
-from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, prepare_rl
+from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, make_collector, prepare_rl
 
 
 @recipe_main("grpo", GRPO)
@@ -34,7 +33,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
     parts = prepare_rl(cfg, device)
     policy = parts.policy
-    collector = utterance_collector(parts.env, policy)
+    collector = make_collector(cfg, parts)
     grpo = ClipPPOLoss(policy.actor_module, clip_epsilon=cfg.clip_epsilon)
     loss = WeightedLoss({"policy": (grpo, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)

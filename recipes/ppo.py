@@ -12,7 +12,6 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 
 from omegaconf import DictConfig
 
-from s2f_rl.collectors import utterance_collector
 from s2f_rl.losses import (
     BaselineAdvantage,
     ClipPPOLoss,
@@ -21,7 +20,7 @@ from s2f_rl.losses import (
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.rl import PPO
-from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, prepare_rl
+from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, make_collector, prepare_rl
 
 
 @recipe_main("ppo", PPO)
@@ -31,7 +30,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
-    collector = utterance_collector(parts.env, policy)
+    collector = make_collector(cfg, parts)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
     critic_coeff = cfg.critic.coeff if critic is not None else None
     ppo = ClipPPOLoss(policy.actor_module, critic, clip_epsilon=cfg.clip_epsilon, critic_coeff=critic_coeff)

@@ -13,7 +13,7 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 import torch
 from omegaconf import DictConfig
 
-from s2f_rl.collectors import utterance_collector
+from s2f_rl import ranks
 from s2f_rl.losses import (
     BaselineAdvantage,
     KLPenaltyPPOLoss,
@@ -23,7 +23,7 @@ from s2f_rl.losses import (
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.rl import PPOKL
-from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, prepare_rl
+from s2f_rl.training import RLRun, cosine_decay, gradient_step, lane_minibatches, make_collector, prepare_rl
 
 
 @recipe_main("ppo_kl", PPOKL)
@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
-    collector = utterance_collector(parts.env, policy)
+    collector = make_collector(cfg, parts)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
     penalty = PenaltyCoefficient(cfg.penalty.beta, cfg.penalty.target)
     critic_coeff = cfg.critic.coeff if critic is not None else None
@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                         outputs.append(gradient_step(loss, rows, optimizer, cfg.optimizer.max_grad_norm, run.guard))
                 # The KL of the policies before and after the update, over the whole batch.
                 with torch.no_grad():
-                    figures["kl_update"] = float(ppo(batch)["kl"])
+                    figures["kl_update"] = float(ranks.mean(ppo(batch)["kl"]))
                 penalty.update(figures["kl_update"])
                 figures |= parts.adapt_kl(outputs)
 

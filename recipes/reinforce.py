@@ -12,7 +12,6 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 
 from omegaconf import DictConfig
 
-from s2f_rl.collectors import utterance_collector
 from s2f_rl.losses import (
     BaselineAdvantage,
     ReinforceLoss,
@@ -21,7 +20,7 @@ from s2f_rl.losses import (
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.rl import ActorCritic
-from s2f_rl.training import RLRun, cosine_decay, gradient_step, prepare_rl
+from s2f_rl.training import RLRun, cosine_decay, gradient_step, make_collector, prepare_rl
 
 
 @recipe_main("reinforce", ActorCritic)
@@ -31,7 +30,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
-    collector = utterance_collector(parts.env, policy)
+    collector = make_collector(cfg, parts)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
     reinforce = ReinforceLoss(policy.actor_module, critic, critic_coeff=cfg.critic.coeff)
     loss = WeightedLoss({"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance)

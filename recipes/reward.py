@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from s2f_rl import ranks
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.models.actors import use_actor
@@ -35,7 +36,15 @@ from s2f_rl.rewards.training.policy_samples import PolicySamples
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
 from s2f_rl.rewards.training.speech_augmentation import SpeechAugmentation
-from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger, pick_device, recipe_main, seed_everything
+from s2f_rl.runs import (
+    Progress,
+    TrainingState,
+    make_logger,
+    pick_device,
+    recipe_main,
+    seed_everything,
+    shared_run_folder,
+)
 from s2f_rl.schemas.reward import RewardRun
 from s2f_rl.training import StepGuard, cosine_decay, open_corpora
 
@@ -69,13 +78,17 @@ def main(cfg: DictConfig) -> dict[str, float]:
     head = ScoreHead(backbone.width, backbone.width, cfg.reward_model.head_hidden, cfg.reward_model.dropout)
     readout = MotionReadout(backbone.width, len(motion.std))
     backbone, head, readout = backbone.to(device), head.to(device), readout.to(device)
-    sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **cfg.clips)
+    # of several ranks each draws its part of a batch
+    stretches = ranks.share_of(cfg.clips.n_stretches, "clips.n_stretches")
+    recordings = ranks.share_of(cfg.listening.recordings, "listening.recordings") if listening else 0
+    clips = {**cfg.clips, "n_stretches": stretches}
+    sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **clips)
     audio_features = AudioFeatures(backbone, bank)
     channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
     modules = (backbone, head, readout) if cfg.backbone is None else (head,)
     trained = [p for module in modules for p in module.parameters()]
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
-    guard = StepGuard()
+    guard = StepGuard(shared=True)
     state = TrainingState(
         backbone=backbone, head=head, readout=readout, optimizer=optimizer, sampler=sampler, projection=projection,
         guard=guard,
@@ -83,14 +96,18 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     actor = None if cfg.policy is None else load_actor_for(cfg.policy, train, f"policy={cfg.policy}")[0].to(device)
 
-    with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
+    with shared_run_folder(cfg.name, cfg.root, cfg, cfg.resume) as folder:
         if actor is not None:
-            bank.policy = PolicySamples(predict_own_styles(actor, train, folder / "policy_samples"), train.n_vertices)
+            samples = ranks.alone(lambda: str(predict_own_styles(actor, train, folder / "policy_samples")))
+            bank.policy = PolicySamples(samples, train.n_vertices)
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
             folder.rows.cut_after(state.iteration)
         elif cfg.backbone is None:
+            sampler.begin(0, stretches)
             centre_features(backbone, sampler.draw().to(device))
+        for module in (backbone, head, readout):
+            ranks.same_weights(module.parameters())
         hardening = None  # a given backbone sees raw vertices, in which nothing is known of how far a change is
         if projection is not None and cfg.hardening.steps:
             hardening = Hardening(projection, motion, cfg.hardening.radii_mm, cfg.hardening.steps, cfg.hardening.hold)
@@ -103,12 +120,13 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 1 draw: first true pairs for the audio half to learn from; then true clips, and the same clips spoiled
             clock = [time.perf_counter()]
             first = state.iteration <= listening
+            sampler.begin(iteration, recordings if first else stretches)
             if first:
-                pairs = draw_pairs(sampler, motion, channel, cfg.listening.recordings, cfg.listening.clips).to(device)
+                pairs = draw_pairs(sampler, motion, channel, recordings, cfg.listening.clips).to(device)
             else:
                 batch = sampler.draw().to(device)
             n_clips = len(pairs.clips) if first else len(batch.clips)
-            state.frames += CLIP_FRAMES * n_clips
+            state.frames += CLIP_FRAMES * n_clips * ranks.count()
 
             # 2 features and losses
             clock.append(time.perf_counter())
@@ -129,7 +147,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             clock.append(time.perf_counter())
 
             # 4 log
-            row: dict[str, Any] = {f"loss_{name}": float(term.detach()) for name, term in losses.items()}
+            row: dict[str, Any] = {f"loss_{name}": float(ranks.mean(term.detach())) for name, term in losses.items()}
             row |= {"grad_norm": float(norm), "lr": lr, "skipped_steps": guard.skipped()}
             row |= {"time/draw_s": clock[1] - clock[0], "time/update_s": clock[2] - clock[1]}
             progress.update(n_clips, {k: row[k] for k in ("loss_info_nce", "loss_predict", "loss_rank") if k in row})
@@ -137,7 +155,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 5 evaluate on unseen speakers and save
             at_rest = state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations
             if at_rest and not first:
-                rows = score(cfg, finished_reward(backbone, head, projection), validation, motion, regressor, folder)
+                finished = finished_reward(backbone, head, projection)
+                rows = ranks.alone(lambda: score(cfg, finished, validation, motion, regressor, folder))  # noqa: B023
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
             folder.rows.append(row, state.iteration, state.frames)
@@ -146,10 +165,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 folder.save_checkpoint("last.pt", state.state_dict())
         progress.close()
         logger.close()
-        if cfg.progress and values:
+        if cfg.progress and values and ranks.is_first():
             print(auc_table(rows))
             print(f"AUC on utterance means, * where the head ought to notice. The reward is in {folder.path}")
-        if cfg.report:
+        if cfg.report and ranks.is_first():
             where = folder.path / "report"
             reward_report(folder.path, cfg.corpus.root, where, topology=cfg.corpus.topology, device=str(device))
     return values

@@ -12,7 +12,6 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 
 from omegaconf import DictConfig
 
-from s2f_rl.collectors import utterance_collector
 from s2f_rl.losses import (
     RewardGradientLoss,
     WeightedLoss,
@@ -20,7 +19,7 @@ from s2f_rl.losses import (
 )
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
 from s2f_rl.schemas.rl import RewardGradient
-from s2f_rl.training import RLRun, cosine_decay, gradient_step, prepare_rl
+from s2f_rl.training import RLRun, cosine_decay, gradient_step, make_collector, prepare_rl
 
 
 @recipe_main("reward_gradient", RewardGradient)
@@ -30,7 +29,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     # corpora, start actor, policy, environment, reward, critic, supervised term, KL, constraint
     parts = prepare_rl(cfg, device)
     policy = parts.policy
-    collector = utterance_collector(parts.env, policy)
+    collector = make_collector(cfg, parts)
     score, trained = parts.signal.score, cfg.train_output_map
     objective = RewardGradientLoss(policy.actor_module, score, cfg.sampled, trained, reads_latents=True)
     loss = WeightedLoss({"policy": (objective, parts.policy_weight), **parts.auxiliary}, cfg.balance)

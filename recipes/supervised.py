@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from torch.nn.functional import one_hot
 from torch.nn.utils.rnn import pad_sequence
 
+from s2f_rl import ranks
 from s2f_rl.data.contract import recorded
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer
@@ -28,12 +29,12 @@ from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import (
     PolicyAverage,
     Progress,
-    RunFolder,
     TrainingState,
     make_logger,
     pick_device,
     recipe_main,
     seed_everything,
+    shared_run_folder,
 )
 from s2f_rl.schemas.supervised import SupervisedRun
 from s2f_rl.training import (
@@ -73,12 +74,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
     scorer = None if cfg.reward.folder is None else Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation)
     validate = Validation(actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder)
     draws = torch.Generator().manual_seed(cfg.seed)
-    guard = StepGuard(average)
+    guard = StepGuard(average, shared=True)
+    ranks.same_weights(actor.parameters())
+    batch_size = ranks.share_of(cfg.batch_size, "batch_size")
     state = TrainingState(
         actor=actor, optimizer=optimizer, average=average, validation=validate, draws=draws, guard=guard
     )
 
-    with RunFolder(cfg.name, root=cfg.root, config=cfg, resume=cfg.resume) as folder:
+    with shared_run_folder(cfg.name, cfg.root, cfg, cfg.resume) as folder:
         folder.share("encoder", frozen_encoder(actor))
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))
@@ -89,9 +92,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
         for iteration in range(state.iteration + 1, cfg.iterations + 1):
             state.iteration = iteration
-            # 1 draw utterances
+            # 1 draw utterances, and take this rank's
             started = time.perf_counter()
             picks = [trainable[k] for k in torch.randint(len(trainable), (cfg.batch_size,), generator=draws).tolist()]
+            picks = picks[ranks.rank() * batch_size :][:batch_size]
             utterances = [train[i] for i in picks]
             motions = [(recorded(u) - u.template)[: cfg.max_frames or None] for u in utterances]
             n_frames = [len(motion) for motion in motions]
@@ -115,16 +119,17 @@ def main(cfg: DictConfig) -> dict[str, float]:
             norm = guard.step(loss, optimizer, cfg.optimizer.max_grad_norm)
 
             # 5 log
-            state.frames += int(mask.sum())
+            n_seen = int(ranks.total(mask.sum()))
+            state.frames += n_seen
             row = {
-                "loss": loss,
-                "loss_position_mm2": position,
-                "loss_velocity_mm2": velocity,
+                "loss": ranks.mean(loss),
+                "loss_position_mm2": ranks.mean(position),
+                "loss_velocity_mm2": ranks.mean(velocity),
                 "grad_norm": norm,
                 "skipped_steps": guard.skipped(),
                 "time/iteration_s": time.perf_counter() - started,
             }
-            progress.update(int(mask.sum()), {"loss": loss})
+            progress.update(n_seen, {"loss": loss})
 
             # 6 evaluate and save
             due = state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations
@@ -133,7 +138,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 continue
             if due:
                 with average.swapped_in() if average is not None else contextlib.nullcontext():
-                    values = validate()
+                    values = ranks.alone(validate)
                 row |= {f"validation/{k}": v for k, v in values.items()}
             # the encoder's moments are of no use to RL; the rest shares memory with the state: last.pt holds it once
             found = {"actor": actor_entry(actor, train, average), "moments": decoder_moments(optimizer, actor)}

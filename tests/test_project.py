@@ -33,6 +33,7 @@ LAYERS = [
     "keys",
     "patient",
     "threads",
+    "ranks",
     "data",
     "models",
     "metrics",

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from omegaconf import DictConfig
 
 from s2f_rl import keys
-from s2f_rl.collectors import utterance_collector
 from s2f_rl.losses import ReinforceLoss, WeightedLoss, credited_returns, group_relative_advantage
 from s2f_rl.runs import pick_device, recipe_main, seed_everything
 from s2f_rl.runs.schema import NonNegative, key
 from s2f_rl.schemas.rl import RLOO
-from s2f_rl.training import RLRun, cosine_decay, gradient_step, prepare_rl
+from s2f_rl.training import RLRun, cosine_decay, gradient_step, make_collector, prepare_rl
 
 
 @dataclass
@@ -29,7 +28,7 @@ class SignRLOO(RLOO):
 def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     parts = prepare_rl(cfg, pick_device(cfg.device))
-    collector = utterance_collector(parts.env, parts.policy)
+    collector = make_collector(cfg, parts)
     reinforce = ReinforceLoss(parts.policy.actor_module)
     loss = WeightedLoss({"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance)
     optimizer = parts.make_optimizer(loss)

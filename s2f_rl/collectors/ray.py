@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -11,7 +12,7 @@ from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
 from torchrl.envs.utils import ExplorationType
 
-from s2f_rl.collectors.utterance import LEAN, UtteranceCollector, base_env, make_seeded, whole_decoder, worker_seed
+from s2f_rl.collectors.utterance import LEAN, UtteranceCollector, base_env, deferred_in_workers, make_worker_env
 from s2f_rl.errors import UserError
 
 
@@ -21,39 +22,48 @@ def ray_utterance_collector(
     *,
     n_workers: int = 2,
     seed: int = 0,
+    n_done: int = 0,
     n_batches: int | None = None,
     reward_transform: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
     exploration_type: ExplorationType = ExplorationType.RANDOM,
     cpus_per_worker: float = 1,
     gpus_per_worker: float = 0,
+    address: str | None = None,
     **collector_options: Any,
 ) -> UtteranceCollector:
     """Collect in Ray actors, on one machine or a cluster: batches [n_workers * B, T], all of the current policy.
 
-    Uses the Ray instance that is running, else starts a local one without dashboard. Call
-    :meth:`UtteranceCollector.update_policy_weights_` after every update. ``shutdown`` also ends a local Ray.
+    Uses the Ray that this process has joined, else joins ``address`` or starts a local one without dashboard. Call
+    :meth:`UtteranceCollector.update_policy_weights_` after every update. ``shutdown`` also leaves what was joined here.
 
     Args:
         make_env: called as ``make_env(seed=...)`` in every worker.
-        policy, n_batches, reward_transform, exploration_type, seed: see :func:`multi_utterance_collector`.
+        policy, n_batches, reward_transform, exploration_type, seed, n_done: see
+            :func:`multi_utterance_collector`.
         n_workers: actors.
         cpus_per_worker, gpus_per_worker: what each reserves.
+        address: of a cluster (``"auto"``, ``"ray://host:10001"``); None: a local Ray.
         **collector_options: further arguments of :class:`torchrl.collectors.distributed.RayCollector`.
 
     Raises:
-        UserError: ray is not installed.
+        UserError: ray is not installed, or no cluster answers.
     """
     try:
         import ray
         from torchrl.collectors.distributed import RayCollector
     except ImportError as error:
-        raise UserError("collector=ray needs the ray extra: pip install 's2f_rl[ray]'") from error
+        raise UserError("parallel=ray needs the ray extra: pip install 's2f_rl[ray]'") from error
     ours = not ray.is_initialized()
     if ours:
-        # One thread each: workers would otherwise compete for the same cores.
-        ray.init(include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}})
-    env = base_env(make_env(seed=seed))
-    frames = env.numel() * env.horizon * n_workers
+        local = {"include_dashboard": False} if address is None else {"address": address}
+        try:
+            # One thread each: workers would otherwise compete for the same cores.
+            ray.init(log_to_driver=False, runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}}, **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise UserError(f"parallel.address={address}: no Ray there ({str(error)[:200]})") from error
+    env = make_env(seed=seed)
+    frames = base_env(env).numel() * base_env(env).horizon * n_workers
+    deferred = deferred_in_workers(policy, env)
     env.close()
     worker_options = {k: v for k, v in LEAN.items() if k != "reset_at_each_iter"}
     options = {
@@ -69,13 +79,14 @@ def ray_utterance_collector(
         "remote_configs": {"num_cpus": cpus_per_worker, "num_gpus": gpus_per_worker},
         **collector_options,
     }
-    factories = [partial(make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
-    collector = RayCollector(factories, policy, **options)
+    factories = [partial(make_worker_env, make_env, seed, w, n_workers, n_done) for w in range(n_workers)]
+    with contextlib.nullcontext() if deferred is None else deferred.latents_only():  # their copies stay so
+        collector = RayCollector(factories, policy, **options)
     collector.update_policy_weights_(policy)  # before the first batch, or workers act with weights of their own
     return UtteranceCollector(
         collector,
         n_batches,
         reward_transform,
         shutdown=partial(collector.shutdown, shutdown_ray=ours),
-        deferred=whole_decoder(policy),
+        deferred=deferred,
     )

@@ -197,6 +197,7 @@ def multi_utterance_collector(
     *,
     n_workers: int = 2,
     seed: int = 0,
+    n_done: int = 0,
     n_batches: int | None = None,
     reward_transform: Callable[[TensorDictBase], TensorDictBase] | Sequence[Callable] | None = None,
     exploration_type: ExplorationType = ExplorationType.RANDOM,
@@ -205,17 +206,22 @@ def multi_utterance_collector(
     """Collect in ``n_workers`` processes with TorchRL's MultiSyncCollector: batches [n_workers * B, T].
 
     Call it under ``if __name__ == "__main__":``, and :meth:`UtteranceCollector.update_policy_weights_` after every
-    update. The reward is computed in this process. A resumed run goes on with other draws than an unbroken one.
+    update. The reward is computed in this process, and so are displacements where the policy can defer them.
+
+    The workers share an epoch without overlap (:class:`~s2f_rl.envs.draws.UtteranceDraws`), and the noise of a batch
+    follows from ``seed``, worker and batch: started again with ``n_done``, they go on as if they had never stopped.
 
     Args:
         make_env: called as ``make_env(seed=...)`` in every worker; must pickle (cloudpickle).
         policy, n_batches, reward_transform, exploration_type: see :func:`utterance_collector`.
         n_workers: processes.
-        seed: worker w draws with ``worker_seed(seed, w)``, and so does its torch generator.
+        seed: of the draws and of the noise.
+        n_done: batches collected before.
         **collector_options: further arguments of :class:`torchrl.collectors.MultiSyncCollector`.
     """
-    env = base_env(make_env(seed=seed))
-    frames = env.numel() * env.horizon * n_workers
+    env = make_env(seed=seed)
+    frames = base_env(env).numel() * base_env(env).horizon * n_workers
+    deferred = deferred_in_workers(policy, env)
     env.close()
     options = {
         "frames_per_batch": frames,
@@ -226,15 +232,19 @@ def multi_utterance_collector(
         **LEAN,
         **collector_options,
     }
-    factories = [partial(make_seeded, make_env, worker_seed(seed, w)) for w in range(n_workers)]
-    collector = MultiSyncCollector(factories, policy, **options)
+    factories = [partial(make_worker_env, make_env, seed, w, n_workers, n_done) for w in range(n_workers)]
+    with contextlib.nullcontext() if deferred is None else deferred.latents_only():  # their copies stay so
+        collector = MultiSyncCollector(factories, policy, **options)
     return UtteranceCollector(
-        collector,
-        n_batches,
-        reward_transform,
-        shutdown=partial(_end_workers, collector),
-        deferred=whole_decoder(policy),
+        collector, n_batches, reward_transform, shutdown=partial(_end_workers, collector), deferred=deferred
     )
+
+
+def deferred_in_workers(policy: object, env: EnvBase) -> MotionPolicy | None:
+    """The policy if the workers send latents only, which this process completes: where nobody there sees actions."""
+    if env is base_env(env) and isinstance(policy, MotionPolicy) and policy.defers:
+        return policy
+    return whole_decoder(policy)
 
 
 def whole_decoder(policy: object) -> MotionPolicy | None:
@@ -253,16 +263,17 @@ def _end_workers(collector: MultiSyncCollector) -> None:
         scheme.shutdown()
 
 
-def worker_seed(seed: int, worker: int) -> int:
-    """A worker's seed: its own for every pair of arguments below 2**20 workers."""
-    return seed * 2**20 + worker
-
-
-def make_seeded(make_env: Callable[..., EnvBase], seed: int) -> EnvBase:
-    """A worker's environment, in the worker: it and torch's generator draw with ``seed``."""
+def make_worker_env(
+    make_env: Callable[..., EnvBase], seed: int, worker: int, n_workers: int, n_done: int = 0
+) -> EnvBase:
+    """A worker's environment, in the worker, which goes on after ``n_done`` batches of all."""
     env = make_env(seed=seed)
-    # Every new process starts with the same torch generator: without this, all workers would sample the same noise.
-    torch.manual_seed(seed)
+    base = base_env(env)
+    base.draws.take_part(worker, n_workers)
+    state = base.draw_state()
+    groups = base.numel() // base.group_size * n_workers
+    base.load_draw_state({**state, "n_drawn": n_done * groups})
+    base.draws.keep_next()  # the Collector resets once for itself when it is built
     return env
 
 

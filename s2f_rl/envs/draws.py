@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 
 from s2f_rl.errors import UserError
 
@@ -16,6 +17,9 @@ class UtteranceDraws:
 
     Every epoch is one seeded permutation of the corpus; draw ``n`` is entry ``n % N`` of epoch ``n // N``. So the
     whole state is one integer, and no draw depends on how many lanes, workers or resets came before.
+
+    Several environments share an epoch without overlap (:meth:`take_part`): part k of K has the draws k, K + k,
+    2 K + k, ... of the whole. What all have drawn together is what one alone would have drawn.
 
     Args:
         own_styles: per utterance, the index of its speaker among the training subjects, None for other speakers. [N]
@@ -44,7 +48,21 @@ class UtteranceDraws:
         self.n_styles = n_styles
         self.style = style
         self.n_drawn = 0
+        self.part, self.n_parts = 0, 1
+        self._noise = self._kept = False
         self.set_seed(seed)
+
+    def take_part(self, part: int, n_parts: int) -> None:
+        """Draw part ``part`` of ``n_parts`` from now on, and let torch's generator start anew at every :meth:`draw`.
+
+        So the noise of a batch follows from seed, part and draw alone: a worker that is started again, or a rank of a
+        resumed run, goes on with the noise of an unbroken one.
+        """
+        self.part, self.n_parts, self._noise = part, n_parts, True
+
+    def keep_next(self) -> None:
+        """The next :meth:`draw` shall use up nothing."""
+        self._kept = True
 
     @property
     def n_utterances(self) -> int:
@@ -64,14 +82,22 @@ class UtteranceDraws:
 
     def draw(self, n: int) -> list[tuple[int, int]]:
         """The next ``n`` pairs (utterance, style index)."""
+        if self._noise:
+            torch.manual_seed(self._noise_seed())
         pairs = []
         for _ in range(n):
-            epoch, position = divmod(self.n_drawn, self.n_utterances)
+            epoch, position = divmod(self.n_drawn * self.n_parts + self.part, self.n_utterances)
             utterance = int(self._epoch(epoch)[position])
             # "all": every utterance meets every style once in S epochs, and styles also vary within an epoch.
             pairs.append((utterance, self._style_of(utterance, turn=utterance + epoch, key=epoch)))
             self.n_drawn += 1
+        if self._kept:
+            self.n_drawn, self._kept = self.n_drawn - n, False
         return pairs
+
+    def _noise_seed(self) -> int:
+        key = [self.seed, self.part, self.n_drawn]
+        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
     def choose(self, utterances: Sequence[int], group_size: int = 1) -> list[tuple[int, int]]:
         """Pairs for chosen utterances, one per lane; no draw is used up.
@@ -92,7 +118,7 @@ class UtteranceDraws:
 
     def state(self) -> dict[str, int]:
         """Plain numbers from which :meth:`load_state` continues."""
-        return {"seed": self.seed, "n_drawn": self.n_drawn, "n_utterances": self.n_utterances}
+        return {"seed": self.seed, "n_drawn": self.n_drawn * self.n_parts, "n_utterances": self.n_utterances}
 
     def load_state(self, state: dict[str, int]) -> None:
         """Continue where ``state`` was taken. Raises :class:`UserError` if the corpus has another size since."""
@@ -107,4 +133,4 @@ class UtteranceDraws:
                 "resume on the same corpus and split, or start a new run"
             )
         self.set_seed(seed)
-        self.n_drawn = n_drawn
+        self.n_drawn = -(-n_drawn // self.n_parts)  # with another number of parts, none of them draws twice

@@ -10,7 +10,7 @@ from tensordict.nn import ProbabilisticTensorDictSequential, TensorDictModuleBas
 from torch import Tensor
 from torchrl.modules import set_recurrent_mode
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, PolicyKeys
 
@@ -73,7 +73,7 @@ class AdvantageWeightedLoss(BatchLoss):
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         tensordict = self.named_as_ours(tensordict)
         mask = tensordict.get(keys.FRAME_MASK).squeeze(-1)
-        n = mask.sum().clamp_min(1)
+        n = ranks.mean_count(mask.sum()).clamp_min(1)
         zero = torch.zeros(mask.shape, device=mask.device)
         with set_recurrent_mode(True), self.actor_network_params.to_module(self.actor_network):
             distribution = self.actor_network.get_dist(tensordict.clone(False))

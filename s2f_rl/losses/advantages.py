@@ -15,7 +15,7 @@ from torch import Tensor
 from torchrl.modules import set_recurrent_mode
 from torchrl.objectives.value.functional import generalized_advantage_estimate
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import UserError
 
 CREDITS = ("discounted", "window")
@@ -61,8 +61,13 @@ def credited_returns(reward: Tensor, frame_mask: Tensor, credit: str = "discount
 
 
 def masked_standardise(x: Tensor, frame_mask: Tensor, centre: bool = True, eps: float = 1e-6) -> Tensor:
-    """(x - mean) / std over valid frames (``centre=False`` keeps the mean); 0 on padding. Population std."""
+    """(x - mean) / std over valid frames (``centre=False`` keeps the mean); 0 on padding. Population std.
+
+    Of several ranks (:mod:`s2f_rl.ranks`): over the frames of all of them.
+    """
     valid = x[frame_mask]
+    if ranks.count() > 1:
+        valid = ranks.rows_of_all(valid)
     if valid.numel() == 0:
         return torch.zeros_like(x)
     mean = valid.mean()

@@ -24,9 +24,11 @@ from torchrl.objectives import ClipPPOLoss as _TorchRLClipPPOLoss
 from torchrl.objectives import KLPENPPOLoss as _TorchRLKLPENPPOLoss
 from torchrl.objectives import ReinforceLoss as _TorchRLReinforceLoss
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import NotFinite
 from s2f_rl.losses.batch_keys import AdvantageKeys, RenamedKeys
+
+_MEANS = ("clip_fraction", "kl", "kl_approx", "mean_ratio", "entropy")  # over the valid frames
 
 
 class _NoCritic(TensorDictModuleBase):
@@ -69,6 +71,16 @@ class _MaskedStatistics(RenamedKeys):
         mask = tensordict.get(self.loss_mask_key, None)
         return None if mask is None else mask.squeeze(-1)
 
+    def _of_all_ranks(self, tensordict: TensorDictBase, out: TensorDictBase) -> TensorDictBase:
+        """Weigh this rank's means over frames by how many it has, so that their mean over ranks is that of all."""
+        valid = self._valid(tensordict)
+        if ranks.count() > 1 and valid is not None:
+            share = ranks.share(valid.sum())
+            for key in out.keys():
+                if key.startswith("loss_") or key in _MEANS:
+                    out.set(key, out.get(key) * share)
+        return out
+
     def _entropy_over_valid(self, tensordict: TensorDictBase, out: TensorDictBase) -> None:
         valid = self._valid(tensordict)
         if valid is not None and "entropy" in out.keys():
@@ -105,7 +117,7 @@ class _RatioStatistics(_MaskedStatistics):
         if "explained_variance" in out.keys():
             out.set("explained_variance", _explained_variance(self, tensordict, valid))
         self._entropy_over_valid(tensordict, out)
-        return out
+        return self._of_all_ranks(tensordict, out)
 
 
 class ClipPPOLoss(_RatioStatistics, _TorchRLClipPPOLoss):
@@ -220,7 +232,7 @@ class A2CLoss(_MaskedStatistics, _TorchRLA2CLoss):
         tensordict = self.named_as_ours(tensordict)
         out = super().forward(tensordict)
         self._entropy_over_valid(tensordict, out)
-        return out
+        return self._of_all_ranks(tensordict, out)
 
 
 class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
@@ -262,11 +274,12 @@ class ReinforceLoss(_MaskedStatistics, _TorchRLReinforceLoss):
         return torch.zeros_like(tensordict.get(self.tensor_keys.advantage)), None
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        out = super().forward(self.named_as_ours(tensordict).clone(False))
+        tensordict = self.named_as_ours(tensordict)
+        out = super().forward(tensordict.clone(False))
         terms = {"loss_objective": out.get("loss_actor")}  # WeightedLoss treats the critic's as a term of its own
         if self._has_critic:
             terms["loss_critic"] = self.critic_coeff * out.get("loss_value")
-        return TensorDict(terms)
+        return self._of_all_ranks(tensordict, TensorDict(terms))
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import Distribution, kl_divergence
 from torchrl.modules import set_recurrent_mode
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss
 
@@ -48,7 +48,7 @@ class ReferenceKL(BatchLoss):
                 reference = self.reference.get_dist(tensordict.clone(False))
         kl = _divergence(current, reference)
         mask = tensordict.get(keys.FRAME_MASK).squeeze(-1)
-        mean = torch.where(mask, kl, torch.zeros_like(kl)).sum() / mask.sum().clamp_min(1)
+        mean = torch.where(mask, kl, torch.zeros_like(kl)).sum() / ranks.mean_count(mask.sum()).clamp_min(1)
         return TensorDict({"loss_kl": self.coef * mean, "kl_reference": mean.detach()})
 
 

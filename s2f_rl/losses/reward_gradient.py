@@ -10,7 +10,7 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
 from s2f_rl.models.contract import PolicyCore, core_of
@@ -88,5 +88,5 @@ class RewardGradientLoss(BatchLoss):
             else:
                 motion = LatentMotion(core.unrolled(audio, style, noise, decoded=False), linear)
         reward, scored = self.score(motion, tensordict.get(keys.UTTERANCE)[:, 0, 0], mask.sum((1, 2)))
-        mean = torch.where(scored, reward, torch.zeros_like(reward)).sum() / scored.sum().clamp_min(1)
+        mean = torch.where(scored, reward, torch.zeros_like(reward)).sum() / ranks.mean_count(scored.sum()).clamp_min(1)
         return TensorDict({"loss_objective": -mean, "reward": mean.detach()})

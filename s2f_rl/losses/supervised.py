@@ -9,7 +9,7 @@ from tensordict import TensorDict, TensorDictBase
 from tensordict.nn import ProbabilisticTensorDictSequential
 from torch import Tensor
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.data.contract import Corpus, recorded
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
@@ -49,7 +49,7 @@ def motion_errors(
 
     def mean(x: Tensor, mask: Tensor) -> Tensor:
         squared = x.square() if vertex_weight is None else x.square() * vertex_weight
-        return squared.sum() / (mask.sum() * x.shape[-1]).clamp_min(1)
+        return squared.sum() / (ranks.mean_count(mask.sum()) * x.shape[-1]).clamp_min(1)
 
     return mean(error, frame_mask), mean(change, pair_mask)
 
@@ -71,7 +71,7 @@ def projected_errors(
 
     def mean(x: Tensor, beyond: Tensor, mask: Tensor) -> Tensor:
         total = x.square().sum() + torch.where(mask.squeeze(-1), beyond, torch.zeros_like(beyond)).sum()
-        return total / (mask.sum() * n_coordinates).clamp_min(1)
+        return total / (ranks.mean_count(mask.sum()) * n_coordinates).clamp_min(1)
 
     return mean(error, truth.beyond, frame_mask), mean(change, truth.change_beyond[:, 1:], pair_mask)
 
@@ -182,7 +182,7 @@ class SupervisedLoss(BatchLoss):
             {
                 "loss_position": self.position_weight * position,
                 "loss_velocity": self.velocity_weight * velocity,
-                "supervised_frames": known.sum(),
+                "supervised_frames": ranks.total(known.sum()),
             }
         )
 

@@ -10,6 +10,7 @@ from tensordict import NestedKey, TensorDict, TensorDictBase
 from torch import Tensor, nn
 from torchrl.objectives import LossModule
 
+from s2f_rl import ranks
 from s2f_rl.errors import UserError
 from s2f_rl.models.contract import core_of
 
@@ -76,6 +77,9 @@ class WeightedLoss(LossModule):
     of its parameters where it shares none), and the parts' statistics as ``<name>_<statistic>``.
 
     Without gradients enabled only values and statistics are returned.
+
+    Of several ranks (:mod:`s2f_rl.ranks`) values, statistics and the gradients of every term are means over all, taken
+    before norms and balance: every rank gets the gradient that one process has on the whole batch.
 
     Attributes:
         anchor_norm: the norm of the anchor's last gradient that was not 0; to be saved with a run.
@@ -154,19 +158,24 @@ class WeightedLoss(LossModule):
                 terms[f"{name}_critic"] = (out.get("loss_critic").sum(), 1.0)
             for k in out.keys():
                 statistics[f"{name}_{k.removeprefix('loss_')}"] = out.get(k).detach()
+        if ranks.count() > 1:
+            means = ranks.mean(torch.stack([value.float().mean() for value in statistics.values()]))
+            statistics = dict(zip(statistics, means, strict=True))
         return terms, statistics
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         terms, statistics = self._terms(tensordict)
-        out = TensorDict({f"value_{name}": value.detach() for name, (value, _) in terms.items()})
+        values = [value for value, _ in terms.values()]
+        whole = dict(zip(terms, values if ranks.count() == 1 else ranks.mean(torch.stack(values)), strict=True))
+        out = TensorDict({f"value_{name}": whole[name].detach() for name in terms})
         out.update(statistics)
         if not torch.is_grad_enabled():
-            for name, (value, weight) in terms.items():
-                out.set(f"loss_{name}", weight * value)
+            for name, (_, weight) in terms.items():
+                out.set(f"loss_{name}", weight * whole[name])
             return out
         named = {id(p): (name, p) for name, p in self.named_parameters() if p.requires_grad}
         parameters = [p for _, p in named.values()]
-        gradients = {name: self._gradients(value, parameters) for name, (value, _) in terms.items()}
+        gradients = self._of_all_ranks({name: self._gradients(value, parameters) for name, (value, _) in terms.items()})
         shared = self._shared([name for name, _ in named.values()], list(gradients.values()))
         norms = {}
         for name, (value, _) in terms.items():
@@ -174,14 +183,14 @@ class WeightedLoss(LossModule):
             norms[name] = _norm(own or [g for g in gradients[name] if g is not None], value)
         anchor = self.anchor_norm.update(norms[self.anchor]) if self.anchor in norms else None
         factors: dict[str, Tensor] = {}
-        for name, (value, weight) in terms.items():
+        for name, (_, weight) in terms.items():
             factor = factors[name] = self._factor(name, weight, norms[name], anchor, factors)
             # A term that says nothing (weight 0, or no ground truth in the batch) leaves its parameters without a
             # gradient: a gradient of zeros would let the optimizer's momentum move them.
             silent = not weight or not any(bool(g.any()) for g in gradients[name] if g is not None)
             scaled = [None if g is None or silent else factor * g for g in gradients[name]]
             out.set(f"grad_norm_{name}", norms[name])
-            out.set(f"loss_{name}", _CarryGradient.apply((factor * value).detach(), scaled, *parameters))
+            out.set(f"loss_{name}", _CarryGradient.apply((factor * whole[name]).detach(), scaled, *parameters))
         return out
 
     def _factor(
@@ -203,6 +212,13 @@ class WeightedLoss(LossModule):
         shared = [sum(g[i] is not None for g in gradients) > 1 for i in range(len(names))]
         network = [counts and name not in self._apart for counts, name in zip(shared, names, strict=True)]
         return network if any(network) else shared
+
+    @staticmethod
+    def _of_all_ranks(gradients: Mapping[str, Sequence[Tensor | None]]) -> dict[str, Sequence[Tensor | None]]:
+        if ranks.count() == 1:
+            return dict(gradients)
+        means = iter(ranks.average([g for own in gradients.values() for g in own]))
+        return {name: [next(means) for _ in own] for name, own in gradients.items()}
 
     @staticmethod
     def _gradients(value: Tensor, parameters: list[nn.Parameter]) -> tuple[Tensor | None, ...]:

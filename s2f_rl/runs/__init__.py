@@ -5,8 +5,8 @@ Floor plan:
 - the recipe's command line: ``main`` (:func:`recipe_main`), ``configs`` (Hydra composes; mistakes in one line),
   ``schema`` (types and ranges, from a dataclass), ``overrides``, ``mistakes``, ``tether`` (ends with its starter);
   ``recipes`` (where the scripts lie, copies of them to edit)
-- the run: ``folder`` (:class:`RunFolder`), ``inputs`` (what it reads, by content), ``checkpoints``, ``state`` (all that
-  a resumed run needs), ``ema`` (the averaged policy), ``device``
+- the run: ``folder`` (:class:`RunFolder`), ``shared_folder`` (of several ranks), ``inputs`` (what it reads, by
+  content), ``checkpoints``, ``state`` (all that a resumed run needs), ``ema`` (the averaged policy), ``device``
 - what it tells: ``rows`` (one JSON object per iteration), ``loggers``, ``progress``, ``alarm`` (a motion that
   collapses)
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from s2f_rl.runs.main import Recipe, load_recipe, recipe_main
     from s2f_rl.runs.progress import Progress
     from s2f_rl.runs.rows import MetricsRows, read_rows, without_times
+    from s2f_rl.runs.shared_folder import shared_run_folder
     from s2f_rl.runs.state import TrainingState, rng_state, seed_everything, set_rng_state
 
 _HOMES = {
@@ -50,6 +51,7 @@ _HOMES = {
     "save_checkpoint": "checkpoints",
     "seed_everything": "state",
     "set_rng_state": "state",
+    "shared_run_folder": "shared_folder",
     "without_times": "rows",
 }
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "save_checkpoint",
     "seed_everything",
     "set_rng_state",
+    "shared_run_folder",
     "without_times",
 ]
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from s2f_rl import ranks
 from s2f_rl.errors import UserError
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """``"auto"`` is the first CUDA device, or the CPU where there is none; anything else is torch's own spelling.
+    """``"auto"`` is the first CUDA device (of several ranks, each its own), or the CPU where there is none;
+    anything else is torch's own spelling.
 
     Raises:
         UserError: unknown device, or one that this machine does not have.
@@ -18,6 +20,8 @@ def pick_device(name: str = "auto") -> torch.device:
         device(type='cpu')
     """
     if name == "auto":
+        if ranks.count() > 1 and torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)

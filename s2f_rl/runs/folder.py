@@ -25,7 +25,8 @@ if sys.platform != "win32":
 
 logger = logging.getLogger(__name__)
 
-# what changes no number; iterations changes how far the run goes, and a learning rate that decays towards its end
+# what changes no number; iterations changes how far the run goes, and a learning rate that decays towards its end;
+# parallel changes which process draws which noise
 MAY_CHANGE = (
     "resume",
     "debug",
@@ -37,9 +38,10 @@ MAY_CHANGE = (
     "root",
     "iterations",
     "corpus.cache",
+    "parallel",
 )
 
-BEFORE = {"actor.kind": "faceformer"}
+BEFORE = {"actor.kind": "faceformer", "parallel.kind": "none"}
 """Keys that came later, and the value that says what runs did before; any key that is null is off, as it was."""
 
 WAIT_S = 5.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from omegaconf import OmegaConf
 
+from s2f_rl import ranks
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 from s2f_rl.runs.rows import Row
@@ -98,7 +99,7 @@ def make_logger(
     if config is not None and OmegaConf.is_config(config):
         config = cast("dict[str, object]", OmegaConf.to_container(cast("DictConfig", config), resolve=True))
     kinds = [kind] if isinstance(kind, str) else list(kind or [])
-    kinds = [str(one) for one in kinds if str(one) != "none"]
+    kinds = [str(one) for one in kinds if str(one) != "none" and ranks.is_first()]
     makers: dict[str, Callable[[], Logger]] = {
         "csv": lambda: _csv(logs),
         "tensorboard": lambda: _tensorboard(logs),

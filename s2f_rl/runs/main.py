@@ -6,6 +6,7 @@ import functools
 import hashlib
 import importlib.util
 import inspect
+import logging
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from s2f_rl import ranks
 from s2f_rl.errors import Diverged, UserError, one_line
 from s2f_rl.runs.configs import CONFIG_ERRORS, compose_config, explain, finish_config, opened, search_path
 from s2f_rl.runs.mistakes import mistake_line
@@ -126,7 +128,7 @@ class Recipe:
         Example:
             >>> main.run(["iterations=2", "name=trial"])               # doctest: +SKIP
         """
-        return self.function(self.compose(overrides))
+        return _within(self.function, self.compose(overrides))
 
     def __call__(self) -> None:
         """Run from ``sys.argv``, then leave the process with 0, 1 (a bug), 2 (the user's mistake), 3 (a run that
@@ -158,6 +160,18 @@ class Recipe:
             sys.exit(min(codes))
 
 
+def _within(function: Callable[[DictConfig], object], cfg: DictConfig) -> object:
+    """What the function returns; with ``parallel=ddp`` as one of the processes that torchrun started."""
+    if OmegaConf.select(cfg, "parallel.kind") != "ddp":
+        if ranks.under_torchrun():
+            raise UserError("torchrun started several processes, which only parallel=ddp makes one run of; add it")
+        return function(cfg)
+    with ranks.joined(cfg.parallel.timeout_s):
+        if not ranks.is_first():
+            logging.getLogger("s2f_rl").setLevel(logging.ERROR)
+        return function(cfg)
+
+
 def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Callable[[DictConfig], object]:
     """The function that Hydra calls, perhaps in another process: an error is told where it happens.
 
@@ -180,7 +194,7 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
             if sweep and "name" in cfg and not OmegaConf.is_missing(cfg, "name") and "name" not in swept:
                 with open_dict(cfg):
                     cfg.name = _sweep_name(str(cfg.name), swept, cfg, context.job.num)
-            return function(finish_config(cfg, folders, name, overrides, schema))
+            return _within(function, finish_config(cfg, folders, name, overrides, schema))
         except Exception as error:
             if isinstance(error, (HydraException, OmegaConfBaseException)):
                 error = explain(error, folders, name).with_traceback(error.__traceback__)
@@ -246,6 +260,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def _report(error: BaseException, debug: bool, prefix: str = "") -> None:
+    ranks.wait_for_turn()
     line = mistake_line(error)
     if debug or line is None:
         traceback.print_exception(type(error), error, error.__traceback__)

@@ -11,6 +11,7 @@ from typing import SupportsFloat
 
 from tqdm import tqdm
 
+from s2f_rl import ranks
 from s2f_rl.errors import one_line, printable
 
 
@@ -36,7 +37,7 @@ class Progress:
             total=total,
             initial=done,
             desc=label or None,
-            disable=not (enabled and sys.stderr.isatty()),
+            disable=not (enabled and ranks.is_first() and sys.stderr.isatty()),
             dynamic_ncols=True,
             unit="it",
         )

@@ -10,7 +10,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, chosen_corruptions
 from s2f_rl.rewards.judge.layers import WINDOW_FRAMES
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
-from s2f_rl.schemas.shared import Decay, Run, StoredActor
+from s2f_rl.schemas.shared import Decay, OneProcess, Ranks, Run, StoredActor
 
 Corruption = Annotated[str, Choice(*CORRUPTIONS)]
 
@@ -135,6 +135,7 @@ class RewardRun(Run):
     rough_directions: Size = key("further directions of the mesh, in which jitter shows")
     report: bool = key("write the calibration report as well")
     evaluation: Scoring = key("on validation speakers")
+    parallel: OneProcess | Ranks = key("where it runs")
 
     def rules(self) -> None:
         chosen_corruptions(self.corruptions, self.leave_out)

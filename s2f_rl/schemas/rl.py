@@ -13,7 +13,18 @@ from s2f_rl.losses.weighted import BALANCES
 from s2f_rl.models.policy import EXPLORATIONS
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
 from s2f_rl.schemas.reward_parts import FrozenReward
-from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, Run, StoredActor
+from s2f_rl.schemas.shared import (
+    Average,
+    CachedCorpus,
+    Conditions,
+    Decay,
+    OneProcess,
+    Ranks,
+    Ray,
+    Run,
+    StoredActor,
+    Workers,
+)
 from s2f_rl.training.validation import SELECTORS
 
 ClipOrMore = Annotated[int, Range(CLIP_FRAMES, words=f"a scored clip has {CLIP_FRAMES} frames; null: all")]
@@ -154,12 +165,19 @@ class RL(Run):
     supervised: SupervisedTerm = key("what holds the motion near the recorded one")
     kl: NoKL | FixedKL | AdaptiveKL = key("what holds the policy near the start")
     constraint: NoConstraint | LipErrorConstraint = key("what the lip error must stay below")
+    parallel: OneProcess | Workers | Ray | Ranks = key("where it runs")
 
     def rules(self) -> None:
         """Options that contradict each other or the algorithm."""
         critic, exploration = self.critic.kind, self.exploration.exploration
         if self.lanes % self.group_size:
             raise UserError(f"group_size={self.group_size} must divide lanes={self.lanes}: groups are whole")
+        workers = getattr(self.parallel, "workers", 1)
+        if self.lanes % (workers * self.group_size):
+            raise UserError(
+                f"parallel.workers={workers}: each plays whole groups, so lanes={self.lanes} must be a multiple of "
+                f"{workers} x {self.group_size}"
+            )
         if critic != "none" and "critic" not in self.baselines:
             raise UserError(f"critic={critic}: the algorithm of {self.name} has no use for a critic; set critic=none")
         if critic == "none" and "group" in self.baselines and self.group_size < 2:

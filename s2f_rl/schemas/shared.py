@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from s2f_rl.errors import UserError
-from s2f_rl.runs.schema import Choice, Natural, Positive, Range, RunName, Seed, Text, key
+from s2f_rl.runs.schema import Choice, Natural, NonNegative, Positive, Range, RunName, Seed, Text, key
 
 
 def _no_cache(folder: str) -> str:
@@ -66,6 +66,40 @@ class Run:
     logger_online: bool = key("let wandb send the run to its server")
     checkpoint_minutes: Positive | None = key("a last.pt at least so often; null: at evaluations alone")
     corpus: Corpus = key("what is trained on")
+
+
+@dataclass
+class OneProcess:
+    """``parallel=none``."""
+
+    kind: Annotated[str, Choice("none")] = key("one process")
+
+
+@dataclass
+class Workers:
+    """``parallel=workers``."""
+
+    kind: Annotated[str, Choice("workers")] = key("worker processes collect")
+    workers: Annotated[int, Range(1, 1024)] = key("processes; they share lanes")
+
+
+@dataclass
+class Ray:
+    """``parallel=ray``."""
+
+    kind: Annotated[str, Choice("ray")] = key("Ray actors collect")
+    workers: Annotated[int, Range(1, 1024)] = key("actors; they share lanes")
+    cpus_per_worker: NonNegative = key("CPUs that each reserves")
+    gpus_per_worker: NonNegative = key("GPUs that each reserves; above 0 it plays on one")
+    address: Text | None = key("of a cluster; null: a Ray of the run's own on this machine")
+
+
+@dataclass
+class Ranks:
+    """``parallel=ddp``."""
+
+    kind: Annotated[str, Choice("ddp")] = key("every process that torchrun starts is a rank")
+    timeout_s: Positive = key("seconds that a rank waits for the others in an exchange")
 
 
 @dataclass

@@ -9,7 +9,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.actors import ACTORS, DEFAULT
 from s2f_rl.models.speech_models import SPEECH_MODELS
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Range, Share, Size, Text, key
-from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, Run
+from s2f_rl.schemas.shared import Average, CachedCorpus, Conditions, Decay, OneProcess, Ranks, Run
 
 
 @dataclass
@@ -106,3 +106,4 @@ class SupervisedRun(Run):
     ema_decay: Average | None = key("exponential moving average of the weights for evaluation; null: none")
     reward: ValidationReward = key("what else validation measures")
     evaluation: SupervisedEvaluation = key("validation")
+    parallel: OneProcess | Ranks = key("where it runs")

@@ -4,8 +4,8 @@ Floor plan:
 
 - opening: ``setup`` (corpora, the actor to start from), ``parts`` (all of an RL run), which ``build_policy`` (policy,
   critic), ``build_reward`` and ``build_terms`` (supervised term, KL, constraint) build
-- during a run: ``run`` (folder, resume, rows, checkpoints around the loop), ``reward_signal``, ``constraint``,
-  ``replay``
+- during a run: ``parallel`` (where it collects), ``run`` (folder, resume, rows, checkpoints around the loop),
+  ``reward_signal``, ``constraint``, ``replay``
 - updates: ``optimizers`` (Adam, rates, moments carried over), ``divergence`` (skips what is not finite)
 - looking on: ``statistics`` (of a batch), ``validation`` (of the actor, choice of the best checkpoint)
 
@@ -21,6 +21,7 @@ from s2f_rl.training.optimizers import (
     make_optimizer,
     named_moments,
 )
+from s2f_rl.training.parallel import WorkerCollector, WorkerLost, make_collector
 from s2f_rl.training.parts import RLParts, lane_minibatches, prepare_rl
 from s2f_rl.training.replay import UtteranceBuffer
 from s2f_rl.training.reward_signal import RewardSignal
@@ -34,7 +35,7 @@ from s2f_rl.training.setup import (
     open_corpora,
     plain,
 )
-from s2f_rl.training.statistics import AmplitudeReference, batch_statistics, mean_of
+from s2f_rl.training.statistics import AmplitudeReference, batch_statistics, mean_of, over_ranks
 from s2f_rl.training.validation import Validation
 
 __all__ = [
@@ -47,6 +48,8 @@ __all__ = [
     "StepGuard",
     "UtteranceBuffer",
     "Validation",
+    "WorkerCollector",
+    "WorkerLost",
     "actor_entry",
     "batch_statistics",
     "clip_gradients",
@@ -57,10 +60,12 @@ __all__ = [
     "lane_minibatches",
     "load_moments",
     "load_start",
+    "make_collector",
     "make_optimizer",
     "mean_of",
     "named_moments",
     "open_corpora",
+    "over_ranks",
     "plain",
     "prepare_rl",
 ]

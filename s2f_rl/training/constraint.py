@@ -11,7 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.errors import UserError
 from s2f_rl.losses import LagrangeMultiplier, SupervisedLoss
@@ -73,6 +73,7 @@ class LipErrorConstraint:
             truth = self._recorded_lips(utterance)[: n_frames[lane]].to(means.device)
             own += self._lve(means[lane, : len(truth)], truth)
             start += self._start(batch[lane, : len(truth)], truth)
+        own, start = ranks.total(torch.tensor([own, start], dtype=torch.float64)).tolist()
         return own / start if start else math.nan
 
     def _lips_of(self, core: PolicyCore, motion: Tensor) -> Tensor:

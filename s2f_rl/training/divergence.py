@@ -11,7 +11,7 @@ import torch
 from tensordict import NestedKey, TensorDictBase
 from torch import Tensor
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.runs import PolicyAverage
 
@@ -32,6 +32,8 @@ class StepGuard:
         average: moving average that follows the updates that are made.
         limit: skipped updates in a row that end the run.
         scores: names of the reward's scores, which a batch must hold finite.
+        shared: of several ranks, the loss is that of this rank's part of the batch, so that its gradient is averaged
+            over them; off, it is that of the whole already, as :class:`~s2f_rl.losses.WeightedLoss` gives it.
 
     Raises (``step``):
         NotFinite: the run has diverged. :class:`~s2f_rl.runs.RunFolder` says of which run.
@@ -47,8 +49,9 @@ class StepGuard:
         average: PolicyAverage | None = None,
         limit: int = LIMIT,
         scores: Sequence[str] = (),
+        shared: bool = False,
     ) -> None:
-        self.average, self.limit, self.scores = average, int(limit), tuple(scores)
+        self.average, self.limit, self.scores, self.shared = average, int(limit), tuple(scores), shared
         self.in_row = 0
         self._skipped = 0
         self._spoilt: str | None = None
@@ -60,11 +63,11 @@ class StepGuard:
             NotFinite: the motion itself is not: then the policy has diverged, and no update can mend it.
         """
         valid, scored = batch.get(keys.FRAME_MASK), batch.get(("next", keys.SCORE_MASK), None)
-        fault = _first_not_finite(batch, _COLLECTED, valid)
+        fault = _of_any_rank(_first_not_finite(batch, _COLLECTED, valid))
         if fault is not None:
             raise NotFinite(f"the policy's {fault} is not finite; use a smaller optimizer.lr in a new run")
         rewarded = [("next", key) for key in (keys.REWARD, *self.scores)]
-        self._spoilt = _first_not_finite(batch, rewarded, valid if scored is None else scored)
+        self._spoilt = _of_any_rank(_first_not_finite(batch, rewarded, valid if scored is None else scored))
         return batch
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, max_grad_norm: float | None) -> Tensor:
@@ -74,10 +77,12 @@ class StepGuard:
             gradient norm of the first parameter group, before it is clipped; nan where there is none.
         """
         optimizer.zero_grad()
-        fault = self._spoilt or (None if bool(torch.isfinite(loss.detach())) else "the loss")
+        fault = self._spoilt or (None if bool(torch.isfinite(self._whole(loss.detach()))) else "the loss")
         norm = torch.full_like(loss.detach(), torch.nan)
         if fault is None:
             loss.backward()
+            if self.shared:
+                ranks.average_gradients([p for group in optimizer.param_groups for p in group["params"]])
             norms = clip_gradients(optimizer, max_grad_norm)
             norm = norms[0]
             fault = None if bool(torch.isfinite(norms).all()) else "the gradient"
@@ -94,6 +99,9 @@ class StepGuard:
         if self.average is not None:
             self.average.update()
         return norm
+
+    def _whole(self, loss: Tensor) -> Tensor:
+        return ranks.mean(loss) if self.shared else loss
 
     def _skip(self, fault: str) -> None:
         self.in_row += 1
@@ -134,6 +142,10 @@ def clip_gradients(optimizer: torch.optim.Optimizer, max_norm: float | None) -> 
         raise UserError(f"max_grad_norm={max_norm}: above 0; null: no clipping")
     norms = [torch.nn.utils.clip_grad_norm_(group["params"], max_norm) for group in optimizer.param_groups]
     return torch.stack(norms)
+
+
+def _of_any_rank(fault: str | None) -> str | None:
+    return (fault or "motion or score of another rank") if ranks.any_of(fault is not None) else None
 
 
 def _first_not_finite(batch: TensorDictBase, names: Iterable[NestedKey], mask: Tensor) -> str | None:

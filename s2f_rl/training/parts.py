@@ -11,6 +11,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor, nn
 
+from s2f_rl import ranks
 from s2f_rl.data import FaceCorpus
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.errors import UserError
@@ -105,6 +106,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
     """
     config = plain(config)
     corpus, options = config["corpus"], config["evaluation"]
+    lanes = ranks.share_of(config["lanes"], "lanes")
     train, validation = open_corpora(corpus["root"], corpus["topology"])
     use_actor(config["actor"]["kind"])
     start = load_start(config["start"], train, device)
@@ -117,13 +119,14 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
         )
     policy = build_policy(actor, config["exploration"], lips, bool(config["optimizer"]["output_lr_factor"]))
     env = SpeechToFaceEnv(
-        train, CachedAudio(actor.audio_encoder, train, corpus["cache"]), config["lanes"], config["group_size"],
+        train, CachedAudio(actor.audio_encoder, train, corpus["cache"]), lanes, config["group_size"],
         config["style"], config["max_frames"], seed=config["seed"], device=device,
     )  # fmt: skip
     built = build_reward(config, train, validation, device)
     built.transform.read_latents(policy.core)
     auxiliary, adaptive_kl, constraint = build_terms(config, policy, train, lips, device)
     head = None if built.model is None else built.model.head
+    ranks.same_weights(policy.parameters())
     return RLParts(
         train, start, policy, env, built.transform, built.signal,
         critic=build_critic(config["critic"]["kind"], config["critic"]["hidden"], policy, actor, head, device),
@@ -141,6 +144,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
 
 
 def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBase]:
-    """Random minibatches of ``lanes`` whole rows of [B, T]; one epoch, every row once."""
+    """Random minibatches of ``lanes`` whole rows of [B, T], of several ranks together; one epoch, every row once."""
+    lanes = ranks.share_of(lanes, "minibatch_lanes")
     for rows in torch.randperm(len(batch)).to(batch.device or "cpu").split(lanes):
         yield batch[rows]

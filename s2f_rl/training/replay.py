@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchrl.data import LazyTensorStorage, TensorDictReplayBuffer
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import NotFinite, UserError
 
 # What losses and critics read; displacements [T, V*3] are left out, they follow from the latents.
@@ -25,6 +25,8 @@ STORED = (
 
 class UtteranceBuffer:
     """The last ``capacity`` utterances, each a row padded to ``horizon`` frames; drawn uniformly with replacement.
+
+    Of several ranks each keeps and draws its own; numbers of rows are those of all together.
 
     Args:
         capacity: rows.
@@ -42,7 +44,8 @@ class UtteranceBuffer:
     ) -> None:
         if capacity < 1:
             raise UserError(f"replay.capacity={capacity}: at least one utterance")
-        self.capacity, self.horizon, self.device = int(capacity), int(horizon), torch.device(device)
+        self.capacity, self.horizon = ranks.share_of(int(capacity), "replay.capacity"), int(horizon)
+        self.device = torch.device(device)
         self._stored = (*STORED, *parameters)
         self._buffer = self._new()
 
@@ -71,21 +74,30 @@ class UtteranceBuffer:
         """``lanes`` rows [lanes, T], cut after the longest; drawn with torch's global generator."""
         if not len(self):
             raise NotFinite("not one of the utterances collected so far has numbers that are all finite; check start")
-        rows = self._buffer.sample(lanes).exclude("index")
+        rows = self._buffer.sample(ranks.share_of(lanes, "minibatch_lanes")).exclude("index")
         longest = int(rows.get(keys.FRAME_MASK).sum((1, 2)).max())
         return rows[:, :longest].clone()
 
     def state_dict(self) -> dict[str, Any]:
-        """Stored rows and where the next one goes."""
+        """Stored rows and where the next one goes; of several ranks those of all, to be asked for on all."""
         rows = self._buffer[:] if len(self) else TensorDict({}, [0])
         flat = {"/".join(k if isinstance(k, tuple) else (k,)): v.clone() for k, v in rows.items(True, True)}
         flat.pop("index", None)
-        return {"rows": flat, "cursor": int(self._buffer.writer.state_dict()["_cursor"])}
+        cursor = int(self._buffer.writer.state_dict()["_cursor"])
+        if ranks.count() == 1:
+            return {"rows": flat, "cursor": cursor}
+        of_ranks = ranks.rows_of_all(torch.tensor([[len(self), cursor]])).tolist()
+        return {
+            "rows": {k: ranks.rows_of_all(v.cpu()) for k, v in flat.items()},
+            "cursor": cursor,
+            "of_ranks": of_ranks,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore :meth:`state_dict`."""
         self._buffer = self._new()
-        flat = {tuple(k.split("/")): v for k, v in state["rows"].items()}
+        own, cursor = self._own(state.get("of_ranks", [[0, state["cursor"]]]))
+        flat = {tuple(k.split("/")): v[own] for k, v in state["rows"].items()}
         if flat:
             n = len(next(iter(flat.values())))
             rows = TensorDict({}, [n, self.horizon], device=self.device)
@@ -93,7 +105,16 @@ class UtteranceBuffer:
                 rows.set(key, value.to(self.device))
             with _quiet_torchrl():
                 self._buffer.extend(rows)
-            self._buffer.writer.load_state_dict({"_cursor": state["cursor"]})
+            self._buffer.writer.load_state_dict({"_cursor": n % self.capacity if cursor is None else cursor})
+
+    def _own(self, of_ranks: Sequence[Sequence[int]]) -> tuple[slice, int | None]:
+        """Which of the stored rows are this rank's, and its cursor if as many ranks had stored them."""
+        if len(of_ranks) != ranks.count():
+            return slice(ranks.rank(), self.capacity * ranks.count(), ranks.count()), None
+        if len(of_ranks) == 1:
+            return slice(None), of_ranks[0][1]
+        first = sum(n for n, _ in of_ranks[: ranks.rank()])
+        return slice(first, first + of_ranks[ranks.rank()][0]), of_ranks[ranks.rank()][1]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +11,13 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.errors import UserError
 from s2f_rl.models.latent_motion import LatentMotion
 
 NORMALISATIONS = ("none", "running", "batch")
+Moments = tuple[float, float, float]
 
 
 class RewardSignal:
@@ -45,7 +47,7 @@ class RewardSignal:
         self.transform, self.normalise = transform, normalise
         self.terms = [name for name in transform.scores if transform.weights.get(name)]
         # per term: number of frames, mean, sum of squared differences from it
-        self.moments: dict[str, tuple[float, float, float]] = dict.fromkeys(self.terms, (0.0, 0.0, 0.0))
+        self.moments: dict[str, Moments] = dict.fromkeys(self.terms, (0.0, 0.0, 0.0))
 
     def __call__(self, batch: TensorDictBase) -> Tensor:
         if self.normalise == "none":
@@ -99,21 +101,16 @@ class RewardSignal:
         return self.transform.scale * total
 
     def _count(self, name: str, values: Tensor) -> None:
-        """Merge the moments of ``values`` [n] (Chan et al., 1983), unless one is not finite."""
-        n = float(values.numel())
-        if not n:
-            return
+        """Take in the moments of ``values`` [n], of all ranks, unless one is not finite."""
         values = values.double()
-        mean = float(values.mean())
-        squares = float((values - mean).square().sum())
-        if not math.isfinite(squares):  # such scores give no update, and would spoil the moments for good
-            return
-        if self.normalise == "running" and self.moments[name][0]:
-            n0, mean0, squares0 = self.moments[name]
-            shift = mean - mean0
-            squares += squares0 + shift * shift * n0 * n / (n0 + n)
-            mean, n = mean0 + shift * n / (n0 + n), n0 + n
-        self.moments[name] = (n, mean, squares)
+        n, mean = float(values.numel()), float(values.mean()) if len(values) else 0.0
+        new = (n, mean, float((values - mean).square().sum()))
+        if ranks.count() > 1:
+            rows = ranks.rows_of_all(torch.tensor([new], dtype=torch.float64)).tolist()
+            new = functools.reduce(_merged, [(n, mean, squares) for n, mean, squares in rows])
+        # scores that are not finite give no update, and would spoil the moments for good
+        if new[0] and math.isfinite(new[2]):
+            self.moments[name] = _merged(self.moments[name], new) if self.normalise == "running" else new
 
     def state_dict(self) -> dict[str, list[float]]:
         """Moments by term."""
@@ -124,3 +121,12 @@ class RewardSignal:
         for name in self.moments:
             n, mean, squares = (float(v) for v in state[name])
             self.moments[name] = (n, mean, squares)
+
+
+def _merged(one: Moments, other: Moments) -> Moments:
+    """Number, mean and sum of squared differences of two samples together (Chan et al., 1983)."""
+    if not one[0] or not other[0]:
+        return one if one[0] else other
+    (n0, mean0, squares0), (n, mean, squares) = one, other
+    shift = mean - mean0
+    return n0 + n, mean0 + shift * n / (n0 + n), squares + (squares0 + shift * shift * n0 * n / (n0 + n))

@@ -12,14 +12,14 @@ from typing import Any
 import torch
 from tensordict import TensorDictBase
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.errors import NotFinite
 from s2f_rl.models.checkpoint import actor_file
-from s2f_rl.runs import Progress, RunFolder, TrainingState, make_logger
+from s2f_rl.runs import Progress, TrainingState, make_logger, shared_run_folder
 from s2f_rl.training.divergence import StepGuard
 from s2f_rl.training.parts import RLParts
 from s2f_rl.training.setup import decoder_moments, frozen_encoder
-from s2f_rl.training.statistics import batch_statistics, mean_of
+from s2f_rl.training.statistics import batch_statistics, mean_of, over_ranks
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class RLRun:
         parts = config["reward"]["parts"]
         hashes = {f"reward.parts.{n}": each for n, each in self.parts.reward.parts.hashes().items() if n in parts}
         self.folder = self._stack.enter_context(
-            RunFolder(config["name"], config["root"], config, config["resume"], hashes=hashes)
+            shared_run_folder(config["name"], config["root"], config, config["resume"], hashes=hashes)
         )
         self._stack.enter_context(self.collector)
         self.folder.share("encoder", frozen_encoder(self.parts.start.actor), actor_file(config["start"]).parent)
@@ -128,7 +128,7 @@ class RLRun:
     ) -> None:
         """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
         parts = self.parts
-        row = batch_statistics(batch, parts.policy, parts.lips, parts.reward.scores) | mean_of(outputs)
+        row = over_ranks(batch_statistics(batch, parts.policy, parts.lips, parts.reward.scores)) | mean_of(outputs)
         if not self._unscored and not bool(batch.get(("next", keys.SCORE_MASK)).any()):
             self._unscored = True
             logger.warning(
@@ -182,7 +182,7 @@ class RLRun:
                 raise NotFinite(
                     f"the policy's {name} is not finite; use a smaller optimizer.noise_lr_factor in a new run"
                 )
-        self.values = parts.validation()
+        self.values = ranks.alone(parts.validation)
         value = parts.validation.value(self.values)
         if state.best is not None and not value > state.best:
             return

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from torch import Tensor
 
-from s2f_rl import keys
+from s2f_rl import keys, ranks
 from s2f_rl.data.contract import Corpus
 from s2f_rl.metrics import motion_amplitude
 from s2f_rl.models.latent_motion import LatentMotion, coordinates
@@ -47,6 +47,23 @@ def batch_statistics(
     squared = ((motion - mean).square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)
     out["amplitude_mm"] = 1e3 * float(squared.sqrt())
     return out | policy.core.batch_figures(batch, lips)
+
+
+def over_ranks(row: Mapping[str, float]) -> dict[str, float]:
+    """The figures of :func:`batch_statistics` over all ranks: ``batch_frames`` summed, means weighted by it.
+
+    A figure that a rank has not (no frame with a score) is that of the others; nan where none has it.
+    """
+    if ranks.count() == 1:
+        return dict(row)
+    found = ranks.rows_of_all(torch.tensor([list(row.values())], dtype=torch.float64))
+    frames = found[:, list(row).index("batch_frames")]
+    means = {}
+    for name, column in zip(row, found.T, strict=True):
+        known = ~column.isnan()
+        weights = torch.where(known, frames, 0.0)
+        means[name] = float((weights * column.nan_to_num()).sum() / weights.sum()) if bool(known.any()) else math.nan
+    return means | {"batch_frames": float(frames.sum())}
 
 
 def mean_of(outputs: Sequence[TensorDictBase]) -> dict[str, float]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s2f_rl import ranks
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.rewards.corruptions import Corruption
 from s2f_rl.rewards.motion.subspace import MotionSubspace
@@ -22,6 +23,7 @@ from s2f_rl.rewards.training.spoiled_stretches import (
     in_one_batch,
 )
 
+_WEIGHTS = ("visible", "heads", "spoiled_visible", "spoiled_heads")
 _BASES = ("regression_to_mean", "over_smoothing", "amplitude_down", "policy_samples")
 _ON_BASES = (
     "jitter", "policy_noise", "policy_noise_fine", "policy_noise_coarse", "policy_noise_correlated",
@@ -47,6 +49,38 @@ class ClipBatch(Comparisons):
     clips: Tensor
     audio: Tensor
     n_windows: int
+
+    def of_all_ranks(self, mesh: Tensor, audio: Tensor) -> tuple[ClipBatch, Tensor, Tensor]:
+        """The batches of all ranks as one, with the features of its clips, which keep their gradient.
+
+        Only what is compared is exchanged: the one batch has no clips of its own.
+
+        Args:
+            mesh: [M, E] features of ``clips``. audio: [N, E] of ``mel``.
+        """
+        if ranks.count() == 1:
+            return self, mesh, audio
+        n, m = len(self.mel), len(self.clips) - len(self.mel)
+        sizes = ranks.rows_of_all(torch.tensor([[n, m]])).tolist()
+        here, n_all = ranks.rank(), sum(n for n, _ in sizes)
+        true_before, spoiled_before = (sum(size[k] for size in sizes[:here]) for k in (0, 1))
+        rows = ranks.rows_with_gradient(torch.cat([mesh, audio]))
+        parts = rows.split([k for n, m in sizes for k in (n, m, n)])
+        order = [*parts[0::3], *parts[1::3]]
+
+        def of_clips(row: Tensor) -> Tensor:  # the true ones of all ranks come first
+            moved = torch.where(row < n, row + true_before, row - n + n_all + spoiled_before)
+            return ranks.rows_of_all(moved)
+
+        heard = ranks.rows_of_all(self.audio[:n] + true_before), ranks.rows_of_all(self.audio[n:] + true_before)
+        one = ClipBatch(
+            mel=self.mel.new_empty(n_all, 0), recording=ranks.rows_of_all(self.recording),
+            clip=ranks.rows_of_all(self.clip), clips=self.clips.new_empty(0), audio=torch.cat(heard),
+            n_windows=self.n_windows, better=of_clips(self.better), worse=of_clips(self.worse),
+            spoiled=of_clips(self.spoiled),
+            **{name: ranks.rows_of_all(getattr(self, name)) for name in _WEIGHTS},
+        )  # fmt: skip
+        return one, torch.cat(order), torch.cat(parts[2::3])
 
 
 class ClipSampler(SpoilingSampler):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from s2f_rl import ranks
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.rewards.model.speech_mesh import N_PATCHES, SpeechMeshTransformer, info_nce
 from s2f_rl.rewards.motion.subspace import MotionSubspace
@@ -82,7 +83,8 @@ def listening_losses(
     kept_patches: float,
     temperature: float = 0.07,
 ) -> dict[str, Tensor]:
-    """``predict``: squared error of the motion read from either feature, per frame. ``info_nce``: of the pairs.
+    """``predict``: squared error of the motion read from either feature, per frame. ``info_nce``: of the pairs,
+    of those of all ranks.
 
     Args:
         kept_patches: share of the mel patches that the audio half looks at, drawn anew for every batch.
@@ -95,4 +97,5 @@ def listening_losses(
     target = batch.motion.flatten(1)
     predicted = readout(audio, mesh)
     predict = sum(((each - target).square().sum(1) / CLIP_FRAMES).mean() for each in predicted)
+    mesh, audio = ranks.rows_with_gradient(mesh), ranks.rows_with_gradient(audio)
     return {"predict": torch.as_tensor(predict), "info_nce": info_nce(mesh, audio, temperature)}

@@ -69,6 +69,8 @@ def reward_losses(
             gradient.
         temperature: of InfoNCE.
 
+    Of several ranks every one returns the terms of the batch of all (:meth:`ClipBatch.of_all_ranks`).
+
     Returns:
         ``info_nce``: symmetric InfoNCE of the true pairs. ``pooled``: the mean log-odds of the true clips of a stretch
         above those of every spoiled one, of its own and of other speakers, since scores of different utterances are
@@ -81,6 +83,7 @@ def reward_losses(
     audio = audio_features
     if audio is None:
         audio = backbone.encode_audio(batch.mel, max_clips=len(batch.mel))
+    batch, mesh, audio = batch.of_all_ranks(mesh, audio)
     heard = audio[batch.audio]
     n_true = len(batch.mel)
     log_odds = torch.stack(head.log_odds(heard, mesh), dim=-1)

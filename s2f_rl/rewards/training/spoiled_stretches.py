@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from s2f_rl import ranks
 from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
@@ -143,7 +145,7 @@ class SpoilingSampler(ABC):
         self.corruptions = [each for each in corruptions if each.heads]
         if not self.corruptions:
             raise UserError("corruptions: only controls, which no score ought to notice; name others as well")
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator, self._seed = torch.Generator().manual_seed(seed), seed
         self.n_corruptions, self.on_base = n_corruptions, on_base
         if capture_noise_mm < 0:
             raise UserError(f"capture_noise_mm={capture_noise_mm}: give a root mean square, 0 for none")
@@ -167,6 +169,23 @@ class SpoilingSampler(ABC):
         """Go on where :meth:`state_dict` was taken."""
         self.generator.set_state(state["generator"])
         self._order = [int(position) for position in state["order"]]
+
+    def begin(self, iteration: int, n: int) -> None:
+        """Of several ranks: what an iteration (from 0) draws, ``n`` recordings on each, follows from it and the rank.
+
+        Together the ranks go through all recordings before one is drawn again. In one process nothing is changed.
+        """
+        if ranks.count() == 1:
+            return
+        # spread over 64 bits, so that neighbours are no neighbours
+        words = [self._seed, ranks.rank(), iteration]
+        self.generator.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+        order = []
+        for k in range(n):
+            epoch, place = divmod((iteration * n + k) * ranks.count() + ranks.rank(), len(self._usable))
+            shuffled = np.random.default_rng([self._seed, epoch]).permutation(self._usable)
+            order.append(int(shuffled[place]))
+        self._order = order[::-1]
 
     def next_position(self) -> int:
         """A recording of the bank; all are drawn once before one is drawn again."""
