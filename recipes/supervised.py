@@ -92,6 +92,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
         for iteration in range(state.iteration + 1, cfg.iterations + 1):
             state.iteration = iteration
+            if ranks.count() > 1:  # dropout of its own for each, the same in a resumed run
+                seed_everything(ranks.step_seed(cfg.seed, ranks.rank(), iteration))
             # 1 draw utterances, and take this rank's
             started = time.perf_counter()
             picks = [trainable[k] for k in torch.randint(len(trainable), (cfg.batch_size,), generator=draws).tolist()]

@@ -114,6 +114,13 @@ def share_of(total: int, what: str) -> int:
     return total // count()
 
 
+def step_seed(seed: int, *numbers: int) -> int:
+    """A seed of 63 bits for numbers such as rank and iteration, without a pattern between neighbours."""
+    import numpy as np
+
+    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)[0] >> 1)
+
+
 def total(x: Tensor) -> Tensor:
     """Sum of ``x`` over the ranks."""
     if count() == 1:

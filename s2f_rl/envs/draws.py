@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from s2f_rl.errors import UserError
+from s2f_rl.ranks import step_seed
 
 STYLE_MODES = ("own", "random", "all")
 
@@ -83,7 +84,7 @@ class UtteranceDraws:
     def draw(self, n: int) -> list[tuple[int, int]]:
         """The next ``n`` pairs (utterance, style index)."""
         if self._noise:
-            torch.manual_seed(self._noise_seed())
+            torch.manual_seed(step_seed(self.seed, self.part, self.n_drawn))
         pairs = []
         for _ in range(n):
             epoch, position = divmod(self.n_drawn * self.n_parts + self.part, self.n_utterances)
@@ -94,10 +95,6 @@ class UtteranceDraws:
         if self._kept:
             self.n_drawn, self._kept = self.n_drawn - n, False
         return pairs
-
-    def _noise_seed(self) -> int:
-        key = [self.seed, self.part, self.n_drawn]
-        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
 
     def choose(self, utterances: Sequence[int], group_size: int = 1) -> list[tuple[int, int]]:
         """Pairs for chosen utterances, one per lane; no draw is used up.

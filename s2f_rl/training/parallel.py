@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
@@ -24,6 +26,9 @@ from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs.tether import die_with
 from s2f_rl.training.parts import RLParts
 from s2f_rl.training.setup import plain
+
+_POLL_S = 0.5
+_LOST = "parallel: a worker ended while it collected (killed, or out of memory); resume=true goes on from the last checkpoint"
 
 Start = Callable[[int], UtteranceCollector]
 """Starts workers after so many batches of the run."""
@@ -57,17 +62,30 @@ class WorkerCollector:
             if self._workers is None:
                 self._workers = self._start(self.n_collected)
             else:
-                self._workers.update_policy_weights_(self._policy)
+                self._send_weights(self._workers)
             batch = self._workers.next()
+        except UserError:
+            raise
         except Exception as error:  # TorchRL's RuntimeError, a closed pipe, an error of Ray's
             if not _of_a_worker(error):
                 raise
-            raise WorkerLost(
-                "parallel: a worker ended while it collected (killed, or out of memory); resume=true goes on from the "
-                f"last checkpoint ({type(error).__name__} {str(error)[:120]})"
-            ) from error
+            raise WorkerLost(f"{_LOST} ({type(error).__name__} {str(error)[:120]})") from error
         self.n_collected += 1
         return batch
+
+    def _send_weights(self, workers: UtteranceCollector) -> None:
+        """TorchRL waits for ever for the answer of a worker that is dead: this looks after them meanwhile."""
+        processes = getattr(workers.collector, "procs", ())
+        if not processes:  # Ray's tell of themselves
+            workers.update_policy_weights_(self._policy)
+            return
+        sending = threading.Thread(target=workers.update_policy_weights_, args=(self._policy,), daemon=True)
+        sending.start()
+        while sending.is_alive():
+            sending.join(_POLL_S)
+            if not all(process.is_alive() for process in processes):
+                logging.getLogger("torchrl").setLevel(logging.CRITICAL)  # the thread meets a closed queue
+                raise WorkerLost(_LOST)
 
     def __iter__(self) -> Iterator[TensorDictBase]:
         while True:

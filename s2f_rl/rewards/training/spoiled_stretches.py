@@ -177,9 +177,9 @@ class SpoilingSampler(ABC):
         """
         if ranks.count() == 1:
             return
-        # spread over 64 bits, so that neighbours are no neighbours
-        words = [self._seed, ranks.rank(), iteration]
-        self.generator.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+        seed = ranks.step_seed(self._seed, ranks.rank(), iteration)
+        self.generator.manual_seed(seed)
+        torch.manual_seed(seed)  # of dropout, and of the patches that are looked at
         order = []
         for k in range(n):
             epoch, place = divmod((iteration * n + k) * ranks.count() + ranks.rank(), len(self._usable))
