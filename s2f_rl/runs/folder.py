@@ -12,6 +12,7 @@ from typing import IO, Any
 import yaml
 from torch import Tensor
 
+from s2f_rl import ranks
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.data.shared_tensors import SharedTensors, is_shared_file, share_tensors, without_shared
 from s2f_rl.data.temporary import remove_leftovers
@@ -164,8 +165,8 @@ class RunFolder:
         return self.path / name
 
     def checkpoint_due(self, minutes: float | None) -> bool:
-        """Whether the last ``last.pt`` (or the beginning) is ``minutes`` ago; never for None."""
-        return minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
+        """Whether the last ``last.pt`` (or the beginning) is ``minutes`` ago; never for None. All ranks hear the same."""
+        return ranks.any_of(minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes)
 
     def load_checkpoint(self, name: str = "last.pt", needs: tuple[str, ...] = ()) -> dict[str, Any]:
         """Read ``name`` onto the CPU. Raises UserError when it is missing, damaged or hostile."""

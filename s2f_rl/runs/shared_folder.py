@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,16 +43,13 @@ class _Reader(RunFolder):
     def __init__(self, name: str, root: str | Path, resuming: bool) -> None:
         self.name, self.path, self.resuming = name, Path(root) / name, resuming
         self.rows = _NoRows(self.path / "metrics.jsonl")
-        self._lock = None
+        self._lock, self._saved_at = None, math.inf
 
     def share(self, stem: str, tensors: Mapping[str, Tensor], near: Path | None = None) -> None:
         pass
 
     def save_checkpoint(self, name: str, checkpoint: Mapping[str, object]) -> Path:
         return self.path / name
-
-    def checkpoint_due(self, minutes: float | None) -> bool:
-        return False
 
 
 class _NoRows(MetricsRows):
