@@ -10,7 +10,8 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 | utterance        | [B, 1]     | int64   | index into the corpus                                                |
 | frame_mask       | [B, 1]     | bool    | the lane still has a frame to animate                                |
 | frame_index      | [B, 1]     | int64   | index of the current frame, 0 at the start of an utterance           |
-| action           | [B, V*3]   | float32 | displacement from the template, metres                               |
+| action           | [B, V*3]   | float32 | displacement from the template, metres; not in the batches of        |
+|                  |            |         | recipes whose output map is frozen: ``latent`` says the same         |
 | latent           | [B, H]     | float32 | sampled motion latent z (``vertex`` exploration: [B, V*3], metres;   |
 |                  |            |         | a policy of codes: [B, Q] int64)                                     |
 | latent_log_prob  | [B]        | float32 | log-density of ``latent``, nats; 0 where ``frame_mask`` is False     |

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from s2f_rl.models.contract import Actor, LinearMotion, PolicyCore
     from s2f_rl.models.faceformer import FaceFormer
     from s2f_rl.models.latent_actor import LatentActor
+    from s2f_rl.models.latent_motion import LatentMotion
     from s2f_rl.models.policy import FaceFormerPolicy, MotionPolicy
 
 _HOMES = {
@@ -45,6 +46,7 @@ _HOMES = {
     "FaceFormer": "faceformer",
     "FaceFormerPolicy": "policy",
     "LatentActor": "latent_actor",
+    "LatentMotion": "latent_motion",
     "LinearMotion": "contract",
     "MelAudioEncoder": "audio_encoders",
     "MotionPolicy": "policy",
@@ -60,6 +62,7 @@ __all__ = [
     "FaceFormer",
     "FaceFormerPolicy",
     "LatentActor",
+    "LatentMotion",
     "LinearMotion",
     "MelAudioEncoder",
     "MotionPolicy",
