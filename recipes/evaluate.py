@@ -46,6 +46,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         cfg.rows_format,
         cfg.true_distance,
         list(cfg.measures or ()),
+        cfg.predictions,
+        cfg.corpus.cache,
     )
     for kind in ("style_dependent", "style_independent"):
         if kind in summary:

@@ -98,7 +98,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
     with shared_run_folder(cfg.name, cfg.root, cfg, cfg.resume) as folder:
         if actor is not None:
-            samples = ranks.alone(lambda: str(predict_own_styles(actor, train, folder / "policy_samples")))
+            samples = ranks.alone(
+                lambda: str(predict_own_styles(actor, train, folder / "policy_samples", cfg.corpus.cache))
+            )
             bank.policy = PolicySamples(samples, train.n_vertices)
         if folder.resuming:
             state.load_state_dict(folder.load_checkpoint("last.pt"))

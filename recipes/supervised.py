@@ -71,8 +71,13 @@ def main(cfg: DictConfig) -> dict[str, float]:
         output_map=actor.output_map(),
     )  # fmt: skip
     average = None if cfg.ema_decay is None else PolicyAverage(actor, cfg.ema_decay)
-    scorer = None if cfg.reward.folder is None else Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation)
-    validate = Validation(actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder)
+    scorer = None
+    if cfg.reward.folder is not None:
+        scorer = Scorer({"train": RewardModel.load(cfg.reward.folder)}, validation, cfg.corpus.cache)
+    validate = Validation(
+        actor, validation, scorer, cfg.evaluation.conditions, "lve", encoder_trains=cfg.train_encoder,
+        stride=cfg.evaluation.stride, styles=cfg.evaluation.styles, cache=cfg.corpus.cache,
+    )  # fmt: skip
     draws = torch.Generator().manual_seed(cfg.seed)
     guard = StepGuard(average, shared=True)
     ranks.same_weights(actor.parameters())

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from s2f_rl import __version__, cli_commands, cli_recipes, cli_reward
 from s2f_rl.errors import one_line
 from s2f_rl.runs.mistakes import mistake_line
+from s2f_rl.signs import Watch
 from s2f_rl.threads import use_available_cores
 
 INTERRUPTED = 130
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from s2f_rl.runs.progress import show_log
 
         show_log()
-        code = int(options.run(options))
+        with Watch(options.command, bar=False):
+            code = int(options.run(options))
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

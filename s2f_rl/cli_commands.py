@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,7 +26,6 @@ def add_synthesize(commands: Commands) -> None:
             vertices=options.vertices,
             seed=options.seed,
             audio_only_subjects=options.audio_only_subjects,
-            progress=sys.stderr.isatty(),
         )
         print(f"{options.out}: written; look it over with: s2f-rl check {options.out}")
         return 0
@@ -67,7 +65,7 @@ def add_check(commands: Commands) -> None:
 
         if not Path(options.corpus).is_dir():
             raise UserError(f"{options.corpus}: no such corpus folder; check the path")
-        faults = check_corpus(options.corpus, progress=sys.stderr.isatty(), **_given(options, "topology"))
+        faults = check_corpus(options.corpus, progress=True, **_given(options, "topology"))
         print(format_faults(faults))
         return int(faults.has_errors)
 
@@ -131,14 +129,13 @@ def add_score(commands: Commands) -> None:
             wavs=options.wavs,
             fps=options.fps,
             cache_folder=options.cache,
-            progress=sys.stderr.isatty(),
             **_given(options, "topology"),
         )
         print(f"{options.out}: {len(rows)} sequences scored")
         return 0
 
     parser = _command(commands, "score", run, "score mesh sequences with a reward model or a judge")
-    parser.add_argument("meshes", metavar="MESHES", nargs="+", help="folder of .npy sequences, or such files")
+    parser.add_argument("meshes", metavar="MESHES", nargs="+", help="folder of .npy or .npz sequences, or such files")
     speech = parser.add_mutually_exclusive_group(required=True)
     speech.add_argument("--corpus", help="corpus folder with their speech")
     speech.add_argument("--wavs", help="folder of NAME.wav, where there is no corpus")
@@ -199,6 +196,8 @@ def add_evaluate(commands: Commands) -> None:
             rows_format=options.rows_format,
             true_distance=options.true_distance,
             measures=options.measure,
+            predictions=options.predictions,
+            cache=options.cache,
             **_given(options, "topology"),
         )
         for kind in ("style_dependent", "style_independent"):
@@ -238,6 +237,13 @@ def add_evaluate(commands: Commands) -> None:
         help="one of your own (repeatable; see examples/metric)",
     )
     parser.add_argument("--no-predictions", action="store_true", help="do not write the predicted vertices")
+    parser.add_argument(
+        "--predictions",
+        default="float32",
+        choices=["float32", "float16"],
+        help="write vertices (.npy), or offsets from the face at rest (.npz, half the size) (default: %(default)s)",
+    )
+    parser.add_argument("--cache", help="folder to keep audio features in, for further calls")
     _add_topology(parser)
     _add_device(parser)
 
@@ -276,7 +282,6 @@ def add_align(commands: Commands) -> None:
             options.text,
             pronunciations=options.words,
             overwrite=options.overwrite,
-            progress=sys.stderr.isatty(),
             **_given(options, "topology"),
         )
         for name, reason in report.failed.items():

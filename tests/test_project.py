@@ -34,6 +34,7 @@ LAYERS = [
     "patient",
     "threads",
     "ranks",
+    "signs",
     "data",
     "models",
     "metrics",

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from s2f_rl.data.annotations import read_phones
 from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample
@@ -24,6 +23,7 @@ from s2f_rl.data.corpus import FaceCorpus
 from s2f_rl.data.files import atomic_write_json, atomic_write_text, read_text, require_target
 from s2f_rl.data.transcripts import find_transcripts
 from s2f_rl.errors import UserError
+from s2f_rl.signs import watched
 
 logger = logging.getLogger(__name__)
 
@@ -260,7 +260,7 @@ def align_corpus(
     transcripts = find_transcripts(source, corpus.names)
     aligner = Aligner(pronunciations)
     report = AlignmentReport()
-    for name in tqdm(corpus.names, disable=None if progress else True, desc="align"):
+    for name in watched(corpus.names, "align", enabled=progress):
         out = corpus.root / "phones" / f"{name}.json"
         if not overwrite and _has_phones(out):
             report.kept.append(name)

@@ -9,16 +9,14 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import numpy as np
-from tqdm import tqdm
 
 from s2f_rl.data.files import atomic_path
 from s2f_rl.data.mixing import Mixer
 from s2f_rl.data.sound_decoding import open_sound
 from s2f_rl.errors import UserError
+from s2f_rl.signs import Watch
 
 logger = logging.getLogger(__name__)
-_LONG: dict[str, object] = {"disable": None, "delay": 2}
-"""A bar on a terminal, for what takes more than two seconds."""
 
 SPEECH_RATE_HZ = 16000
 """Sample rate of the speech encoders."""
@@ -62,7 +60,7 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, tuple[str
     sound = open_sound(path)
     notes = sound.notes
     mixer = Mixer(sound.channels, sound.rate)
-    with tqdm(total=sound.samples, unit="sample", unit_scale=True, desc=sound.path.name, leave=False, **_LONG) as bar:
+    with Watch(sound.path.name, sound.samples, "sample", leave=False, delay=2, scale=True) as bar:
 
         def mixed() -> Iterator[np.ndarray]:
             for block in sound.blocks():

@@ -7,7 +7,6 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from s2f_rl.data.annotations import read_transcripts
 from s2f_rl.data.check_mesh import check_mesh
@@ -22,6 +21,7 @@ from s2f_rl.data.templates import COEFFICIENTS, load_templates, looks_like_coeff
 from s2f_rl.data.templates import FILE as TEMPLATES_FILE
 from s2f_rl.data.units import PLAUSIBLE_EXTENT_M, guess_unit, published_unit
 from s2f_rl.errors import UserError
+from s2f_rl.signs import watched
 
 __all__ = ["Fault", "Faults", "check_corpus", "format_faults"]
 _STILL_MM, _SMALL_MM, _LARGE_MM = 0.02, 0.3, 20.0
@@ -67,7 +67,7 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
 
     motion: dict[str, MotionStatistics] = {}
     names = sorted(spoken)
-    for name in tqdm(names, desc="check", unit="utterance", disable=None if progress else True):
+    for name in watched(names, "check", unit="utterance", enabled=progress):
         subject = parse_name(name)[0]
         try:
             seconds = check_sound(root, name, setting, faults)

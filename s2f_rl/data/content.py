@@ -16,12 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from s2f_rl.data.description import FILE
 from s2f_rl.data.files import atomic_write_text, load_json, require_file
 from s2f_rl.data.regions import LANDMARKS_FILE, MASKS_FILE, TEXT_LISTS
 from s2f_rl.errors import UserError
+from s2f_rl.signs import watched
 
 if TYPE_CHECKING:
     from s2f_rl.data.corpus import FaceCorpus
@@ -100,7 +99,7 @@ def file_hashes(root: Path, files: Sequence[Path], spare: str | os.PathLike[str]
     # hashlib lets go of the interpreter, so that reading and hashing of several files overlap
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         hashed = pool.map(_hash_file, unknown)
-        bar = tqdm(hashed, "read corpus", len(unknown), leave=False, disable=None, delay=2, unit="file")
+        bar = watched(hashed, "read corpus", len(unknown), leave=False, delay=2, unit="file")
         added = False
         for file, (stamp, digest) in zip(unknown, bar, strict=True):
             found[file] = digest

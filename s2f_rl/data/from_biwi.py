@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from s2f_rl.data import preparation
 from s2f_rl.data.audio import read_wav, write_wav
@@ -27,6 +26,7 @@ from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_bytes, 
 from s2f_rl.data.preparation import PreparationReport
 from s2f_rl.data.splits import DEFAULT_SPLITS
 from s2f_rl.errors import UserError
+from s2f_rl.signs import watched
 
 UNITS = ("published", "metres")
 _MILLIMETRE = 0.001
@@ -100,7 +100,7 @@ def prepare_biwi(
     _write_small_files(raw, out, meshes, scales, units)
 
     sounds = find_sounds(raw)
-    for sequence in tqdm(found, desc="BIWI", unit="utterance", disable=None if progress else True):
+    for sequence in watched(found, "BIWI", unit="utterance", enabled=progress):
         if sequence.subject not in meshes:
             report.problems.append(f"{sequence.name}: has no template rigid_scans/{sequence.subject}.obj; left out")
             continue

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from s2f_rl.data import preparation
 from s2f_rl.data.files import atomic_save_npy, atomic_write_bytes, load_npy, load_plain_pickle, read_bytes, require_file
@@ -18,6 +17,7 @@ from s2f_rl.data.sound_decoding import RATES_HZ
 from s2f_rl.data.templates import FILE as TEMPLATES_FILE
 from s2f_rl.data.templates import load_templates
 from s2f_rl.errors import UserError
+from s2f_rl.signs import watched
 
 _DOWNLOAD = "it is part of VOCASET's training data (https://voca.is.tue.mpg.de)"
 _BYTES = 4
@@ -73,14 +73,14 @@ def prepare_vocaset(
     preparation.make_folders(out)
     _copy_small_files(raw, out)
     report.n_kept += len(frames) - len(to_write)
-    for name in tqdm(to_write, desc="vertices", unit="utterance", disable=None if progress else True):
+    for name in watched(to_write, "vertices", unit="utterance", enabled=progress):
         index = frames[name]
         contiguous = bool((np.diff(index) == 1).all())
         chosen = rows[index[0] : index[-1] + 1] if contiguous else rows[index]
         atomic_save_npy(out / "vertices_npy" / f"{name}.npy", np.asarray(chosen, dtype=np.float32))
         report.n_written += 1
     spoken = set()
-    for name in tqdm(sorted(sounds), desc="sound", unit="utterance", disable=None if progress else True):
+    for name in watched(sorted(sounds), "sound", unit="utterance", enabled=progress):
         if _write_sound(out / "wav" / f"{name}.wav", name, sounds[name], report):
             spoken.add(name)
 

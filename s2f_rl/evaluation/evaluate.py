@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.files import atomic_save_npy, atomic_write_json
+from s2f_rl.data.motion_files import save_motion
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.intervals import bootstrap_intervals
-from s2f_rl.evaluation.predict import predict_corpus
+from s2f_rl.evaluation.predict import Prediction, predict_corpus
 from s2f_rl.evaluation.scorer import Scorer
 from s2f_rl.evaluation.summary import MEAN, counts, summaries
 from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
@@ -30,10 +30,13 @@ from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
 from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.rewards.parts import Rewards
+from s2f_rl.signs import watched
 
 logger = logging.getLogger(__name__)
 
 _TOGETHER = 64
+_SCORED_TOGETHER = 16
+"""Motions that are held and scored in one batch: 150 MB at V=5023 and 5 seconds."""
 
 
 def style_columns(corpus: Corpus, subject: str, conditions: str | Sequence[int]) -> list[int]:
@@ -65,6 +68,10 @@ def evaluate_actor(
     progress: bool = False,
     plausible: TrueDistances | None = None,
     more: Sequence[Measure] = (),
+    stride: int = 1,
+    styles: int | None = None,
+    mean: bool = True,
+    precision: str = "float32",
 ) -> list[Row]:
     """Predict and measure every utterance of a corpus split, deterministically.
 
@@ -75,11 +82,15 @@ def evaluate_actor(
         audio: cached audio features; made when None.
         conditions: see :func:`style_columns`.
         timing: also the slower measures of timing (MTM, lag).
-        predictions: folder for ``NAME_condition_SUBJECT.npy`` (vertices [T, V*3], float32, metres) and
-            ``NAME_condition_mean.npy``; None: not written.
+        predictions: folder for ``NAME_condition_SUBJECT`` and ``NAME_condition_mean``, each with the suffix of its
+            precision; None: not written.
         progress: show a bar.
         plausible: measures true distances (built-in corpus); None leaves their columns out.
         more: measures of one's own, a column each.
+        stride: rewards score every stride-th clip only.
+        styles: of the conditions, so many for each utterance at most, the next ones for the next; None: all.
+        mean: also measure the mean prediction over the conditions.
+        precision: of the predictions' files, see :func:`~s2f_rl.data.motion_files.save_motion`.
 
     Returns:
         rows with ``utterance``, ``subject``, ``condition`` (a training subject, or ``mean`` for the mean prediction
@@ -88,35 +99,65 @@ def evaluate_actor(
     """
     refuse_other_corpus(actor, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus) if audio is None else audio
-    styles = [style_columns(corpus, corpus[i].subject, conditions) for i in range(len(corpus))]
+    columns = [_in_turn(style_columns(corpus, corpus[i].subject, conditions), styles, i) for i in range(len(corpus))]
     rows: list[Row] = []
-    found = predict_corpus(actor, audio, range(len(corpus)), styles)
-    for prediction in tqdm(found, total=len(corpus), disable=None if progress else True, desc="evaluate", leave=False):
-        utterance = corpus[prediction.utterance]
-        vertices = prediction.displacement + utterance.template
-        names = [corpus.subjects[c] for c in prediction.styles]
-        spread: dict[str, float] = {}
-        if len(names) > 1:
-            if "lips" in corpus.regions:
-                spread = {"diversity_over_styles": float(diversity(vertices, corpus.regions["lips"]))}
-            vertices = torch.cat([vertices, vertices.mean(0, keepdim=True)])
-            names.append(MEAN)
-        rows += measure_motions(
-            prediction.utterance, utterance, vertices, names, corpus, scorer, timing, plausible, more
-        )
-        rows[-1] |= spread
-        if predictions is not None:
-            for name, motion in zip(names, vertices, strict=True):
-                atomic_save_npy(_prediction_file(predictions, utterance.name, name), motion.numpy())
+    found = predict_corpus(actor, audio, range(len(corpus)), columns)
+    bar = watched(found, "evaluate", len(corpus), enabled=progress, leave=False)
+    for together in _batches(bar, _SCORED_TOGETHER):
+        motions = [_motions(prediction, corpus, mean) for prediction in together]
+        scored = None if scorer is None else scorer.scores_together([m[:2] for m in motions], timing, stride)
+        for k, (index, vertices, names, spread) in enumerate(motions):
+            utterance = corpus[index]
+            rows += measure_motions(
+                index, utterance, vertices, names, corpus, None, timing, plausible, more,
+                None if scored is None else scored[k],
+            )  # fmt: skip
+            rows[-1] |= spread
+            if predictions is not None:
+                for name, motion in zip(names, vertices, strict=True):
+                    save_motion(_prediction(predictions, utterance.name, name), motion, utterance.template, precision)
     return rows
 
 
-def predict_own_styles(actor: Actor, corpus: FaceCorpus, folder: str | Path) -> Path:
+def _in_turn(columns: list[int], most: int | None, turn: int) -> list[int]:
+    """``most`` of the columns, so that over the turns each is had as often as any other."""
+    if most is None or most >= len(columns):
+        return columns
+    return [columns[(turn * most + k) % len(columns)] for k in range(most)]
+
+
+def _batches(found: Iterable[Prediction], motions: int) -> Iterator[list[Prediction]]:
+    """Predictions in lists of at least ``motions`` conditions, but for the last."""
+    batch: list[Prediction] = []
+    for prediction in found:
+        batch.append(prediction)
+        if sum(len(each.styles) for each in batch) >= motions:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _motions(prediction: Prediction, corpus: Corpus, mean: bool) -> tuple[int, Tensor, list[str], dict[str, float]]:
+    """Utterance, motions [K, T, V*3], their conditions, and what the mean's row says of all of them."""
+    vertices = prediction.displacement + corpus[prediction.utterance].template
+    names = [corpus.subjects[c] for c in prediction.styles]
+    spread: dict[str, float] = {}
+    if mean and len(names) > 1:
+        if "lips" in corpus.regions:
+            spread = {"diversity_over_styles": float(diversity(vertices, corpus.regions["lips"]))}
+        vertices = torch.cat([vertices, vertices.mean(0, keepdim=True)])
+        names.append(MEAN)
+    return prediction.utterance, vertices, names, spread
+
+
+def predict_own_styles(actor: Actor, corpus: FaceCorpus, folder: str | Path, cache: str | Path | None = None) -> Path:
     """Write what ``actor`` makes of every recorded utterance in its speaker's own style; files that are there stay.
 
     Args:
         actor: trained on this corpus. corpus: the training split.
         folder: for ``NAME_condition_SUBJECT.npy``, vertices [T, V*3], float32, metres.
+        cache: folder for audio features; None: they are kept in memory.
 
     Returns:
         ``folder``, as :class:`~s2f_rl.rewards.training.policy_samples.PolicySamples` reads it.
@@ -126,8 +167,9 @@ def predict_own_styles(actor: Actor, corpus: FaceCorpus, folder: str | Path) -> 
     """
     refuse_other_corpus(actor, corpus)
     subjects = {i: parse_name(name)[0] for i, name in enumerate(corpus.names) if corpus.has_vertices(i)}
-    files = {i: _prediction_file(Path(folder), corpus.names[i], subject) for i, subject in subjects.items()}
-    audio, everyone = CachedAudio(actor.audio_encoder, corpus), list(files)
+    files = {i: _prediction(Path(folder), corpus.names[i], subject) for i, subject in subjects.items()}
+    files = {i: path.with_name(path.name + ".npy") for i, path in files.items()}
+    audio, everyone = CachedAudio(actor.audio_encoder, corpus, cache), list(files)
     # always in the same batches: what is predicted together changes the last bits
     for batch in (everyone[k : k + _TOGETHER] for k in range(0, len(everyone), _TOGETHER)):
         if all(files[i].exists() for i in batch):
@@ -140,8 +182,9 @@ def predict_own_styles(actor: Actor, corpus: FaceCorpus, folder: str | Path) -> 
     return Path(folder)
 
 
-def _prediction_file(folder: Path, utterance: str, condition: str) -> Path:
-    return folder / f"{utterance}_condition_{condition}.npy"
+def _prediction(folder: Path, utterance: str, condition: str) -> Path:
+    """Of a file, without its suffix."""
+    return folder / f"{utterance}_condition_{condition}"
 
 
 def evaluate_truth(
@@ -171,10 +214,15 @@ def measure_motions(
     timing: bool = True,
     plausible: TrueDistances | None = None,
     more: Sequence[Measure] = (),
+    scored: list[dict[str, float]] | None = None,
 ) -> list[Row]:
-    """A row for each of the motions [K, T, V*3] (metres) of utterance ``index``; ``names``: their conditions."""
+    """A row for each of the motions [K, T, V*3] (metres) of utterance ``index``; ``names``: their conditions.
+
+    ``scored``: what the scorer says of them, where that is known.
+    """
     measured = motion_measures(vertices, utterance, corpus.regions, corpus.fps, timing, more)
-    scored = [{} for _ in names] if scorer is None else scorer.scores(index, vertices, readability=timing)
+    if scored is None:
+        scored = [{} for _ in names] if scorer is None else scorer.scores(index, vertices, readability=timing)
     distances = [{} for _ in names] if plausible is None else plausible.columns(utterance, vertices)
     return [
         {
@@ -242,10 +290,12 @@ def evaluate_checkpoint(
     rows_format: str = "csv",
     true_distance: str | bool = "false",
     measures: Sequence[str] = (),
+    predictions: str = "float32",
+    cache: str | Path | None = None,
 ) -> dict[str, Any]:
     """Evaluate a checkpoint file on a split of a corpus folder: ``s2f-rl evaluate`` and ``recipes/evaluate.py``.
 
-    Writes what :func:`write_report` does and, with ``save_predictions``, ``out/predictions/*.npy``.
+    Writes what :func:`write_report` does and, with ``save_predictions``, ``out/predictions/``.
 
     Args:
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`.
@@ -256,6 +306,8 @@ def evaluate_checkpoint(
         true_distance: ``true``, ``false`` or ``auto`` (where the corpus is the built-in one): also measure the distance
             to the nearest plausible motion, about two seconds for each prediction.
         measures: of one's own, as ``package.module:NAME`` (:class:`~s2f_rl.metrics.measures.Measure`).
+        predictions: precision of the predictions' files, see :func:`~s2f_rl.data.motion_files.save_motion`.
+        cache: folder for audio features of the actor and the reward models; None: they are kept in memory.
 
     Returns:
         the summary.
@@ -267,10 +319,12 @@ def evaluate_checkpoint(
     actor.to(device)
     models = {name: path for name, path in (("train", reward), ("judge", judge)) if path is not None}
     opened = {n: load_scorer(r, device) if isinstance(r, (str, Path)) else r for n, r in models.items()}
-    scorer = Scorer(opened, corpus) if models else None
+    scorer = Scorer(opened, corpus, cache) if models else None
     out = Path(out)
-    predictions = out / "predictions" if save_predictions else None
-    plausible = true_distances(corpus, true_distance)
-    rows = evaluate_actor(actor, corpus, scorer, None, conditions, True, predictions, progress, plausible, more)
+    audio = CachedAudio(actor.audio_encoder, corpus, cache)
+    rows = evaluate_actor(
+        actor, corpus, scorer, audio, conditions, True, out / "predictions" if save_predictions else None, progress,
+        true_distances(corpus, true_distance), more, precision=predictions,
+    )  # fmt: skip
     about = {"checkpoint": str(checkpoint), "corpus": str(corpus_root), "split": split}
     return write_report(out, rows, corpus, scorer, about, rows_format, more)

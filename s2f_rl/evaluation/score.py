@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.files import load_npy, npy_header, require_target
+from s2f_rl.data.files import require_target
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.data.mesh_identity import MeshIdentity, difference
+from s2f_rl.data.motion_files import SUFFIXES, load_motion, motion_shape
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import write_rows
@@ -29,6 +29,7 @@ from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
 from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
 from s2f_rl.rewards.parts import check_scores
 from s2f_rl.rewards.registry import build_part
+from s2f_rl.signs import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ def score_folder(
     same call goes on from there.
 
     Args:
-        meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres, or the corpus's own unit), with its
-            subfolders, or such files.
+        meshes: a folder of ``.npy`` files [T, V*3] or [T, V, 3] (metres, or the corpus's own unit) or ``.npz`` of
+            :mod:`s2f_rl.data.motion_files`, with its subfolders, or such files.
         corpus_root: corpus with the speech; None with ``wavs``.
         reward: folder (or file) of the reward model or judge, or the model itself; or another reward, as an object, a
             kind of reward by name, or ``package.module:Name``. Those need a corpus.
@@ -118,7 +119,7 @@ def score_folder(
         audio = AudioFeatureCache(model, speech, cache_folder) if isinstance(model, RewardModel) else None
         framed = PerceptualReward(model, cache_folder) if isinstance(model, Judge) else model
         prepared: tuple[int, Any] = -1, None
-        with tqdm(total=len(jobs), initial=len(rows), disable=None if progress else True, desc="score") as bar:
+        with Watch("score", len(jobs), done=len(rows), enabled=progress) as bar:
             for start in range(0, len(waiting), batch):
                 group = waiting[start : start + batch]
                 found = [] if audio is None else _score(group, model, audio)
@@ -152,7 +153,7 @@ def _files(meshes: str | Path | Iterable[str | Path]) -> dict[str, Path]:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder; give a folder of .npy mesh sequences")
         if path.is_dir():
-            inside = ((p.relative_to(path), p) for p in path.rglob("*.npy"))
+            inside = ((p.relative_to(path), p) for suffix in SUFFIXES for p in path.rglob(f"*{suffix}"))
             visible = {r.as_posix(): p for r, p in inside if not any(part.startswith(".") for part in r.parts)}
             found = dict(sorted(visible.items()))
         else:
@@ -165,7 +166,7 @@ def _files(meshes: str | Path | Iterable[str | Path]) -> dict[str, Path]:
         unique = len({path.name for path in paths}) == len(paths)
         found = {path.name if unique else path.as_posix(): path for path in paths}
     if not found:
-        raise UserError(f"{meshes}: holds no .npy file; give a folder of mesh sequences [T, V*3]")
+        raise UserError(f"{meshes}: holds no .npy or .npz file; give a folder of mesh sequences [T, V*3]")
     return found
 
 
@@ -187,7 +188,7 @@ def _checked(named: dict[str, Path], speech: Any, model: Any) -> list[_Job]:
                 f"{path}: {speech.root} has no utterance {utterance_name(path)!r} to score it against; name files "
                 "NAME.npy or NAME_condition_SUBJECT.npy"
             )
-        shape, _ = npy_header(path)
+        shape = motion_shape(path)
         if shape[1:] not in ((3 * n_vertices,), (n_vertices, 3)):
             raise UserError(f"{path}: has shape {shape}, expected [T, {3 * n_vertices}] like the corpus and the reward")
         if shape[0] == 0:
@@ -212,7 +213,7 @@ def _checked(named: dict[str, Path], speech: Any, model: Any) -> list[_Job]:
 
 def _unit(path: Path, speech: Any, model: Any) -> float:
     """Metres per unit of a file. Raises UserError where its first face is of another mesh or in no known unit."""
-    first = np.array(load_npy(path)[0], dtype=np.float64)
+    first = np.array(load_motion(path)[0], dtype=np.float64)
     if not np.ptp(first.reshape(-1, 3), axis=0).any():
         raise UserError(f"{path}: its first face is a single point; score vertices, not offsets from the template")
     if isinstance(speech, FaceCorpus):
@@ -266,7 +267,7 @@ def _framed(job: _Job, reward: Reward, prepared: Any, device: str) -> Row:
     """Row of one sequence by frames; its pieces overlap, so that all that a score looks back to lies in one of them."""
     back, at_once = reward.look_back or 0, job.n_frames if reward.look_back is None else _READ_FRAMES
     values: dict[str, list[Tensor]] = {name: [torch.empty(0)] for name in reward.score_names}
-    stored, n_scored, n_lost = load_npy(job.path), 0, 0
+    stored, n_scored, n_lost = load_motion(job.path), 0, 0
     for start in range(0, job.n_frames - back, at_once):
         frames = _metres(stored[start : start + at_once + back], job)
         finite = torch.isfinite(frames).all(-1)
@@ -301,7 +302,7 @@ def _embed(frames: Tensor, model: RewardModel) -> tuple[Tensor, Tensor]:
 
 def _read(job: _Job, n_frames: int) -> Iterator[Tensor]:
     """The first ``n_frames`` frames of a file, some at a time, each float32 [n, V*3], metres."""
-    stored = load_npy(job.path)
+    stored = load_motion(job.path)
     for start in range(0, n_frames, _READ_FRAMES):
         yield _metres(stored[start : min(start + _READ_FRAMES, n_frames)], job)
 

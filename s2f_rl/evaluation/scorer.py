@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from s2f_rl import keys
 from s2f_rl.data.contract import Corpus
@@ -49,31 +50,45 @@ class Scorer:
         """Columns of the scores of a model: as they are for ``train``, else with its name before them."""
         return [_prefix(name) + column for column in self.models[name].columns] if name in self.models else []
 
-    @torch.no_grad()
-    def scores(self, utterance: int, vertices: Tensor, readability: bool = False) -> list[dict[str, float]]:
+    def scores(
+        self, utterance: int, vertices: Tensor, readability: bool = False, stride: int = 1
+    ) -> list[dict[str, float]]:
         """Mean of every score over the frames that have it, for each motion in ``vertices`` [K, T, V*3] (metres).
 
         Columns are ``lip_score``, ``real_score`` for the model named ``train`` and ``<name>_lip_score``, .. for others;
         nan where no frame could be scored. With ``readability`` also ``plrs``
-        (:func:`s2f_rl.metrics.perceptual_lip_readability`, from the cached audio).
+        (:func:`s2f_rl.metrics.perceptual_lip_readability`, from the cached audio). ``stride``: over every stride-th of
+        those frames only.
 
         Raises:
             NotFinite: a frame of finite motion has a score that is not.
         """
-        rows: list[dict[str, float]] = [{} for _ in vertices]
+        return self.scores_together([(utterance, vertices)], readability, stride)[0]
+
+    @torch.no_grad()
+    def scores_together(
+        self, motions: Sequence[tuple[int, Tensor]], readability: bool = False, stride: int = 1
+    ) -> list[list[dict[str, float]]]:
+        """:meth:`scores` of several utterances in one batch, each with motions [K, T, V*3] of its own length."""
+        rows: list[list[dict[str, float]]] = [[{} for _ in vertices] for _, vertices in motions]
+        lanes = [row for own in rows for row in own]
+        utterances = [utterance for utterance, vertices in motions for _ in vertices]
+        padded = pad_sequence([motion for _, vertices in motions for motion in vertices], batch_first=True)
+        lengths = torch.tensor([vertices.shape[1] for _, vertices in motions for _ in vertices], device=padded.device)
+        there = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
         for name, parts in self.models.items():
-            there = torch.ones(vertices.shape[:2], dtype=torch.bool, device=vertices.device)
-            found, _ = parts.score([utterance] * len(vertices), vertices, there)
+            found, _ = parts.score(utterances, padded, there, stride)
             for column, (score, mask) in found.items():
                 require_finite_scores({column: score, keys.SCORE_MASK: mask}, f"reward model {name!r}")
-                for row, own, valid in zip(rows, score, mask, strict=True):
-                    row[_prefix(name) + column] = float(own[valid].mean()) if bool(valid.any()) else float("nan")
+                for row, one, valid in zip(lanes, score, mask, strict=True):
+                    row[_prefix(name) + column] = float(one[valid].mean()) if bool(valid.any()) else float("nan")
             model = parts.perceptual  # a judge has no features of single clips
             if readability and model is not None and isinstance(model.model, RewardModel):
                 part = next(name for name, reward in parts.rewards.items() if reward is model)
-                features = parts.prepared(utterance)[part]
-                for row, value in zip(rows, _readability(model.model, features, vertices), strict=True):
-                    row[_prefix(name) + "plrs"] = value
+                for own, (utterance, vertices) in zip(rows, motions, strict=True):
+                    features = parts.prepared(utterance)[part]
+                    for row, value in zip(own, _readability(model.model, features, vertices), strict=True):
+                        row[_prefix(name) + "plrs"] = value
         return rows
 
 

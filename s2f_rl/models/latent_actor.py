@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s2f_rl.errors import UserError
 from s2f_rl.models.base_actor import BaseActor
 from s2f_rl.models.contract import LinearMotion
+from s2f_rl.signs import watched
 from s2f_rl.threads import one_thread
 
 
@@ -59,4 +59,4 @@ class LatentActor(BaseActor):
 
 def frame_bar(frames: Iterable[Tensor], progress: bool) -> Iterable[Tensor]:
     """The frames, with a bar on a terminal when they take longer than two seconds."""
-    return tqdm(frames, desc="frames", unit="frame", disable=None, delay=2, leave=False) if progress else frames
+    return watched(frames, "frames", unit="frame", delay=2, leave=False) if progress else frames

@@ -20,6 +20,7 @@ from s2f_rl.render.meshes import Sequence3D
 from s2f_rl.render.mp4 import write_mp4
 from s2f_rl.render.shading import Lighting
 from s2f_rl.render.sound import Audio, fit_sound, load_sound
+from s2f_rl.signs import watched
 
 logger = logging.getLogger(__name__)
 _TOLERATED_FRAMES = 3
@@ -108,10 +109,8 @@ def render_film(
 def _pictures(
     sequences: Sequence[np.ndarray], painter: Painter, captions: Sequence[str] | None, columns: int, n_frames: int
 ) -> Iterator[np.ndarray]:
-    from tqdm import tqdm
-
     held: list[np.ndarray] = [np.empty(0)] * len(sequences)
-    for t in tqdm(range(n_frames), desc="film", unit="frame", disable=None, leave=False):
+    for t in watched(range(n_frames), "film", unit="frame", leave=False):
         for i, sequence in enumerate(sequences):
             if t < len(sequence):
                 held[i] = painter.frame(sequence[t])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from s2f_rl.data.files import load_npy
+from s2f_rl.data.motion_files import load_motion
 from s2f_rl.errors import UserError
 
 if TYPE_CHECKING:  # pictures are drawn without torch
@@ -18,13 +18,13 @@ Sequence3D: TypeAlias = "np.ndarray | Tensor | os.PathLike[str] | str"
 
 
 def as_sequence(vertices: Sequence3D, name: str = "vertices") -> np.ndarray:
-    """[T, V*3] or [T, V, 3] as array, tensor or path of an npy file, to an array [T, V, 3]; files stay memory-mapped.
+    """[T, V*3] or [T, V, 3] as array, tensor or path of a file, to an array [T, V, 3]; npy files stay memory-mapped.
 
     Raises:
         UserError: no such shape, no frames, or not numbers; the message begins with the file or ``name``.
     """
     if isinstance(vertices, (str, os.PathLike)):
-        name, array = os.fspath(vertices), load_npy(vertices)
+        name, array = os.fspath(vertices), load_motion(vertices)
     else:
         array = np.asarray(vertices.detach().cpu() if hasattr(vertices, "detach") else vertices)
     if array.dtype.kind not in "fiu":

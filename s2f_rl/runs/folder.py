@@ -42,7 +42,12 @@ MAY_CHANGE = (
     "parallel",
 )
 
-BEFORE = {"actor.kind": "faceformer", "parallel.kind": "none"}
+BEFORE = {
+    "actor.kind": "faceformer",
+    "evaluation.stride": 1,
+    "evaluation.styles": None,
+    "parallel.kind": "none",
+}
 """Keys that came later, and the value that says what runs did before; any key that is null is off, as it was."""
 
 WAIT_S = 5.0
@@ -215,7 +220,7 @@ class RunFolder:
         old, new = _flat(before), _flat(config)
         absent = object()
         changed = [
-            f"{key} was {old.get(key, '(absent)')!r} and is {new.get(key, '(absent)')!r}"
+            f"{key} was {old.get(key, BEFORE.get(key, '(absent)'))!r} and is {new.get(key, '(absent)')!r}"
             for key in sorted(old.keys() | new.keys())
             if old.get(key, BEFORE.get(key, absent)) != new.get(key, absent)
             and not (key not in old and new[key] is None)

@@ -43,9 +43,10 @@ def score_hash(path: str) -> str:
 def samples_hash(folder: str) -> str:
     """Hash of a folder of predictions."""
     from s2f_rl.data.content import file_hashes
+    from s2f_rl.data.motion_files import SUFFIXES
     from s2f_rl.data.tensor_files import content_hash
 
-    hashes = file_hashes(Path(folder), sorted(Path(folder).glob("[!.]*.npy")))
+    hashes = file_hashes(Path(folder), sorted(p for suffix in SUFFIXES for p in Path(folder).glob(f"[!.]*{suffix}")))
     return content_hash({file.name: digest for file, digest in hashes.items()})
 
 

@@ -32,6 +32,7 @@ from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.runs.progress import show_log
 from s2f_rl.runs.recipes import CONF, recipe_script, recipes_folder
 from s2f_rl.runs.tether import die_with, die_with_starter
+from s2f_rl.signs import Watch
 from s2f_rl.threads import use_available_cores
 
 # Hydra would make a dated folder per run and configure logging itself; a run's outputs are in its run folder.
@@ -194,7 +195,9 @@ def _job(recipe: Recipe, debug: bool, swept: Sequence[str], failures: str) -> Ca
             if sweep and "name" in cfg and not OmegaConf.is_missing(cfg, "name") and "name" not in swept:
                 with open_dict(cfg):
                     cfg.name = _sweep_name(str(cfg.name), swept, cfg, context.job.num)
-            return _within(function, finish_config(cfg, folders, name, overrides, schema))
+            cfg = finish_config(cfg, folders, name, overrides, schema)
+            with Watch(str(cfg.get("name", name)), enabled=bool(cfg.get("progress", True)), bar=False):
+                return _within(function, cfg)
         except Exception as error:
             if isinstance(error, (HydraException, OmegaConfBaseException)):
                 error = explain(error, folders, name).with_traceback(error.__traceback__)

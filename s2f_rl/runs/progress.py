@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import SupportsFloat
@@ -13,12 +14,13 @@ from tqdm import tqdm
 
 from s2f_rl import ranks
 from s2f_rl.errors import one_line, printable
+from s2f_rl.signs import Watch
 
 
 class Progress:
     """A bar over iterations: frames per second and a few metrics behind it.
 
-    Silent when ``enabled`` is off or stderr is no terminal (log files stay readable).
+    Where stderr is no terminal a line every 30 s (:mod:`s2f_rl.signs`); silent when ``enabled`` is off.
 
     Args:
         total: iterations of the whole run.
@@ -33,29 +35,22 @@ class Progress:
 
     def __init__(self, total: int, done: int = 0, enabled: bool = True, label: str = "") -> None:
         self.frames = 0
-        self._bar = tqdm(
-            total=total,
-            initial=done,
-            desc=label or None,
-            disable=not (enabled and ranks.is_first() and sys.stderr.isatty()),
-            dynamic_ncols=True,
-            unit="it",
-        )
+        self._started = time.monotonic()
+        self._watch: Watch = Watch(label, total, done=done, enabled=enabled and ranks.is_first())
 
     def update(self, frames: int = 0, metrics: Mapping[str, SupportsFloat] | None = None) -> None:
         """One iteration more, with the frames it handled and the metrics to show."""
         self.frames += frames
-        if not self._bar.disable:
+        shown: dict[str, str] = {}
+        if sys.stderr.isatty():  # a number that lies on a GPU is not asked for where nobody sees it
             shown = {key: f"{float(value):.4g}" for key, value in (metrics or {}).items()}
-            elapsed = self._bar.format_dict["elapsed"]
-            if self.frames and elapsed:
-                shown["frames/s"] = f"{self.frames / elapsed:.0f}"
-            self._bar.set_postfix(shown, refresh=False)
-        self._bar.update(1)
+            if self.frames:
+                shown["frames/s"] = f"{self.frames / (time.monotonic() - self._started):.0f}"
+        self._watch.update(1, shown)
 
     def close(self) -> None:
         """Leave the finished bar on the screen."""
-        self._bar.close()
+        self._watch.close()
 
     def __enter__(self) -> Progress:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+from s2f_rl.data.motion_files import PRECISIONS
 from s2f_rl.data.synthetic.sentences import MAX_SENTENCES
 from s2f_rl.data.synthetic.topology import MIN_VERTICES
 from s2f_rl.data.synthetic.write import MAX_SPEAKERS, MAX_VERTICES
@@ -13,7 +14,7 @@ from s2f_rl.render.frames import SIZES
 from s2f_rl.runs.schema import Choice, Natural, PartOf, Range, RunName, Text, key
 from s2f_rl.schemas.reward import JudgeRun, RewardRun
 from s2f_rl.schemas.rl import PPO
-from s2f_rl.schemas.shared import Conditions, Corpus, Device, StoredActor
+from s2f_rl.schemas.shared import CachedCorpus, Conditions, Device, StoredActor
 from s2f_rl.schemas.supervised import SupervisedRun
 
 
@@ -25,13 +26,14 @@ class Evaluate:
     debug: bool = key("show the traceback of a mistake")
     device: Device = key("where to compute; auto: the first CUDA device or the CPU")
     progress: bool = key("show progress")
-    corpus: Corpus = key("what is evaluated on")
+    corpus: CachedCorpus = key("what is evaluated on")
     actor: StoredActor = key("of checkpoint")
     checkpoint: Text = key("run folder, checkpoint or published weights")
     out: Text | None = key("folder of the outputs; null: evaluation/ in the run folder")
     split: Text = key("of the corpus: train, validation, test or one of its own")
     conditions: Conditions = key("style columns: all, own, or a list")
     save_predictions: bool = key("write the predicted vertices")
+    predictions: Annotated[str, Choice(*PRECISIONS)] = key("of their files")
     reward_folder: Text | None = key("the reward that was trained against; null: none")
     judge_folder: Text | None = key("a reward that was never trained against; null: none")
     rows_format: Annotated[str, Choice(*FORMATS)] = key("of measures.*")

@@ -10,7 +10,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.rewards.corruptions import CORRUPTIONS, FAMILIES, chosen_corruptions
 from s2f_rl.rewards.judge.layers import WINDOW_FRAMES
 from s2f_rl.runs.schema import BelowOne, Choice, Count, Natural, NonNegative, Positive, Range, Share, Size, Text, key
-from s2f_rl.schemas.shared import Decay, OneProcess, Ranks, Run, StoredActor
+from s2f_rl.schemas.shared import CachedCorpus, Decay, OneProcess, Ranks, Run, StoredActor
 
 Corruption = Annotated[str, Choice(*CORRUPTIONS)]
 
@@ -116,6 +116,7 @@ class Clips:
 class RewardRun(Run):
     """``reward``."""
 
+    corpus: CachedCorpus = key("what is trained on")
     reward_model: RewardModel = key("sizes")
     backbone: Text | None = key("a trained speech-mesh checkpoint that stays frozen; null: train one")
     corruptions: list[Corruption] | None = key("those to train against; null: all")

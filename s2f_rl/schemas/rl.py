@@ -133,6 +133,8 @@ class Evaluation:
 
     every: Annotated[int, Range(1, note="the last is always evaluated")] = key("iterations between validations")
     conditions: Conditions = key("style columns: own, all, or a list")
+    styles: Count | None = key("of these, so many for each utterance at most; null: all")
+    stride: Count = key("rewards score every stride-th clip")
     select: Annotated[str, Choice(*SELECTORS)] = key("what the best checkpoint is chosen by")
     max_lve_ratio: Annotated[float, Range(above=0, infinite=True)] | None = key("guard of select=reward; null: none")
 

@@ -34,12 +34,12 @@ class Corpus:
 
     root: Text = key("folder of the corpus")
     topology: Annotated[str, Choice("vocaset", "biwi")] | None = key("preset; null: as the corpus says itself")
-    cache: Annotated[str, _no_cache] | None = key("where an actor trains; null: audio features are kept in memory")
+    cache: Annotated[str, _no_cache] | None = key("not of this recipe; null: audio features are kept in memory")
 
 
 @dataclass
 class CachedCorpus(Corpus):
-    """The same for the recipes that train an actor."""
+    """The same where audio features are kept."""
 
     cache: Text | None = key("folder for cached audio features; null: they are kept in memory")
 

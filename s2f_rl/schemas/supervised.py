@@ -86,6 +86,8 @@ class SupervisedEvaluation:
 
     every: Count = key("iterations between validations; the last is always one")
     conditions: Conditions = key("style columns: own (all of them for unseen speakers), all, or a list")
+    styles: Count | None = key("of these, so many for each utterance at most; null: all")
+    stride: Count = key("the reward scores every stride-th clip")
 
 
 @dataclass

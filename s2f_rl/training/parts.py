@@ -135,7 +135,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
         optimizer=config["optimizer"],
         validation=Validation(
             actor, validation, built.scorer, options["conditions"], options["select"], options["max_lve_ratio"],
-            counts=built.select,
+            counts=built.select, stride=options["stride"], styles=options["styles"], cache=corpus["cache"],
         ),
         average=None if config["ema_decay"] is None else PolicyAverage(policy, config["ema_decay"]),
         alarm=MotionAlarm(action=config["alarm"]["action"]),

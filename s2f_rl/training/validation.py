@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import Scorer, counts, evaluate_actor, summaries
-from s2f_rl.evaluation.summary import MEAN
+from s2f_rl.evaluation import Scorer, counts, evaluate_actor, summarise
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.contract import Actor
 
@@ -29,6 +29,9 @@ class Validation:
             cheat). max_lve_ratio: None for no such limit.
         encoder_trains: the audio encoder changes between calls, so features must be computed anew.
         counts: what each score counts in that sum; None: 1 for every score of the scorer's model ``train``.
+        stride, styles: score every stride-th clip, in so many style columns of an utterance at most (the next
+            utterance has the next ones; None: all); see ``docs/decisions/0027-validation-looks-at-a-share.md``.
+        cache: folder for the audio features of an encoder that does not train; None: they are kept in memory.
 
     A corpus without vertices has no LVE; then the guard is off. A mean is over the sequences where a measure could be
     taken; in how many it could not, ``<measure>_not_measured`` says where there are any.
@@ -47,6 +50,9 @@ class Validation:
         max_lve_ratio: float | None = 1.05,
         encoder_trains: bool = False,
         counts: Mapping[str, float] | None = None,
+        stride: int = 1,
+        styles: int | None = None,
+        cache: str | Path | None = None,
     ) -> None:
         if select not in SELECTORS:
             raise UserError(f"evaluation.select={select!r} is unknown: use one of {', '.join(SELECTORS)}")
@@ -57,19 +63,22 @@ class Validation:
         self.encoder_trains = encoder_trains
         everything = () if scorer is None else scorer.columns("train")
         self.counts = dict.fromkeys(everything, 1.0) if counts is None else dict(counts)
-        self.audio = CachedAudio(actor.audio_encoder, corpus)
+        self.stride, self.styles = stride, styles
+        self.audio = CachedAudio(actor.audio_encoder, corpus, None if encoder_trains else cache)
         self.start_lve: float | None = None
 
     def __call__(self) -> dict[str, float]:
         if self.encoder_trains:
             self.audio.refresh()
-        rows = evaluate_actor(self.actor, self.corpus, self.scorer, self.audio, self.conditions, timing=False)
-        values = summaries(rows)["style_dependent"]
+        rows = evaluate_actor(
+            self.actor, self.corpus, self.scorer, self.audio, self.conditions, timing=False,
+            stride=self.stride, styles=self.styles, mean=False,
+        )  # fmt: skip
+        values = summarise(rows)
         values.pop("frames", None)
         if self.start_lve is None:
             self.start_lve = values.get("lve")
-        found = counts([row for row in rows if row["condition"] != MEAN]).items()
-        missing = {column: count["sequences_not_measured"] for column, count in found}
+        missing = {column: count["sequences_not_measured"] for column, count in counts(rows).items()}
         return values | {f"{column}_not_measured": float(n) for column, n in missing.items() if n}
 
     def value(self, values: dict[str, float]) -> float:

@@ -270,13 +270,13 @@ class TestAnimate:
         assert not (tmp_path / "a.npy").exists()
         bars = []
 
-        def record(frames, **options):
-            bars.append((len(frames), options["disable"], options["delay"]))
+        def record(frames, label, **options):
+            bars.append((len(frames), options["delay"]))
             return frames
 
-        monkeypatch.setattr("s2f_rl.models.latent_actor.tqdm", record)
+        monkeypatch.setattr("s2f_rl.models.latent_actor.watched", record)
         out = animate(root / "corpus" / "wav" / "S1_sentence01.wav", checkpoint, tmp_path / "a.npy")
-        assert bars == [(len(np.load(out)), None, 2)]  # on a terminal alone, after two seconds
+        assert bars == [(len(np.load(out)), 2)]  # after two seconds
         actor.generate(torch.zeros(1, 4, 1, actor.audio_encoder.width), torch.eye(2)[:1])
         assert len(bars) == 1
 

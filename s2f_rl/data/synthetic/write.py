@@ -25,6 +25,7 @@ from s2f_rl.data.synthetic.speakers import SPEAKERS_FILE, Complexion, Speaker, m
 from s2f_rl.data.synthetic.speech import Speech, require_espeak, speak
 from s2f_rl.data.synthetic.topology import MIN_VERTICES
 from s2f_rl.errors import UserError
+from s2f_rl.signs import Watch
 from s2f_rl.threads import available_cores
 
 STORED_FPS = 60
@@ -241,11 +242,9 @@ def _colours(speaker: Speaker, complexion: Complexion) -> NDArray[np.uint8]:
 
 def _run(root: Path, jobs: list[PlannedUtterance], hidden_scale: float, n_workers: int, progress: bool) -> None:
     """Make all utterances. Threads are enough: espeak-ng runs in processes of its own and numpy lets go of the lock."""
-    from tqdm import tqdm
-
     with (
         ThreadPoolExecutor(n_workers) as pool,
-        tqdm(total=len(jobs), desc="synthesize", unit="utterance", disable=None if progress else True) as bar,
+        Watch("synthesize", len(jobs), "utterance", enabled=progress) as bar,
     ):
         waiting = [pool.submit(_make_utterance, root, job, hidden_scale) for job in jobs]
         try:

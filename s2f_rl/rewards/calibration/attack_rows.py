@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s2f_rl.data.contract import SpokenUtterance
 from s2f_rl.data.units import MILLIMETRE
@@ -21,6 +20,7 @@ from s2f_rl.rewards.judge.judge import AnyReward
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank
+from s2f_rl.signs import watched
 
 RADII_MM = (0.1, 0.5, 1.0, 2.0)
 _FIRST_STEP_MM = 0.01
@@ -90,7 +90,7 @@ def attack_rows(
     rows: list[AttackRow] = []
     jobs = [(position, space) for position in positions for space in spaces]
     cases: dict[int, _Case] = {}
-    for position, space in tqdm(jobs, disable=None if progress else True, desc="attack", leave=False):
+    for position, space in watched(jobs, "attack", enabled=progress, leave=False):
         if position not in cases:
             cases = {position: _case(scorer, judges, bank, position, regressor, motion, seed)}
         case = cases[position]

@@ -15,7 +15,6 @@ from typing import TypedDict
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE, SCORE_MASK
@@ -25,6 +24,7 @@ from s2f_rl.rewards.judge.judge import AnyReward
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank, Recording
+from s2f_rl.signs import watched
 
 STRENGTHS = (0.0, 0.125, 0.25, 0.5, 0.75, 1.0)
 TRUTH, SMOOTHED = "truth", "regression_to_mean"
@@ -159,7 +159,7 @@ def score_versions(
         raise UserError(f"strengths={list(strengths)}: must rise from 0 to 1, such as 0, 0.5, 1")
     chosen = list(CORRUPTIONS.values()) if corruptions is None else list(corruptions)
     result = Scored(strengths)
-    for position in tqdm(range(len(bank)), disable=None if progress else True, desc="corruptions", leave=False):
+    for position in watched(range(len(bank)), "corruptions", enabled=progress, leave=False):
         recording = bank[position]
         draws = utterance_seed(seed, position)
         context = bank.context(position, motion, torch.Generator().manual_seed(draws), regressor)

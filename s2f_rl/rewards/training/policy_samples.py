@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data.contract import Corpus
-from s2f_rl.data.files import load_npy, npy_header
+from s2f_rl.data.motion_files import SUFFIXES, load_motion, motion_shape
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
 
@@ -21,7 +21,7 @@ class PolicySamples:
     """Predictions of a policy by utterance: what the corruption ``policy_samples`` leads to.
 
     The folder is ``predictions/`` of ``recipes/evaluate.py``: ``NAME_condition_SUBJECT.npy`` or
-    ``NAME.npy``, vertices [T', V*3] or [T', V, 3] metres. The mean over the conditions
+    ``NAME.npy``, vertices [T', V*3] or [T', V, 3] metres, or the same as ``.npz``. The mean over the conditions
     (``NAME_condition_mean.npy``) is left out, since no policy makes it. Files are opened when they are asked for.
 
     Args:
@@ -37,11 +37,11 @@ class PolicySamples:
         if not self.folder.is_dir():
             raise UserError(f"{folder}: no such folder; recipes/evaluate.py writes one (predictions/)")
         self.files: dict[str, list[Path]] = {}
-        for path in sorted(self.folder.glob("[!.]*.npy")):
+        for path in sorted(p for suffix in SUFFIXES for p in self.folder.glob(f"[!.]*{suffix}")):
             name, _, condition = path.stem.partition(_CONDITION)
             if condition == _MEAN:
                 continue
-            shape, _ = npy_header(path)
+            shape = motion_shape(path)
             if len(shape) < 2 or shape[0] < 1 or shape[1:] not in ((n_vertices * 3,), (n_vertices, 3)):
                 raise UserError(
                     f"{path}: shape {shape}, expected [T, {n_vertices * 3}]; predict with an actor of this corpus"
@@ -79,7 +79,7 @@ class PolicySamples:
         if not found:
             return None
         path = found[min(int(draw * len(found)), len(found) - 1)]
-        vertices = load_npy(path)
+        vertices = load_motion(path)
         wanted = np.arange(n_frames)[frames or slice(None)].clip(max=len(vertices) - 1)
         chosen = torch.from_numpy(np.array(vertices[wanted], dtype=np.float32)).flatten(1)
         if not torch.isfinite(chosen).all():
@@ -92,6 +92,6 @@ def samples_of(folder: str | Path, corpus: Corpus) -> PolicySamples:
     samples = PolicySamples(folder, corpus.n_vertices)
     if hasattr(corpus, "mesh_identity"):  # a corpus of one's own may not know its mesh
         path = next(iter(samples.files.values()))[0]
-        if metres_per_unit_of(load_npy(path)[0], corpus, str(path)) != 1.0:
+        if metres_per_unit_of(load_motion(path)[0], corpus, str(path)) != 1.0:
             raise UserError(f"{path}: is in the unit of the corpus's files, not in metres; predict it again")
     return samples
