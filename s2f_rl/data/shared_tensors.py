@@ -21,6 +21,7 @@ from s2f_rl.errors import UserError
 ENTRY = "shared"
 """Key of a checkpoint that says what is missing in it."""
 _FILE = re.compile(r"[a-z]+-[0-9a-f]{16}\.pt")
+_MOST_PLACES = 16
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ def load_whole(path: str | os.PathLike[str], device: str | torch.device = "cpu")
         about = content.pop(ENTRY)
         name, digest = str(about["file"]), about["hash"]
         targets = [(_inside(content, place["at"]), str(place["prefix"])) for place in about["places"]]
-        if not is_shared_file(name):
+        if not is_shared_file(name) or len(targets) > _MOST_PLACES:
             raise KeyError(name)
     except (TypeError, KeyError) as error:
         raise UserError(f"{path}: its entry {ENTRY!r} names no file beside it; the file is damaged") from error
@@ -126,10 +127,10 @@ def load_whole(path: str | os.PathLike[str], device: str | torch.device = "cpu")
             "or make one file of both there with `s2f-rl export`"
         )
     tensors = load_tensors(beside, device)
-    if content_hash(tensors) != digest:
+    if not isinstance(tensors, dict) or content_hash(tensors) != digest:
         raise UserError(f"{beside}: is not the file that {path} was written with; copy it again from the run's folder")
     for target, prefix in targets:
-        target.update({prefix + key: tensor for key, tensor in tensors.items()})
+        target.update({f"{prefix}{key}": tensor for key, tensor in tensors.items()})
     return content
 
 

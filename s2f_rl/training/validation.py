@@ -30,7 +30,7 @@ class Validation:
         encoder_trains: the audio encoder changes between calls, so features must be computed anew.
         counts: what each score counts in that sum; None: 1 for every score of the scorer's model ``train``.
         stride, styles: score every stride-th clip, in so many style columns of an utterance at most (the next
-            utterance has the next ones; None: all); see ``docs/decisions/0027-validation-looks-at-a-share.md``.
+            utterance has the next ones; None: all); see ``docs/decisions/0027-a-frozen-encoder-is-kept-once.md``.
         cache: folder for the audio features of an encoder that does not train; None: they are kept in memory.
 
     A corpus without vertices has no LVE; then the guard is off. A mean is over the sequences where a measure could be

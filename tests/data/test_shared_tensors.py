@@ -103,6 +103,11 @@ def test_another_encoder(saved):
         {"file": "../../etc/encoder-0123456789abcdef.pt", "hash": "0", "places": []},
         {"file": "encoder-0123456789abcdef.pt", "hash": "0", "places": [{"at": ["nowhere"], "prefix": ""}]},
         {"file": "encoder-0123456789abcdef.pt", "hash": "0", "places": [{"at": 3, "prefix": ""}]},
+        {
+            "file": "encoder-0123456789abcdef.pt",
+            "hash": "0",
+            "places": [{"at": [], "prefix": f"{k}"} for k in range(17)],
+        },
         {"file": "encoder-0123456789abcdef.pt"},
         7,
     ],

@@ -35,7 +35,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         phones = [["sil", 0.0, 0.1], ["aa", 0.1, 0.25], ["p", 0.25, 0.4], ["aa", 0.4, 0.55]]
         (root / "corpus" / "phones" / f"{wav.stem}.json").write_text(json.dumps(phones))
     torch.manual_seed(0)
-    actor = FaceFormer(MelAudioEncoder(width=16), 40, n_subjects=2, feature_dim=16)
+    # so large that an RL run keeps its encoder in a file of its own
+    actor = FaceFormer(MelAudioEncoder(width=400), 40, n_subjects=2, feature_dim=16)
     torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
     (root / "start").mkdir()
     torch.save({"actor": actor_payload(actor, ["S0", "S1"])}, root / "start" / "best.pt")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from kill.scenes import assert_same_folders, fresh
 
-# a save in its middle, rows and logs, what is chosen by validation, a cache, predictions on the way
+# a save in its middle, the encoder of all checkpoints, rows and logs, what is chosen by validation, a cache, predictions
 CHOSEN = {
     "supervised": ["after:2:wav_npy", "cut:1:.last."],
-    "ppo": ["cut:2:cache/", "row:3:metrics.jsonl"],
+    "ppo": ["cut:0:.encoder-", "after:0:encoder-", "cut:2:cache/", "row:3:metrics.jsonl"],
     "gdpo": ["before:1:last.pt"],  # the statistics of each score of its parts
     "reward": ["before:1:policy_samples", "after:1:v4_best.pt"],
 }

@@ -96,6 +96,14 @@ class TestRunFolder:
                 "ppo", root=tmp_path, config={**CONFIG, "actor": {**later["actor"], "kind": "other"}}, resume=True
             )
 
+    def test_a_run_that_was_validated_on_everything(self, tmp_path: Path) -> None:
+        RunFolder("ppo", root=tmp_path, config={**CONFIG, "evaluation": {"every": 10}})
+        everything = {**CONFIG, "evaluation": {"every": 10, "stride": 1, "styles": None}}
+        share = {**CONFIG, "evaluation": {"every": 10, "stride": 5, "styles": 2}}
+        with pytest.raises(UserError, match=r"stride was 1 and is 5; evaluation\.styles was None and is 2"):
+            RunFolder("ppo", root=tmp_path, config=share, resume=True)
+        RunFolder("ppo", root=tmp_path, config=everything, resume=True)
+
     def test_resume_with_more_iterations_keeps_the_new_config(self, tmp_path: Path) -> None:
         RunFolder("ppo", root=tmp_path, config=CONFIG)
         folder = RunFolder("ppo", root=tmp_path, config={**CONFIG, "iterations": 9}, resume=True)
