@@ -27,11 +27,15 @@ from s2f_rl.rewards.calibration.auc import AucRow, auc_summary, auc_table, corru
 from s2f_rl.rewards.calibration.report import reward_report
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
-from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.model.speech_mesh import N_PATCHES
+from s2f_rl.rewards.motion.subspace import MotionSubspace, with_vertices
 from s2f_rl.rewards.training.adversaries import Hardening
 from s2f_rl.rewards.training.clips import ClipSampler
-from s2f_rl.rewards.training.listening import MotionReadout, draw_pairs, listening_losses
+from s2f_rl.rewards.training.draw_ahead import DrawAhead, Planned
+from s2f_rl.rewards.training.encoding import Encoding, clip_bytes
+from s2f_rl.rewards.training.listening import MotionReadout, listening_losses, plan_pairs
 from s2f_rl.rewards.training.losses import AudioFeatures, centre_features, finished_reward, reward_losses
+from s2f_rl.rewards.training.memory import MemoryPlan
 from s2f_rl.rewards.training.policy_samples import PolicySamples
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
@@ -57,18 +61,13 @@ def main(cfg: DictConfig) -> dict[str, float]:
     use_actor(cfg.actor.kind)
     corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None, cfg.leave_out)
 
-    # what the training faces do, and what least squares would make of their speech
-    listening = cfg.listening.iterations if cfg.backbone is None else 0
-    speeds = list(cfg.speech.speeds) if listening else [1.0]
-    bank = MotionBank(train, None, cfg.memory_limit_mb, speeds, cfg.policy_samples)
-    motion = MotionSubspace.fit(train, n_components=cfg.motion_directions)
-    regressor = bank.fit_regressor(motion)
-
     # backbone and head: either both from scratch on a projected mesh, or a head on a given backbone
+    listening = cfg.listening.iterations if cfg.backbone is None else 0
+    motion = MotionSubspace.fit(train, n_components=cfg.motion_directions)
     projection = None
     if cfg.backbone is None:
-        draws = torch.Generator().manual_seed(cfg.seed)
-        projection = MeshProjection.fit(motion, cfg.rough_directions, draws)
+        directions = torch.Generator().manual_seed(cfg.seed)
+        projection = MeshProjection.fit(motion, cfg.rough_directions, directions)
         size = cfg.reward_model
         backbone = SpeechMeshTransformer(projection.width, size.width, size.depth, size.n_heads, size.mlp_width)
     else:
@@ -78,25 +77,40 @@ def main(cfg: DictConfig) -> dict[str, float]:
     head = ScoreHead(backbone.width, backbone.width, cfg.reward_model.head_hidden, cfg.reward_model.dropout)
     readout = MotionReadout(backbone.width, len(motion.std))
     backbone, head, readout = backbone.to(device), head.to(device), readout.to(device)
+    modules = (backbone, head, readout) if cfg.backbone is None else (head,)
+    trained = [p for module in modules for p in module.parameters()]
+
+    # what the training faces do, and what least squares would make of their speech
+    speeds = list(cfg.speech.speeds) if listening else [1.0]
+    plan = memory_plan(cfg, train, backbone, trained, speeds)
+    bank = MotionBank(train, None, plan.recordings / 2**20, speeds, cfg.policy_samples)
+    regressor = bank.fit_regressor(motion)
     # of several ranks each draws its part of a batch
     stretches = ranks.share_of(cfg.clips.n_stretches, "clips.n_stretches")
     recordings = ranks.share_of(cfg.listening.recordings, "listening.recordings") if listening else 0
     clips = {**cfg.clips, "n_stretches": stretches}
     sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **clips)
-    audio_features = AudioFeatures(backbone, bank)
+    encoding = Encoding(plan.step if device.type == "cpu" else None, cfg.precision == "bfloat16")
+    audio_features = AudioFeatures(backbone, bank, plan.features, encoding)
     channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
-    modules = (backbone, head, readout) if cfg.backbone is None else (head,)
-    trained = [p for module in modules for p in module.parameters()]
+
+    def planned(iteration: int) -> Planned[Any, Any]:
+        sampler.begin(iteration, recordings if iteration <= listening else stretches)
+        if iteration <= listening:
+            return plan_pairs(sampler, motion, channel, recordings, cfg.listening.clips)
+        return sampler.plan()
+
+    draws = DrawAhead(sampler, planned, cfg.iterations, cfg.draw_threads)
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
     guard = StepGuard(shared=True)
     state = TrainingState(
-        backbone=backbone, head=head, readout=readout, optimizer=optimizer, sampler=sampler, projection=projection,
+        backbone=backbone, head=head, readout=readout, optimizer=optimizer, sampler=draws, projection=projection,
         guard=guard,
     )  # fmt: skip
 
     actor = None if cfg.policy is None else load_actor_for(cfg.policy, train, f"policy={cfg.policy}")[0].to(device)
 
-    with shared_run_folder(cfg.name, cfg.root, cfg, cfg.resume) as folder:
+    with shared_run_folder(cfg.name, cfg.root, cfg, cfg.resume) as folder, draws:
         if actor is not None:
             samples = ranks.alone(
                 lambda: str(predict_own_styles(actor, train, folder / "policy_samples", cfg.corpus.cache))
@@ -119,26 +133,25 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
         for iteration in range(state.iteration + 1, cfg.iterations + 1):
             state.iteration = iteration
-            # 1 draw: first true pairs for the audio half to learn from; then true clips, and the same clips spoiled
+            # 1 draw, begun an iteration ago: true pairs for the audio half; later true clips, and the same ones spoiled
             clock = [time.perf_counter()]
             first = state.iteration <= listening
-            sampler.begin(iteration, recordings if first else stretches)
-            if first:
-                pairs = draw_pairs(sampler, motion, channel, recordings, cfg.listening.clips).to(device)
-            else:
-                batch = sampler.draw().to(device)
-            n_clips = len(pairs.clips) if first else len(batch.clips)
+            batch = draws(iteration).to(device)
+            n_clips = len(batch.clips)
             state.frames += CLIP_FRAMES * n_clips * ranks.count()
+            if ranks.count() > 1:  # dropout, and the patches that are looked at
+                torch.manual_seed(ranks.step_seed(cfg.seed, ranks.rank(), iteration))
 
             # 2 features and losses
             clock.append(time.perf_counter())
             if first:
-                losses = listening_losses(backbone, readout, pairs, cfg.listening.kept_patches)
+                losses = listening_losses(backbone, readout, batch, cfg.listening.kept_patches, encoding=encoding)
             else:
                 heard = audio_features(batch)
-                losses = reward_losses(backbone, head, batch, heard)
+                losses = reward_losses(backbone, head, batch, heard, encoding=encoding)
                 if hardening is not None:
-                    losses["hardening"] = hardening(backbone, head, batch, heard, sampler.generator)
+                    climbs = torch.Generator().manual_seed(batch.seed)
+                    losses["hardening"] = hardening(backbone, head, batch, heard, climbs, encoding)
             loss = sum(cfg.weights[name] * term for name, term in losses.items())
 
             # 3 update
@@ -157,8 +170,10 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 5 evaluate on unseen speakers and save
             at_rest = state.iteration % cfg.evaluation.every == 0 or state.iteration == cfg.iterations
             if at_rest and not first:
-                finished = finished_reward(backbone, head, projection)
-                rows = ranks.alone(lambda: score(cfg, finished, validation, motion, regressor, folder))  # noqa: B023
+                finished, limit_mb = finished_reward(backbone, head, projection), plan.step / 2**20
+                rows = ranks.alone(
+                    lambda: score(cfg, finished, validation, motion, regressor, folder, limit_mb)  # noqa: B023
+                )
                 values = auc_summary(rows)
                 row |= {f"validation/{k}": v for k, v in values.items()}
             folder.rows.append(row, state.iteration, state.frames)
@@ -176,11 +191,30 @@ def main(cfg: DictConfig) -> dict[str, float]:
     return values
 
 
-def score(cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any) -> list[AucRow]:
+def memory_plan(cfg: Any, train: Any, backbone: SpeechMeshTransformer, trained: list[Any], speeds: Any) -> MemoryPlan:
+    """Share ``memory_limit_mb`` between the caches and an update, by what each would take."""
+    n_frames = sum(train.n_frames(i) for i in with_vertices(train)) * sum(1 / speed for speed in speeds)
+    clips, listening = cfg.clips, cfg.listening
+    pairs = listening.recordings * listening.clips
+    mesh = clip_bytes(backbone, CLIP_FRAMES)
+    first = pairs * (clip_bytes(backbone, round(listening.kept_patches * N_PATCHES)) + mesh)
+    later = clips.n_stretches * clips.n_windows * (1 + 3 * clips.n_corruptions) * mesh
+    n_trained = sum(p.numel() for p in trained)
+    frozen = 0 if cfg.backbone is None else sum(p.numel() for p in backbone.parameters())
+    return MemoryPlan.within(
+        cfg.memory_limit_mb, n_trained, frozen, int(4 * backbone.width * n_frames), max(first, later)
+    )
+
+
+def score(
+    cfg: Any, reward: RewardModel, validation: Any, motion: Any, regressor: Any, folder: Any, memory_mb: float
+) -> list[AucRow]:
     """Save the reward as it is, and how well it tells true from spoiled motion of validation speakers."""
     reward.fps, reward.mesh_identity = float(validation.fps), validation.mesh_identity
     chosen = spread_evenly(len(validation), cfg.evaluation.utterances)  # over all speakers
-    rows = corruption_auc(reward, validation, motion, regressor, utterances=chosen)  # first: refuses what has diverged
+    rows = corruption_auc(  # first: refuses what has diverged
+        reward, validation, motion, regressor, utterances=chosen, memory_limit_mb=memory_mb
+    )
     reward.save(folder.path)
     reward.save_pretrained(folder.path / "pretrained")
     about = {"reward": reward.content_hash(), "corpus": str(validation.root), "split": validation.split}

@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "logger",
     "logger_online",
     "checkpoint_minutes",
+    "draw_threads",
     "device",
     "root",
     "iterations",
@@ -47,6 +48,7 @@ BEFORE = {
     "evaluation.stride": 1,
     "evaluation.styles": None,
     "parallel.kind": "none",
+    "precision": "float32",
 }
 """Keys that came later, and the value that says what runs did before; any key that is null is off, as it was."""
 

@@ -25,7 +25,7 @@ ZERO = {
     "seed", "style", "final_lr", "output_lr_factor", "weight_decay", "warmup", "warmup_iterations", "velocity_weight",
     "lip_weight", "dropout", "ema_decay", "n_layers", "correlation", "coeff", "weight", "policy_weight", "gamma",
     "gae_lambda", "listening.iterations", "gain_db", "equaliser_db", "noise_db", "steps", "hold", "on_base",
-    "identity_spread", "style_spread", "voice_spread", "capture_noise_mm",
+    "identity_spread", "style_spread", "voice_spread", "capture_noise_mm", "draw_threads",
     "lip_score", "real_score",  # of reward.weights, one of them
     "info_nce", "predict", "rank", "pooled", "hardening", "classify", "value", "sync",  # of weights
     "extra_closure", "frame_drop", "missing_closure", "wrong_utterance", "frame_hold", "wrong_speaker",

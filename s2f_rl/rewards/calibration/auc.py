@@ -95,6 +95,7 @@ def corruption_auc(
     strength: float = 1.0,
     seed: int = 0,
     utterances: Sequence[int] | None = None,
+    memory_limit_mb: float = 1024.0,
 ) -> list[AucRow]:
     """Score every utterance as it is and spoiled, and compare the utterance means.
 
@@ -105,6 +106,7 @@ def corruption_auc(
         regressor: trained on the training corpus; without one ``regression_to_mean`` is left out.
         corruptions: default all. strength: of the corruptions. seed: of their draws.
         utterances: indices into ``corpus``, default all with vertices.
+        memory_limit_mb: of recordings kept in memory.
 
     Returns:
         One row per corruption and score: ``corruption``, ``base`` ("truth", or the smoothed motion that noise was laid
@@ -116,7 +118,7 @@ def corruption_auc(
     Raises:
         NotFinite: a score is not finite: the model has diverged.
     """
-    bank = MotionBank(corpus, utterances)
+    bank = MotionBank(corpus, utterances, memory_limit_mb)
     corruptions = list(CORRUPTIONS.values()) if corruptions is None else list(corruptions)
     scores: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
     for position in range(len(bank)):

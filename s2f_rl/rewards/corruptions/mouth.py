@@ -76,6 +76,6 @@ def constant_offset(displacement: Tensor, strength: float, context: CorruptionCo
     """
     motion = context.motion
     draws = torch.randn(len(motion.std), generator=context.generator)
-    offset = (draws * motion.std * motion.lip_rms(motion.basis)) @ motion.basis
+    offset = (draws * motion.std * motion.lip_square.sqrt()) @ motion.basis
     length = OFFSET_MM * MILLIMETRE / motion.lip_rms(offset).clamp_min(1e-12)
     return displacement + strength * length * offset

@@ -54,9 +54,14 @@ def at_positions(displacement: Tensor, position: Tensor) -> Tensor:
 
 
 def subspace_noise(n_frames: int, lip_rms_mm: float, correlation: float, context: CorruptionContext) -> Tensor:
-    """Noise [T, V*3] as a policy in a low-dimensional motion space makes it, with a given expected RMS at the lips.
+    """Noise [T, V*3] as a policy in a low-dimensional motion space makes it: :func:`noise_coefficients`, decoded."""
+    return noise_coefficients(n_frames, lip_rms_mm, correlation, context) @ context.motion.basis
 
-    Normal coefficients decoded by the motion basis; how much each direction gets is drawn anew (between equal
+
+def noise_coefficients(n_frames: int, lip_rms_mm: float, correlation: float, context: CorruptionContext) -> Tensor:
+    """Coefficients [T, K], metres, of noise with a given expected RMS at the lips.
+
+    Normal, in the directions of the motion basis; how much each direction gets is drawn anew (between equal
     shares and the shares of true motion, of a random number of directions), since a trained decoder may do either.
     First-order autoregressive over time with ``correlation``.
     """
@@ -65,12 +70,11 @@ def subspace_noise(n_frames: int, lip_rms_mm: float, correlation: float, context
     tilt, kept = torch.rand(2, generator=generator).tolist()
     share = (motion.std / motion.std[0]) ** tilt
     share[max(1, math.ceil(n_directions * (0.2 + 0.8 * kept))) :] = 0
-    lips = motion.basis.unflatten(-1, (-1, 3))[:, motion.lips].square().sum(-1).mean(-1)
-    share = share * (lip_rms_mm * MILLIMETRE) / (share.square() @ lips).sqrt().clamp_min(1e-12)
+    share = share * (lip_rms_mm * MILLIMETRE) / (share.square() @ motion.lip_square).sqrt().clamp_min(1e-12)
     noise = torch.randn(n_frames, n_directions, generator=generator)
     if correlation:  # z_t = rho z_{t-1} + sqrt(1 - rho^2) e_t, started at equilibrium, written as one product
         age = torch.arange(n_frames)[:, None] - torch.arange(n_frames)
         memory = torch.where(age >= 0, correlation ** age.clamp_min(0).float(), 0.0)
         memory[:, 1:] *= math.sqrt(1 - correlation**2)
         noise = memory @ noise
-    return (noise * share) @ motion.basis
+    return noise * share

@@ -25,6 +25,7 @@ from s2f_rl.rewards.training.spoiled_stretches import (
     SpoilingSampler,
     compared,
     in_one_batch,
+    uniform,
 )
 
 _BASE_FAMILIES = ("smoothness", "amplitude")
@@ -107,10 +108,10 @@ class StretchSampler(SpoilingSampler):
 
     def draw(self) -> StretchBatch:
         """The next batch."""
-        positions = [self.next_position() for _ in range(self.n_stretches)]
-        length = min(self.stretch_frames, *(self._frames[position] for position in positions))
+        parts = self.next_positions(self.n_stretches)
+        length = min(self.stretch_frames, *(self._frames[position] for position, _ in parts))
         style_map = self.motion.basis @ self.projection.matrix.T  # not kept: a resume replaces the projection's content
-        stretches = [self._stretch(position, length, style_map) for position in positions]
+        stretches = [self._stretch(position, generator, length, style_map) for position, generator in parts]
         versions, owners, numbers = in_one_batch(stretches)
         return StretchBatch(
             mel=torch.stack([stretch.mel for stretch in stretches]),
@@ -121,25 +122,26 @@ class StretchSampler(SpoilingSampler):
 
     # ---------------------------------------------------------------- one stretch
 
-    def _stretch(self, position: int, length: int, style_map: Tensor) -> _JudgeStretch:
+    def _stretch(self, position: int, generator: torch.Generator, length: int, style_map: Tensor) -> _JudgeStretch:
         recording = self.bank[position]
-        start = int(torch.randint(self._frames[position] - length + 1, (1,), generator=self.generator))
+        start = int(torch.randint(self._frames[position] - length + 1, (1,), generator=generator))
         low, frames = self.with_margin(start, length, len(recording.displacement))
         truth = recording.displacement[frames]
-        context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
+        context = self.bank.context(position, self.motion, generator, self.regressor, frames)
         mel = mel_frames(recording.mel_clips[start : start + length - CLIP_FRAMES + 1])
         if self.voice_spread:
-            mel = another_voice(mel, self.generator, self.voice_spread)
-        look = _Look(recording.template, self.projection, self.motion, style_map, *self._appearance())
-        stretch = _JudgeStretch(mel, slice(start - low, start - low + length), look)
+            mel = another_voice(mel, generator, self.voice_spread)
+        look = _Look(recording.template, self.projection, self.motion, style_map, *self._appearance(generator))
+        stretch = _JudgeStretch(mel, torch.arange(start - low, start - low + length), generator)
         self.spoil(stretch, truth, context)
+        stretch.look(look, look.noise_map, self.motion)
         return stretch
 
-    def _appearance(self) -> tuple[Tensor, Tensor]:
+    def _appearance(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """What another face adds to projected frames [R], and factors of the motion's directions [K]."""
-        offset = self.projection.random_offset(self.generator, self.identity_spread * self.uniform(0.3, 1.7))
-        scale = math.log(self.scale_range) * self.uniform(-1, 1)
-        style = torch.randn(len(self.motion.std), generator=self.generator) * self.style_spread
+        offset = self.projection.random_offset(generator, self.identity_spread * uniform(0.3, 1.7, generator))
+        scale = math.log(self.scale_range) * uniform(-1, 1, generator)
+        style = torch.randn(len(self.motion.std), generator=generator) * self.style_spread
         return offset, (scale + style).exp()
 
 
@@ -152,7 +154,7 @@ def long_enough(corpus: Corpus, utterances: Sequence[int] | None = None) -> list
 
 @dataclass
 class _Look:
-    """How a displacement [T, V*3] looks in a stretch: projected, on another face, in another style."""
+    """How displacements [..., V*3] look in a stretch: projected, on another face, in another style."""
 
     template: Tensor
     projection: MeshProjection
@@ -165,12 +167,17 @@ class _Look:
         change = self.motion.coefficients(displacement) * (self.motion.std * (self.factors - 1))
         return self.projection(self.template + displacement) + change @ self.style_map + self.offset
 
+    @property
+    def noise_map(self) -> Tensor:
+        """[K, R] what a metre along each direction of the motion adds."""
+        return self.factors[:, None] * self.style_map
+
 
 class _JudgeStretch(SpoiledStretch):
     """Versions of one stretch."""
 
-    def __init__(self, mel: Tensor, frames: slice, look: _Look) -> None:
-        super().__init__(lambda motion: look(motion[frames]), lambda each: each[frames].unfold(0, WINDOW_FRAMES, 1))
+    def __init__(self, mel: Tensor, frames: Tensor, generator: torch.Generator) -> None:
+        super().__init__(frames, lambda each: each.unfold(-1, WINDOW_FRAMES, 1), generator)
         self.mel = mel
 
 

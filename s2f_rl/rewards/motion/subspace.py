@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from s2f_rl.data.contract import Corpus, recorded
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
+
+_COLUMNS = 2048
 
 
 @dataclass
@@ -62,23 +65,25 @@ class MotionSubspace:
             displacement = recorded(u) - u.template
             subjects.append(u.subject)
             step = max(1, len(displacement) // per_utterance)
-            rows.append(displacement[::step][:per_utterance])
+            rows.append(displacement[::step][:per_utterance].clone())  # a view would keep the whole recording
         frames = torch.cat(rows)
+        del rows
         mean = frames.mean(0)
-        basis, std = principal_directions(frames - mean, n_components)
         templates = torch.stack([corpus.template(subject) for subject in dict.fromkeys(subjects)])
         regions = corpus.regions
         lips = _indices(regions["lips"])
         upper, lower = _indices(regions["upper_lip"]), _indices(regions["lower_lip"])
         still = _indices(regions.get("upper_face", ()))
-        opening = _lip_to_lip(frames + templates.mean(0), upper, lower).norm(dim=-1)
-        centred = opening - opening.mean()
+        opening = (_lip_to_lip(frames, upper, lower) + _lip_to_lip(templates.mean(0), upper, lower)).norm(dim=-1)
+        opening = opening - opening.mean()
+        frames -= mean
+        basis, std = principal_directions(frames, n_components)
         return cls(
             mean=mean,
             basis=basis,
             std=std,
             templates=templates,
-            opening=centred @ (frames - mean) / centred.square().sum().clamp_min(1e-12),
+            opening=opening @ frames / opening.square().sum().clamp_min(1e-12),
             upper_lip=upper,
             lower_lip=lower,
             lips=lips,
@@ -108,6 +113,11 @@ class MotionSubspace:
         """Coefficients [..., K] in standard deviations -> displacements [..., V*3]."""
         return (coefficients * self.std) @ self.basis + self.mean
 
+    @cached_property
+    def lip_square(self) -> Tensor:
+        """[K] mean square length over the lip vertices of each direction of the basis."""
+        return self.lip_rms(self.basis).square()
+
     @property
     def template_mean(self) -> Tensor:
         """[V*3] mean face at rest, metres."""
@@ -123,22 +133,22 @@ def with_vertices(corpus: Corpus, utterances: Sequence[int] | None = None) -> li
 def principal_directions(centred: Tensor, n_components: int) -> tuple[Tensor, Tensor]:
     """Rows [N, V*3] with mean zero -> orthonormal directions [K, V*3] and standard deviations [K], largest first.
 
-    Through the Gram matrix of the smaller side, exact and cheap for N of a few thousand. Directions below one
-    hundredth of the largest are left out.
+    Through the Gram matrix of the smaller side, exact and cheap for N of a few thousand; in float64, some columns at a
+    time, so that no copy of the rows is made. Directions below one hundredth of the largest are left out.
     """
-    rows = centred.double()
-    if rows.shape[0] <= rows.shape[1]:
-        values, vectors = torch.linalg.eigh(rows @ rows.T)
-        directions = (vectors.T @ rows) / values.clamp_min(1e-30).sqrt()[:, None]
-    else:
-        values, vectors = torch.linalg.eigh(rows.T @ rows)
-        directions = vectors.T
+    wide = centred.shape[0] <= centred.shape[1]
+    pieces = centred.split(_COLUMNS, dim=1) if wide else centred.T.split(_COLUMNS, dim=1)
+    values, vectors = torch.linalg.eigh(sum(piece.double() @ piece.T.double() for piece in pieces))
     order = values.argsort(descending=True)[:n_components]
-    std = (values[order].clamp_min(0) / len(rows)).sqrt()
+    std = (values[order].clamp_min(0) / len(centred)).sqrt()
     if not float(std[0]) > 0:
         raise UserError("the faces of this corpus do not move: s2f-rl check tells what is wrong with it")
-    keep = std > 0.01 * std[0]
-    return directions[order[keep]].float(), std[keep].float()
+    order, std = order[std > 0.01 * std[0]], std[std > 0.01 * std[0]]
+    directions = vectors[:, order].T
+    if wide:
+        directions = torch.cat([directions @ piece.double() for piece in pieces], dim=1)
+        directions = directions / values[order].sqrt()[:, None]
+    return directions.float(), std.float()
 
 
 def _lip_to_lip(vertices: Tensor, upper_lip: Tensor, lower_lip: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
     recordings.py         motions and mel clips of a corpus (``MotionBank``)
     spoiled_stretches.py  recordings in turn, spoiled weakly and strongly; clips.py batches of 5-frame clips
+    draw_ahead.py         the next batch, made in threads while the loop uses the last
+    encoding.py           how the backbone is run while it trains; memory.py how much may be kept
     losses.py             contrast, ranking and labels; listening.py the first half, on speech alone
     adversaries.py        negatives found by gradient ascent; policy_samples.py motion that a policy made
     mse_regressor.py      the motion that vertex MSE leads to

@@ -19,7 +19,8 @@ from s2f_rl.rewards.model.head import ScoreHead
 from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.clips import ClipBatch
-from s2f_rl.rewards.training.losses import ranking_loss
+from s2f_rl.rewards.training.encoding import Encoding
+from s2f_rl.rewards.training.losses import encoded_mesh, ranking_loss
 from s2f_rl.rewards.training.projection import MeshProjection
 
 
@@ -62,6 +63,7 @@ def climbed(
     radius: Tensor,
     steps: int,
     generator: torch.Generator,
+    encoding: Encoding | None = None,
 ) -> Tensor:
     """Clips after ``steps`` of normalised gradient ascent on lip + real (log-odds), inside a trust region.
 
@@ -69,6 +71,7 @@ def climbed(
         clips: [N, 5, R] projected frames. audio: [N, E]. directions: [D, R], of :class:`ChangeGeometry`.
         radius: [N] largest root mean square movement over a clip.
         generator: of the random start within half the radius.
+        encoding: how the mesh half is run; None: in float32, as a whole.
     """
     was_training = head.training
     head.eval()  # the climb is on the reward as it will be used
@@ -77,7 +80,7 @@ def climbed(
     change = 0.5 * bound * draws / _rms(draws)
     for _ in range(steps):
         change.requires_grad_(True)
-        mesh = backbone.encode_embedded(backbone.embed_frames(clips + change @ directions))
+        mesh = encoded_mesh(backbone, clips + change @ directions, encoding)
         objective = sum(each.sum() for each in head.log_odds(audio, mesh))
         gradient = torch.autograd.grad(torch.as_tensor(objective), change)[0]
         with torch.no_grad():
@@ -119,11 +122,13 @@ class Hardening:
         batch: ClipBatch,
         audio: Tensor,
         generator: torch.Generator,
+        encoding: Encoding | None = None,
     ) -> Tensor:
         """Ranking loss of the true clips above what a climb finds, near them or near a spoiled version of them.
 
         Args:
             batch: from the sampler. audio: [N, E] of its true pairs. generator: of all draws.
+            encoding: how the mesh half is run; None: in float32, as a whole.
         """
         n_true, device = len(batch.mel), batch.clips.device
         spoiled = torch.randint(n_true, len(batch.clips), (n_true,), generator=generator)
@@ -134,9 +139,9 @@ class Hardening:
         heard = audio.detach()[better]
         directions = (self.geometry.free if free else self.geometry.motion).to(device)
         clips = batch.clips[start]
-        found = climbed(backbone, head, clips, heard, directions, radius.to(device), self.steps, generator)
+        found = climbed(backbone, head, clips, heard, directions, radius.to(device), self.steps, generator, encoding)
         versions = torch.cat([batch.clips[better], found] + ([clips] if self.hold else []))
-        mesh = backbone.encode_embedded(backbone.embed_frames(versions))
+        mesh = encoded_mesh(backbone, versions, encoding)
         scores = torch.stack(head.log_odds(heard.repeat(len(versions) // n_true, 1), mesh), -1)
         true, after, *before = scores.unflatten(0, (-1, n_true)).unbind(0)
         even = torch.ones_like(true)

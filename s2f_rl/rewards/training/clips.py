@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from s2f_rl import ranks
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.rewards.corruptions import Corruption
 from s2f_rl.rewards.motion.subspace import MotionSubspace
+from s2f_rl.rewards.training.draw_ahead import Planned
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
@@ -21,6 +23,7 @@ from s2f_rl.rewards.training.spoiled_stretches import (
     SpoilingSampler,
     compared,
     in_one_batch,
+    uniform,
 )
 
 _WEIGHTS = ("visible", "heads", "spoiled_visible", "spoiled_heads")
@@ -41,6 +44,7 @@ class ClipBatch(Comparisons):
             the true ones.
         audio: [M] row of ``mel`` that belongs to each of ``clips``.
         n_windows: true pairs and spoiled clips come in runs of so many from one stretch.
+        seed: for whatever else is drawn for this batch.
     """
 
     mel: Tensor
@@ -49,6 +53,7 @@ class ClipBatch(Comparisons):
     clips: Tensor
     audio: Tensor
     n_windows: int
+    seed: int
 
     def of_all_ranks(self, mesh: Tensor, audio: Tensor) -> tuple[ClipBatch, Tensor, Tensor]:
         """The batches of all ranks as one, with the features of its clips, which keep their gradient.
@@ -76,7 +81,7 @@ class ClipBatch(Comparisons):
         one = ClipBatch(
             mel=self.mel.new_empty(n_all, 0), recording=ranks.rows_of_all(self.recording),
             clip=ranks.rows_of_all(self.clip), clips=self.clips.new_empty(0), audio=torch.cat(heard),
-            n_windows=self.n_windows, better=of_clips(self.better), worse=of_clips(self.worse),
+            n_windows=self.n_windows, seed=self.seed, better=of_clips(self.better), worse=of_clips(self.worse),
             spoiled=of_clips(self.spoiled),
             **{name: ranks.rows_of_all(getattr(self, name)) for name in _WEIGHTS},
         )  # fmt: skip
@@ -141,15 +146,25 @@ class ClipSampler(SpoilingSampler):
     def is_over(self, corruption: Corruption) -> bool:
         return corruption.name in _ON_BASES
 
-    def choose(self, pool: Sequence[Corruption]) -> Corruption:
+    def choose(self, pool: Sequence[Corruption], generator: torch.Generator) -> Corruption:
         """One of ``pool``, as often as ``emphasis`` says."""
         often = torch.tensor([float(self.emphasis.get(each.name, 1.0)) for each in pool])
-        return pool[int(torch.multinomial(often, 1, generator=self.generator))]
+        return pool[int(torch.multinomial(often, 1, generator=generator))]
 
     def draw(self) -> ClipBatch:
         """The next batch."""
-        positions = [self.next_position() for _ in range(self.n_stretches)]
-        stretches = [self._stretch(position) for position in positions]
+        return self.plan().made()
+
+    def plan(self) -> Planned[_ClipStretch, ClipBatch]:
+        """The next batch, to be made a stretch at a time."""
+        parts = self.next_positions(self.n_stretches)
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        # not kept: a resume replaces the projection's content
+        noise_map = self.motion.basis if self.projection is None else self.motion.basis @ self.projection.matrix.T
+        jobs = [partial(self._stretch, position, generator, noise_map) for position, generator in parts]
+        return Planned(jobs, partial(self._joined, torch.tensor([position for position, _ in parts]), seed))
+
+    def _joined(self, positions: Tensor, seed: int, stretches: list[_ClipStretch]) -> ClipBatch:
         versions, owners, numbers = in_one_batch(stretches)
 
         def of_clips(each: Tensor) -> Tensor:  # versions, or stretches, [..] -> their clips [.., n_windows]
@@ -157,44 +172,44 @@ class ClipSampler(SpoilingSampler):
 
         return ClipBatch(
             mel=torch.cat([stretch.mel for stretch in stretches]),
-            recording=torch.tensor(positions).repeat_interleave(self.n_windows),
+            recording=positions.repeat_interleave(self.n_windows),
             clip=torch.cat([stretch.clip for stretch in stretches]),
-            clips=torch.cat(versions),
+            clips=torch.cat(versions).unflatten(0, (-1, CLIP_FRAMES)),
             audio=of_clips(torch.tensor(owners)).flatten(),
             n_windows=self.n_windows,
+            seed=seed,
             **compared(stretches, [of_clips(own) for own in numbers], torch.cat),
         )
 
     # ---------------------------------------------------------------- one stretch
 
-    def _stretch(self, position: int) -> _ClipStretch:
+    def _stretch(self, position: int, generator: torch.Generator, noise_map: Tensor) -> _ClipStretch:
         recording = self.bank[position]
         length = min(self.stretch_frames, self._clips[position] + CLIP_FRAMES - 1)
-        start = int(torch.randint(self._clips[position] + CLIP_FRAMES - length, (1,), generator=self.generator))
-        windows = self._windows(length - CLIP_FRAMES + 1)
+        start = int(torch.randint(self._clips[position] + CLIP_FRAMES - length, (1,), generator=generator))
+        windows = self._windows(length - CLIP_FRAMES + 1, generator)
         low, frames = self.with_margin(start, length, len(recording.displacement))
-        truth = recording.displacement[frames] * self.scale_range ** self.uniform(-1, 1)
-        context = self.bank.context(position, self.motion, self.generator, self.regressor, frames)
+        truth = recording.displacement[frames] * self.scale_range ** uniform(-1, 1, generator)
+        context = self.bank.context(position, self.motion, generator, self.regressor, frames)
         clip = start + windows
-        template, face = recording.template, self.another_face()
-        stretch = _ClipStretch(
-            recording.mel_clips[clip], clip, clip - low, lambda motion: self.seen(template + motion, face)
-        )
+        face = self.another_face(generator)
+        stretch = _ClipStretch(recording.mel_clips[clip], clip, clip - low, generator)
         self.spoil(stretch, truth, context)
+        stretch.look(lambda motion: self.seen(recording.template + motion, face), noise_map, self.motion)
         return stretch
 
-    def _windows(self, n_starts: int) -> Tensor:
+    def _windows(self, n_starts: int, generator: torch.Generator) -> Tensor:
         """Starts of ``n_windows`` clips in a stretch, sorted, ``min_spacing`` apart where there is room."""
         spacing = min(self.min_spacing, max(1, (n_starts - 1) // max(1, self.n_windows - 1)))
         room = n_starts - spacing * (self.n_windows - 1)
-        draws = torch.randint(room, (self.n_windows,), generator=self.generator).sort().values
+        draws = torch.randint(room, (self.n_windows,), generator=generator).sort().values
         return draws + spacing * torch.arange(self.n_windows)
 
-    def another_face(self) -> Tensor | None:
+    def another_face(self, generator: torch.Generator) -> Tensor | None:
         """What another face at rest adds to the projected frames [R]; None one time in four, and for raw vertices."""
-        if self.projection is None or self.identity_spread == 0 or self.uniform(0, 1) < 0.25:
+        if self.projection is None or self.identity_spread == 0 or uniform(0, 1, generator) < 0.25:
             return None
-        return self.projection.random_offset(self.generator, self.identity_spread * self.uniform(0.3, 1.7))
+        return self.projection.random_offset(generator, self.identity_spread * uniform(0.3, 1.7, generator))
 
     def seen(self, vertices: Tensor, offset: Tensor | None = None) -> Tensor:
         """Vertices [..., V*3] as the first layer sees them [..., R], on another face."""
@@ -205,7 +220,7 @@ class ClipSampler(SpoilingSampler):
 class _ClipStretch(SpoiledStretch):
     """Versions of the clips of one stretch."""
 
-    def __init__(self, mel: Tensor, clip: Tensor, windows: Tensor, seen: Callable[[Tensor], Tensor]) -> None:
-        frames = windows[:, None] + torch.arange(CLIP_FRAMES)
-        super().__init__(lambda motion: seen(motion)[frames], lambda each: each.unfold(0, CLIP_FRAMES, 1)[windows])
+    def __init__(self, mel: Tensor, clip: Tensor, windows: Tensor, generator: torch.Generator) -> None:
+        frames = (windows[:, None] + torch.arange(CLIP_FRAMES)).flatten()
+        super().__init__(frames, lambda each: each.unflatten(-1, (-1, CLIP_FRAMES)), generator)
         self.mel, self.clip = mel, clip

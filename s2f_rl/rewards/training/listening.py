@@ -8,6 +8,7 @@ speech that is changed at random; its features then stay as they are while the h
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,9 @@ from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.rewards.model.speech_mesh import N_PATCHES, SpeechMeshTransformer, info_nce
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.clips import ClipSampler
+from s2f_rl.rewards.training.draw_ahead import Planned
+from s2f_rl.rewards.training.encoding import Encoding, clip_bytes
+from s2f_rl.rewards.training.losses import encoded_mesh
 from s2f_rl.rewards.training.speech_augmentation import SpeechAugmentation
 
 
@@ -60,20 +64,32 @@ def draw_pairs(
     n_clips: int,
 ) -> PairBatch:  # fmt: skip
     """True pairs from ``n_recordings`` random recordings, ``n_clips`` random clips each, on random faces."""
-    generator = sampler.generator
+    return plan_pairs(sampler, motion, augmentation, n_recordings, n_clips).made()
+
+
+def plan_pairs(
+    sampler: ClipSampler, motion: MotionSubspace, augmentation: SpeechAugmentation | None, n_recordings: int,
+    n_clips: int,
+) -> Planned[PairBatch, PairBatch]:  # fmt: skip
+    """The same, to be made a recording at a time."""
     share = motion.std / motion.std.square().sum().sqrt()
-    mel, clips, coefficients = [], [], []
-    for _ in range(n_recordings):
-        recording = sampler.bank[sampler.next_position()]
+
+    def pairs(position: int, generator: torch.Generator) -> PairBatch:
+        recording = sampler.bank[position]
         first = torch.randint(recording.n_clips, (n_clips,), generator=generator)
         frames = recording.displacement[first[:, None] + torch.arange(CLIP_FRAMES)]
-        mel.append(recording.mel_clips[first])
-        clips.append(sampler.seen(recording.template + frames, sampler.another_face()))
-        coefficients.append(motion.coefficients(frames) * share)
-    heard = torch.cat(mel)
-    if augmentation is not None:
-        heard = augmentation(heard, generator)
-    return PairBatch(heard, torch.cat(clips), torch.cat(coefficients))
+        heard = recording.mel_clips[first]
+        if augmentation is not None:
+            heard = augmentation(heard, generator)
+        seen = sampler.seen(recording.template + frames, sampler.another_face(generator))
+        return PairBatch(heard, seen, motion.coefficients(frames) * share)
+
+    jobs = [partial(pairs, *each) for each in sampler.next_positions(n_recordings)]
+
+    def joined(made: list[PairBatch]) -> PairBatch:
+        return PairBatch(**{name: torch.cat([getattr(each, name) for each in made]) for name in vars(made[0])})
+
+    return Planned(jobs, joined)
 
 
 def listening_losses(
@@ -82,18 +98,25 @@ def listening_losses(
     batch: PairBatch,
     kept_patches: float,
     temperature: float = 0.07,
+    encoding: Encoding | None = None,
 ) -> dict[str, Tensor]:
     """``predict``: squared error of the motion read from either feature, per frame. ``info_nce``: of the pairs,
     of those of all ranks.
 
     Args:
         kept_patches: share of the mel patches that the audio half looks at, drawn anew for every batch.
+        encoding: how both halves are run; None: in float32, as a whole.
     """
-    kept = None
+    kept, encoding = None, encoding or Encoding()
     if kept_patches < 1:
         kept = torch.randperm(N_PATCHES, device=batch.mel.device)[: max(1, round(kept_patches * N_PATCHES))]
-    audio = F.normalize(backbone.pool_audio(batch.mel, kept), dim=-1)
-    mesh = backbone.encode_embedded(backbone.embed_frames(batch.clips))
+
+    def encode(mel: Tensor) -> Tensor:
+        return F.normalize(backbone.pool_audio(mel, kept), dim=-1)
+
+    n_patches = N_PATCHES if kept is None else len(kept)
+    audio = encoding(encode, batch.mel, clip_bytes(backbone, n_patches))
+    mesh = encoded_mesh(backbone, batch.clips, encoding)
     target = batch.motion.flatten(1)
     predicted = readout(audio, mesh)
     predict = sum(((each - target).square().sum(1) / CLIP_FRAMES).mean() for each in predicted)

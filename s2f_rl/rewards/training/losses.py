@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from s2f_rl.data.lru import ByteCache
+from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.rewards.model.head import ScoreHead
 from s2f_rl.rewards.model.reward_model import RewardModel
 from s2f_rl.rewards.model.speech_mesh import SpeechMeshTransformer, info_nce
 from s2f_rl.rewards.training.clips import ClipBatch
+from s2f_rl.rewards.training.encoding import Encoding, clip_bytes
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
 
@@ -36,21 +39,31 @@ def finished_reward(backbone: SpeechMeshTransformer, head: ScoreHead, projection
 class AudioFeatures:
     """Audio features of a bank's clips by an audio half that no longer trains, each recording encoded once.
 
-    At full size the audio half is nearly all of a training step's cost.
+    At full size the audio half is nearly all of a training step's cost. Beyond ``limit_bytes`` the features of the
+    recordings that were not used for longest are dropped, and made again when they are.
     """
 
-    def __init__(self, backbone: SpeechMeshTransformer, bank: MotionBank) -> None:
-        self.backbone, self.bank = backbone, bank
-        self._known: dict[int, Tensor] = {}
+    def __init__(
+        self,
+        backbone: SpeechMeshTransformer,
+        bank: MotionBank,
+        limit_bytes: int = 2**30,
+        encoding: Encoding | None = None,
+    ) -> None:
+        self.backbone, self.bank, self.encoding = backbone, bank, encoding or Encoding()
+        self._known: ByteCache[Tensor] = ByteCache(limit_bytes)
 
     def __call__(self, batch: ClipBatch) -> Tensor:
         """[N, E] for the true pairs of a batch."""
-        device = batch.mel.device
-        for position in sorted(set(batch.recording.tolist()) - self._known.keys()):
-            with torch.no_grad():
-                self._known[position] = self.backbone.encode_audio(self.bank[position].mel_clips.to(device))
+        known = {position: self._of(position, batch.mel.device) for position in set(batch.recording.tolist())}
         pairs = zip(batch.recording.tolist(), batch.clip.tolist(), strict=True)
-        return torch.stack([self._known[position][clip] for position, clip in pairs])
+        return torch.stack([known[position][clip] for position, clip in pairs])
+
+    def _of(self, position: int, device: torch.device) -> Tensor:
+        """[n, E] of a recording."""
+        mel = self.bank[position].mel_clips
+        with torch.no_grad():
+            return self._known.get(position, lambda: self.encoding(self.backbone.encode_audio, mel.to(device), 1))
 
 
 def reward_losses(
@@ -59,6 +72,7 @@ def reward_losses(
     batch: ClipBatch,
     audio_features: Tensor | None = None,
     temperature: float = 0.07,
+    encoding: Encoding | None = None,
 ) -> dict[str, Tensor]:
     """The terms of the reward's objective on one batch.
 
@@ -68,6 +82,7 @@ def reward_losses(
         audio_features: [N, E] of the true pairs where they are known (:class:`AudioFeatures`); else computed, with
             gradient.
         temperature: of InfoNCE.
+        encoding: how the mesh half is run; None: in float32, as a whole.
 
     Of several ranks every one returns the terms of the batch of all (:meth:`ClipBatch.of_all_ranks`).
 
@@ -79,7 +94,7 @@ def reward_losses(
         cross-entropy of true against strongly corrupted clips, both classes of equal weight per head. ``value``:
         squared error of the critic's branch against lip + real (reaches only that branch).
     """
-    mesh = backbone.encode_embedded(backbone.embed_frames(batch.clips))
+    mesh = encoded_mesh(backbone, batch.clips, encoding)
     audio = audio_features
     if audio is None:
         audio = backbone.encode_audio(batch.mel, max_clips=len(batch.mel))
@@ -104,6 +119,15 @@ def reward_losses(
         "pooled": ranking_loss(mean_true, mean_wrong, wrong_weight.unflatten(0, (-1, n_windows)).mean(1)[None]),
         "value": value,
     }
+
+
+def encoded_mesh(backbone: SpeechMeshTransformer, clips: Tensor, encoding: Encoding | None) -> Tensor:
+    """Mesh frames [M, 5, R] -> unit features [M, E]."""
+
+    def encode(part: Tensor) -> Tensor:
+        return backbone.encode_embedded(backbone.embed_frames(part))
+
+    return (encoding or Encoding())(encode, clips, clip_bytes(backbone, CLIP_FRAMES))
 
 
 def ranking_loss(better: Tensor, worse: Tensor, weight: Tensor) -> Tensor:

@@ -129,7 +129,7 @@ def _identity_blind(motion: MotionSubspace) -> tuple[Tensor, Tensor]:
     known = torch.cat([basis, templates - templates.mean(0)])
     variance = (_NOISE_MM * MILLIMETRE) ** 2
     inner = variance * torch.eye(len(fields), dtype=torch.float64) + fields @ fields.T
-    solved = (known - (known @ fields.T) @ torch.linalg.solve(inner, fields)) / variance  # known C0^-1
+    solved = (known - torch.linalg.solve(inner, fields @ known.T).T @ fields) / variance  # known C0^-1
     gram = solved @ known.T
     n_motion, n_subjects = len(basis), len(templates)
     prior = torch.diag(motion.std.double() ** -2)

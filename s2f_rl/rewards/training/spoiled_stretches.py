@@ -16,7 +16,7 @@ from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
 from s2f_rl.rewards.corruptions import Corruption, CorruptionContext
-from s2f_rl.rewards.corruptions.tools import subspace_noise
+from s2f_rl.rewards.corruptions.tools import noise_coefficients
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank
@@ -56,27 +56,64 @@ Batch = TypeVar("Batch", bound=Comparisons)
 
 
 class SpoiledStretch:
-    """Versions of one stretch, and how they compare.
+    """Versions of one stretch, and how they compare. Drawn by :meth:`SpoilingSampler.spoil`, seen by :meth:`look`.
 
     Args:
-        look: displacement [frames with margin, V*3] -> what is kept of a version.
-        windowed: values [frames with margin] -> [n, window], those that each score sees.
+        frames: [F] the frames of the stretch with margin that scores see; only they are kept of a version.
+        windowed: values [..., F] -> [..., n, window], those that each score sees.
+        generator: of all draws of this stretch.
 
     Attributes:
+        versions: what each version looks like, once it has been looked at.
         comparisons: (better version, worse version, visibility [n], heads [2]).
         wrong: (version, visibility [n], heads [2]) of those that are wrong beyond doubt.
     """
 
-    def __init__(self, look: Callable[[Tensor], Tensor], windowed: Callable[[Tensor], Tensor]) -> None:
-        self.look, self.windowed = look, windowed
+    def __init__(self, frames: Tensor, windowed: Callable[[Tensor], Tensor], generator: torch.Generator) -> None:
+        self.frames, self.windowed, self.generator = frames, windowed, generator
         self.versions: list[Tensor] = []
         self.comparisons: list[tuple[int, int, Tensor, Tensor]] = []
         self.wrong: list[tuple[int, Tensor, Tensor]] = []
+        self._seen: list[Tensor] = []
+        self._noise: list[Tensor] = []
+        self._pairs: list[tuple[int, int, Tensor]] = []
+        self._strengths: list[float] = []
 
-    def add(self, displacement: Tensor) -> int:
-        """Add a version and return its number."""
-        self.versions.append(self.look(displacement))
-        return len(self.versions) - 1
+    def add(self, displacement: Tensor, noise: Tensor | None) -> int:
+        """Add a version [frames with margin, V*3] and the capture's noise [frames with margin, K] as coefficients of
+        the motion in metres; return its number."""
+        self._seen.append(displacement[self.frames])
+        if noise is not None:
+            self._noise.append(noise[self.frames])
+        return len(self._seen) - 1
+
+    def compare(self, better: int, faint: int, spoiled: int, strength: float, heads: Tensor) -> None:
+        """Versions of one corruption: ``better`` than ``faint``, that than ``spoiled``, of ``strength`` in [0, 1]."""
+        self._pairs += [(better, faint, heads), (faint, spoiled, heads), (better, spoiled, heads)]
+        self._strengths.append(strength)
+
+    def look(self, seen: Callable[[Tensor], Tensor], noise_map: Tensor, motion: MotionSubspace) -> None:
+        """Look at all versions at once, in three large products instead of many small ones.
+
+        Args:
+            seen: displacements [versions, F, V*3] -> what is kept of them [versions, F, R].
+            noise_map: [K, R] what a metre along each direction of the motion adds to that.
+            motion: says how much of a difference is to be seen.
+        """
+        versions = torch.stack(self._seen)
+        kept = seen(versions)
+        if self._noise:
+            kept = kept + torch.stack(self._noise) @ noise_map
+        self.versions = list(kept)
+        # what did not change within a window is not punished for what happens elsewhere
+        better, worse = (torch.tensor(side) for side in list(zip(*self._pairs, strict=True))[:2])
+        square = motion.seen_square(versions[better] - versions[worse])
+        visible = (self.windowed(square).mean(-1).sqrt() / (_VISIBLE_MM * MILLIMETRE)).clamp_max(1.0)
+        self.comparisons = [(*pair[:2], visible[k], pair[2]) for k, pair in enumerate(self._pairs)]
+        for k, strength in enumerate(self._strengths):
+            _, spoiled, seen_of_it, heads = self.comparisons[3 * k + 2]
+            self.wrong.append((spoiled, seen_of_it * strength, heads))
+        self._seen, self._noise = [], []
 
 
 def in_one_batch(stretches: Sequence[SpoiledStretch]) -> tuple[list[Tensor], list[int], list[Tensor]]:
@@ -177,9 +214,7 @@ class SpoilingSampler(ABC):
         """
         if ranks.count() == 1:
             return
-        seed = ranks.step_seed(self._seed, ranks.rank(), iteration)
-        self.generator.manual_seed(seed)
-        torch.manual_seed(seed)  # of dropout, and of the patches that are looked at
+        self.generator.manual_seed(ranks.step_seed(self._seed, ranks.rank(), iteration))
         order = []
         for k in range(n):
             epoch, place = divmod((iteration * n + k) * ranks.count() + ranks.rank(), len(self._usable))
@@ -187,20 +222,25 @@ class SpoilingSampler(ABC):
             order.append(int(shuffled[place]))
         self._order = order[::-1]
 
-    def next_position(self) -> int:
-        """A recording of the bank; all are drawn once before one is drawn again."""
+    def next_positions(self, n: int) -> list[tuple[int, torch.Generator]]:
+        """Recordings of the bank, each with a generator of its own for what is drawn there.
+
+        So the batch does not depend on who makes which of its parts, and when. All recordings are drawn once before one
+        is drawn again.
+        """
+        positions = [self._next_position() for _ in range(n)]
+        seeds = torch.randint(2**62, (n,), generator=self.generator).tolist()
+        return [(p, torch.Generator().manual_seed(seed)) for p, seed in zip(positions, seeds, strict=True)]
+
+    def _next_position(self) -> int:
         if not self._order:
             order = torch.randperm(len(self._usable), generator=self.generator).tolist()
             self._order = [self._usable[i] for i in order]
         return self._order.pop()
 
-    def uniform(self, low: float, high: float) -> float:
-        """A number between the two."""
-        return low + (high - low) * float(torch.rand((), generator=self.generator))
-
-    def choose(self, pool: Sequence[Corruption]) -> Corruption:
+    def choose(self, pool: Sequence[Corruption], generator: torch.Generator) -> Corruption:
         """One of ``pool``."""
-        return pool[int(torch.randint(len(pool), (1,), generator=self.generator))]
+        return pool[int(torch.randint(len(pool), (1,), generator=generator))]
 
     def with_margin(self, start: int, length: int, n_frames: int) -> tuple[int, slice]:
         """First frame and slice of a stretch with its margin, in a recording of ``n_frames``."""
@@ -215,47 +255,40 @@ class SpoilingSampler(ABC):
 
     def _spoil_once(self, stretch: SpoiledStretch, true: int, truth: Tensor, context: CorruptionContext) -> None:
         """One corruption, with the same draws for both strengths, over the true motion or over a smoothed one."""
-        better, base = true, truth
+        better, base, generator = true, truth, stretch.generator
         pool = [each for each in self.corruptions if each.possible(context)]
         if not pool:
             needs = dict.fromkeys(need for each in self.corruptions for need in each.needs)
             raise UserError(
                 f"no chosen corruption can be made here, for want of {', '.join(needs)}; choose others as well"
             )
-        if self.uniform(0, 1) < self.on_base:
+        if uniform(0, 1, generator) < self.on_base:
             bases = [each for each in pool if self.is_base(each)]
             over = [each for each in pool if self.is_over(each)]
             if bases and over:
-                base = self.choose(bases)(truth, self.uniform(0.3, 1.0), context)
+                base = self.choose(bases, generator)(truth, uniform(0.3, 1.0, generator), context)
                 better, pool = self._add(stretch, base, context), over
-        corruption = self.choose(pool)
-        strong = self.uniform(0.4, 1.0)
-        weak = strong * self.uniform(0.15, 0.6)
-        draws = self.generator.get_state()
+        corruption = self.choose(pool, generator)
+        strong = uniform(0.4, 1.0, generator)
+        weak = strong * uniform(0.15, 0.6, generator)
+        draws = generator.get_state()
         faint_motion = corruption(base, weak, context)
-        self.generator.set_state(draws)
+        generator.set_state(draws)
         spoiled_motion = corruption(base, strong, context)
         faint, spoiled = (self._add(stretch, each, context) for each in (faint_motion, spoiled_motion))
         routed = torch.tensor([head in corruption.heads for head in (LIP_SCORE, REAL_SCORE)])
-        seen = self.visibility(stretch, base - spoiled_motion)
-        stretch.comparisons += [
-            (better, faint, self.visibility(stretch, base - faint_motion), routed),
-            (faint, spoiled, self.visibility(stretch, faint_motion - spoiled_motion), routed),
-            (better, spoiled, seen, routed),
-        ]
-        stretch.wrong.append((spoiled, seen * strong, routed))
+        stretch.compare(better, faint, spoiled, strong, routed)
 
     def _add(self, stretch: SpoiledStretch, displacement: Tensor, context: CorruptionContext) -> int:
         """Add a version as a capture would have it, and return its number."""
+        noise = None
         if self.capture_noise_mm:
-            size, correlation = self.uniform(0.0, self.capture_noise_mm), self.uniform(0.0, 0.9)
-            displacement = displacement + subspace_noise(len(displacement), size, correlation, context)
-        return stretch.add(displacement)
+            size = uniform(0.0, self.capture_noise_mm, stretch.generator)
+            correlation = uniform(0.0, 0.9, stretch.generator)
+            noise = noise_coefficients(len(displacement), size, correlation, context)
+        return stretch.add(displacement, noise)
 
-    def visibility(self, stretch: SpoiledStretch, difference: Tensor) -> Tensor:
-        """[n] RMS of a difference [frames, V*3] in what each score sees: of lips or face, whichever is more; at most 1.
 
-        What did not change within a window is not punished for what happens elsewhere.
-        """
-        seen = stretch.windowed(self.motion.seen_square(difference)).mean(-1).sqrt()
-        return (seen / (_VISIBLE_MM * MILLIMETRE)).clamp_max(1.0)
+def uniform(low: float, high: float, generator: torch.Generator) -> float:
+    """A number between the two."""
+    return low + (high - low) * float(torch.rand((), generator=generator))
