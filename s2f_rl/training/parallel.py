@@ -29,8 +29,8 @@ from s2f_rl.training.setup import plain
 
 _POLL_S = 0.5
 _LOST = (
-    "parallel: a worker ended while it collected (killed, or out of memory); resume=true goes on from the last "
-    "checkpoint"
+    "parallel: a worker ended while it collected (killed, or out of memory); "
+    "resume=true goes on from the last checkpoint"
 )
 
 Start = Callable[[int], UtteranceCollector]

@@ -107,6 +107,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
     config = plain(config)
     corpus, options = config["corpus"], config["evaluation"]
     lanes = ranks.share_of(config["lanes"], "lanes")
+    ranks.share_of(config.get("minibatch_lanes", lanes * ranks.count()), "minibatch_lanes")
     train, validation = open_corpora(corpus["root"], corpus["topology"])
     use_actor(config["actor"]["kind"])
     start = load_start(config["start"], train, device)
