@@ -37,6 +37,7 @@ LAYERS = [
     "signs",
     "data",
     "models",
+    "streaming",
     "metrics",
     "rewards",
     "envs",

@@ -11,7 +11,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -133,6 +133,26 @@ def atomic_save_npy(path: str | os.PathLike[str], array: npt.ArrayLike) -> None:
     """Save an array to ``path`` atomically. Object arrays are refused with ValueError."""
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
         np.save(file, np.asarray(array), allow_pickle=False)
+
+
+def atomic_save_npy_parts(
+    path: str | os.PathLike[str], shape: tuple[int, ...], parts: Iterable[npt.NDArray[np.float32]]
+) -> None:
+    """Save a float32 array of ``shape`` to ``path`` atomically, given in parts [n, ..] one after another.
+
+    The file is the one that :func:`atomic_save_npy` writes. Raises ValueError where the parts make another shape.
+    """
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        n = 0
+        for part in parts:
+            if part.shape[1:] != shape[1:]:
+                raise ValueError(f"a part of shape {part.shape} for an array of shape {shape}")
+            file.write(np.ascontiguousarray(part, dtype="<f4").data)
+            n += len(part)
+        if n != shape[0]:
+            raise ValueError(f"parts of {n} in all for an array of shape {shape}")
 
 
 def load_npy(path: str | os.PathLike[str], mmap: bool = True) -> np.ndarray:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Tensor
+from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
-from s2f_rl.data.files import atomic_save_npy, require_target
+from s2f_rl.data.files import atomic_save_npy, atomic_save_npy_parts, require_target
 from s2f_rl.errors import NotFinite, UserError
+from s2f_rl.models import windowed_audio
 from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.contract import Actor
+from s2f_rl.models.latent_actor import LatentActor
+from s2f_rl.models.latent_stream import can_stream, stream_latents
 from s2f_rl.models.meeting import load_actor_of, refuse_other_mesh
+from s2f_rl.render.meshes import FramesOnDemand
 
 
 def animate(
@@ -43,7 +51,8 @@ def animate(
             read whole.
         NotFinite: the actor's motion is not finite.
 
-    The film runs at the actor's own frame rate.
+    The film runs at the actor's own frame rate. Sound longer than a minute is encoded in windows
+    (:data:`~s2f_rl.models.windowed_audio.LONG`), and its frames are made as they are written.
     """
     out = Path(out)
     if out.suffix not in (".mp4", ".npy"):
@@ -69,27 +78,59 @@ def animate(
     column = _style_column(style, subject, subjects, actor.n_styles)
 
     waveform, rate = read_wav(speech)
+    minutes = len(waveform) / rate / 60
     signal = torch.as_tensor(normalise(resample(waveform, rate, SPEECH_RATE_HZ))).float()
-    weights = torch.nn.functional.one_hot(torch.tensor([column]), actor.n_styles).float()
+    long = len(signal) > windowed_audio.LONG.total_s * SPEECH_RATE_HZ and can_stream(actor)
+    sound: str | Path | tuple[np.ndarray, int] = speech if long else (waveform, rate)
+    del waveform  # of a long one two copies would be much
+    style_weights = torch.nn.functional.one_hot(torch.tensor(column), actor.n_styles).float()
     template = torch.as_tensor(templates[subject]).float().flatten()
-    inputs = (signal[None].to(device), template[None].to(device), weights.to(device))
     try:
-        vertices = actor.predict(*inputs, progress=True)[0].cpu()
+        motion = (_long_motion if long else _motion)(actor, signal, template.to(device), style_weights.to(device))
     except (MemoryError, RuntimeError) as error:  # what torch raises has no type of its own on every device
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        minutes = len(waveform) / rate / 60
         raise UserError(f"{speech}: {minutes:.1f} min of sound need more memory than there is; cut it up") from error
-    if not bool(torch.isfinite(vertices).all()):
+    if motion is None:
         raise NotFinite(f"{checkpoint}: the predicted motion is not finite, so the actor has diverged; use another one")
-    if out.suffix == ".npy":
-        atomic_save_npy(out, vertices.numpy())
-    else:
+    if out.suffix == ".mp4":
         from s2f_rl.render import render_film
 
         triangles = None if faces is None else torch.as_tensor(faces).numpy()
-        render_film([vertices.numpy()], None, triangles, (waveform, rate), actor.fps, out, size=size)
+        render_film([motion], None, triangles, sound, actor.fps, out, size=size)
+    elif isinstance(motion, FramesOnDemand):
+        shape = (len(motion), 3 * actor.n_vertices)
+        atomic_save_npy_parts(out, shape, (part.reshape(len(part), -1) for part in motion.parts()))
+    else:
+        atomic_save_npy(out, motion)
     return out
+
+
+def _motion(actor: Actor, signal: Tensor, template: Tensor, style: Tensor) -> np.ndarray | None:
+    """Vertices [T, V*3]; None where they are not finite."""
+    vertices = actor.predict(signal[None].to(template.device), template[None], style[None], progress=True)[0].cpu()
+    return vertices.numpy() if bool(torch.isfinite(vertices).all()) else None
+
+
+def _long_motion(actor: Actor, signal: Tensor, template: Tensor, style: Tensor) -> FramesOnDemand | None:
+    """The same in windows, of which only the latents are kept; None where these are not finite."""
+    assert isinstance(actor, LatentActor)
+    with tqdm(desc="frames", unit="frame", disable=None, delay=2, leave=False) as bar:
+        bar.total = actor.audio_encoder.n_frames(len(signal))
+        parts = []
+        for part in stream_latents(actor, signal, style, windowed_audio.LONG):
+            parts.append(part)
+            bar.update(len(part))
+    latents = torch.cat(parts)
+    if not bool(torch.isfinite(latents).all()):
+        return None
+
+    @torch.no_grad()
+    def frames(index: int | slice | np.ndarray) -> np.ndarray:
+        which = torch.as_tensor(index) if isinstance(index, np.ndarray) else index
+        return (actor.decode(latents[which]) + template).unflatten(-1, (-1, 3)).cpu().numpy()
+
+    return FramesOnDemand(len(latents), actor.n_vertices, frames)
 
 
 def _style_column(style: str | int | None, subject: str, subjects: list[str], n_subjects: int) -> int:

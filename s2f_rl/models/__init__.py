@@ -8,6 +8,8 @@ Floor plan:
   of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
 - what it hears: ``audio_encoders`` over ``speech_models`` (those of transformers) and ``log_mel``;
   ``audio_cache`` keeps the features that no training changes
+- speech of any length: ``windowed_audio`` (features, window by window), ``time_norms`` (what is exact about them),
+  ``latent_stream`` (from sound in pieces to latents)
 - for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``;
   what cores share: ``base_core``; ``distributions``, ``critics``; ``latent_motion`` stands for vertices that are never
   made

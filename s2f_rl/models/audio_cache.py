@@ -17,6 +17,7 @@ from s2f_rl.data.stored_features import hash_tensors, stored_features
 from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder, FrontEnd
+from s2f_rl.models.windowed_audio import encode_long
 
 log = logging.getLogger(__name__)
 
@@ -167,7 +168,7 @@ def _device(encoder: AudioEncoder) -> torch.device:
 
 def _encoded(encoder: AudioEncoder, waveform: Tensor) -> Tensor:
     """[T, A, D], T the natural length."""
-    hidden = encoder(waveform[None].to(_device(encoder)))[0]
+    hidden = encode_long(encoder, waveform[None].to(_device(encoder)))[0]
     return hidden.unflatten(0, (-1, encoder.features_per_frame))
 
 

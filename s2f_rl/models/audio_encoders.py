@@ -28,6 +28,7 @@ from s2f_rl.models.speech_models import (
     new_model,
     published_model,
 )
+from s2f_rl.models.time_norms import BandNorm
 
 
 def frames_from_conv(n_conv: int, topology: str) -> int:
@@ -86,6 +87,10 @@ class AudioEncoder(nn.Module):
     """
 
     kind: str
+    windowed: bool = False
+    """Whether it may be given a recording in pieces (:mod:`s2f_rl.models.windowed_audio`): ``conv_features`` hears
+    nothing before a feature's 400 samples and less than 320 behind them, and what normalises over time is a norm of
+    :mod:`s2f_rl.models.time_norms`."""
 
     def __init__(
         self, width: int, topology: str = "vocaset", fps: float | None = None, features_per_frame: int | None = None
@@ -186,6 +191,7 @@ class SpeechAudioEncoder(AudioEncoder):
             model = new_model(kind, config or {})
         super().__init__(model.config.hidden_size, topology, fps, features_per_frame)
         self.kind, self.spec_augment = kind, spec_augment
+        self.windowed = kind != BERT  # its log-mel features are centred and scaled over the recording
         self.model: Any = model  # its parts are not in the types of transformers
         self.set_trainable(True)
 
@@ -261,6 +267,7 @@ class MelAudioEncoder(AudioEncoder):
     """
 
     kind = "mel"
+    windowed = True
     mel_filters: Tensor
     window: Tensor
 
@@ -277,6 +284,7 @@ class MelAudioEncoder(AudioEncoder):
         self.n_mels, self.n_layers = n_mels, n_layers
         self.register_buffer("mel_filters", torch.from_numpy(slaney_filters(n_mels)).float(), persistent=False)
         self.register_buffer("window", torch.hann_window(400), persistent=False)
+        self.band_norm = BandNorm()
         self.input = nn.Linear(2 * n_mels, width)
         self.convolutions = nn.ModuleList(
             nn.Conv1d(width, width, 5, dilation=1 + i % 2, padding=2 * (1 + i % 2)) for i in range(n_layers)
@@ -305,7 +313,7 @@ class MelAudioEncoder(AudioEncoder):
         if missing > 0:
             mel = torch.cat([mel, mel[:, -1:].expand(-1, missing, -1)], dim=1)
         mel = mel[:, : 2 * n_conv]
-        mel = (mel - mel.mean(1, keepdim=True)) / (mel.std(1, keepdim=True, correction=0) + 1e-2)
+        mel = self.band_norm(mel)
         return mel.reshape(mel.shape[0], n_conv, 2 * self.n_mels)
 
     def contextualise(self, features: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder, build_audio_encoder
 from s2f_rl.models.contract import LinearMotion, own_parameters
+from s2f_rl.models.windowed_audio import encode_long
 
 A = TypeVar("A", bound="BaseActor")
 
@@ -106,8 +107,12 @@ class BaseActor(nn.Module):
         return hidden.unflatten(1, (-1, self.audio_encoder.features_per_frame))
 
     def encode(self, waveform: Tensor, n_frames: int | None = None) -> Tensor:
-        """Waveforms [B, N] of one length to features [B, T, A, D]; see :class:`AudioEncoder` for ``n_frames``."""
-        return self.frames_first(self.audio_encoder(waveform, n_frames))
+        """Waveforms [B, N] of one length to features [B, T, A, D]; see :class:`AudioEncoder` for ``n_frames``.
+
+        In evaluation mode and without gradient, sound longer than a minute is encoded in windows
+        (:func:`~s2f_rl.models.windowed_audio.encode_long`).
+        """
+        return self.frames_first(encode_long(self.audio_encoder, waveform, n_frames))
 
     # -- what an actor must have -----------------------------------------------------------------------------------
 

@@ -15,8 +15,21 @@ from torch import Tensor
 from s2f_rl.models.decoder_parts import Affine, DecoderParts
 
 
+def horizons(slopes: list[float], period: int, dtype: torch.dtype = torch.float32) -> list[int]:
+    """Frames that each head looks back: those before weigh less than the last bit, where all scores are equal.
+
+    A frame of age a weighs exp(-slope * floor(a / period)), so all beyond m periods weigh exp(-slope * m) together.
+    """
+    last_bit = min(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+    return [period * math.ceil(-math.log(last_bit) / slope) for slope in slopes]
+
+
 class StepCache:
     """Keys and values of the frames so far, for one batch of lanes that advance together.
+
+    A head forgets frames so old that all of them together weigh less than the last bit of a float32, if their scores
+    are like the others': at 30 fps with 4 heads after 64 s, 4, 17 and 68 minutes. Until then nothing is cut. So a frame
+    costs the most after 68 minutes, and memory stays below 130 MB a lane; :meth:`forget_after` cuts sooner.
 
     Folds the decoder's parameters when it is made and when a lane restarts: a rollout has one policy. With gradient
     enabled they stay in the graph.
@@ -41,6 +54,7 @@ class StepCache:
         self.length = 0
         self._restarted = False  # some lane may have begun later than the others
         n_head, width = decoder.n_head, decoder.feature_dim // decoder.n_head
+        self._horizons = horizons(decoder.slopes.tolist(), decoder.period, weight.dtype)
         self._store = weight.new_zeros(2, n_lanes * n_head, max(1, capacity), width)  # keys and values
         self._lay_out_bias(self._store.shape[2])
 
@@ -67,6 +81,10 @@ class StepCache:
         self._restarted = True
         self._fold()
 
+    def forget_after(self, n_frames: int) -> None:
+        """Look back ``n_frames`` at most, at least one: a frame then costs the same however long the rollout lasts."""
+        self._horizons = [min(horizon, max(1, n_frames)) for horizon in self._horizons]
+
     def norm(self, which: int, x: Tensor) -> Tensor:
         """The decoder layer's norm 1 to 3 (``which`` from 0)."""
         return torch.layer_norm(x, *self._norms[which])
@@ -82,17 +100,40 @@ class StepCache:
         n_lanes, n_head = len(projected), self._decoder.n_head
         parts = projected.view(n_lanes, 3, n_head, -1).transpose(0, 1).reshape(3, n_lanes * n_head, -1)
         self._append(parts[1:])
-        n = self.length
-        keys, values = self._store[:, :, :n].unbind(0)
+        n, first = self.length, 0
+        if n > min(self._horizons):
+            if min(self._horizons) < max(self._horizons):
+                return self._attend_far(parts[0], dropout)
+            first = n - self._horizons[0]
+        keys, values = self._store[:, :, first:n].unbind(0)
         query, scale = parts[:1].transpose(0, 1), 1 / math.sqrt(parts.shape[-1])
-        score = torch.baddbmm(self._bias[:, :, self._bias.shape[2] - n :], query, keys.transpose(1, 2), alpha=scale)
+        bias = self._bias[:, :, self._bias.shape[2] - (n - first) :]
+        score = torch.baddbmm(bias, query, keys.transpose(1, 2), alpha=scale)
         if self._restarted:
-            dead = torch.arange(n, device=score.device) < self.start[:, None, None]
+            dead = torch.arange(first, n, device=score.device) < self.start[:, None, None]
             score = score.unflatten(0, (n_lanes, -1)).masked_fill(dead.unsqueeze(1), -math.inf).flatten(0, 1)
         weight = score.softmax(-1)
         if dropout:
             weight = torch.dropout(weight, dropout, True)
         return torch.bmm(weight, values).view(n_lanes, -1)
+
+    def _attend_far(self, query: Tensor, dropout: float) -> Tensor:
+        """:meth:`attend` head by head, as far back as each looks; query [B * heads, H / heads]."""
+        n, end, attended = self.length, self._bias.shape[2], []
+        for head, horizon in enumerate(self._horizons):
+            own, first = slice(head, None, len(self._horizons)), max(0, n - horizon)
+            keys, values = self._store[:, own, first:n].unbind(0)
+            scale = 1 / math.sqrt(keys.shape[-1])
+            bias = self._bias[own, :, end - (n - first) :]
+            score = torch.baddbmm(bias, query[own].unsqueeze(1), keys.transpose(1, 2), alpha=scale)
+            if self._restarted:
+                dead = torch.arange(first, n, device=score.device) < self.start[:, None, None]
+                score = score.masked_fill(dead, -math.inf)
+            weight = score.softmax(-1)
+            if dropout:
+                weight = torch.dropout(weight, dropout, True)
+            attended.append(torch.bmm(weight, values))
+        return torch.cat(attended, 1).flatten(1)
 
     def _append(self, new: Tensor) -> None:
         """Keep keys and values [2, B * heads, H / heads] of one more frame."""
@@ -107,9 +148,11 @@ class StepCache:
             self._lay_out_bias(2 * self.length)
 
     def _make_room(self) -> None:
-        oldest = int(self.start.min())
-        if oldest >= self.length // 2:  # rows before every lane's start are dead
-            self._store = self._store[:, :, oldest:]
-            self.start, self.length = self.start - oldest, self.length - oldest
+        # rows before every lane's start are dead, and those that all heads forget (whole periods: positions go on)
+        period = self._decoder.period
+        dead = max(int(self.start.min()), (self.length - max(self._horizons)) // period * period)
+        if dead >= self.length // 2:
+            self._store = self._store[:, :, dead:]
+            self.start, self.length = self.start - dead, self.length - dead
         room = self._store.new_zeros(*self._store.shape[:2], max(64, self.length), self._store.shape[3])
         self._store = torch.cat([self._store, room], dim=2)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
@@ -13,8 +14,41 @@ from s2f_rl.errors import UserError
 if TYPE_CHECKING:  # pictures are drawn without torch
     from torch import Tensor
 
+_AT_ONCE = 256
+
+
+class FramesOnDemand:
+    """A sequence [T, V, 3] too long to be held: frames are made when they are asked for.
+
+    Args:
+        n_frames, n_vertices: T and V.
+        make: an index (int, slice or integer array) into T frames to these frames, float32 [V, 3] or [n, V, 3], metres.
+    """
+
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, n_frames: int, n_vertices: int, make: Callable[[int | slice | np.ndarray], np.ndarray]) -> None:
+        self.shape, self.ndim = (n_frames, n_vertices, 3), 3
+        self._make = make
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: int | slice | np.ndarray) -> np.ndarray:
+        return self._make(index)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """All frames in order, [n, V, 3] at a time."""
+        for start in range(0, len(self), _AT_ONCE):
+            yield self[start : start + _AT_ONCE]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for part in self.parts():
+            yield from part
+
+
 Mesh: TypeAlias = "np.ndarray | Tensor"
-Sequence3D: TypeAlias = "np.ndarray | Tensor | os.PathLike[str] | str"
+Sequence3D: TypeAlias = "np.ndarray | Tensor | FramesOnDemand | os.PathLike[str] | str"
 
 
 def as_sequence(vertices: Sequence3D, name: str = "vertices") -> np.ndarray:
@@ -23,6 +57,8 @@ def as_sequence(vertices: Sequence3D, name: str = "vertices") -> np.ndarray:
     Raises:
         UserError: no such shape, no frames, or not numbers; the message begins with the file or ``name``.
     """
+    if isinstance(vertices, FramesOnDemand):
+        return cast("np.ndarray", vertices)  # as far as cameras and painters ask
     if isinstance(vertices, (str, os.PathLike)):
         name, array = os.fspath(vertices), load_motion(vertices)
     else:

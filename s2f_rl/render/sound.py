@@ -44,8 +44,8 @@ def load_sound(audio: Audio) -> tuple[np.ndarray, int]:
         raise UserError(f"audio: a sample rate of {rate} Hz; expected {RATES_HZ[0]} to {RATES_HZ[1]}")
     if not np.isfinite(waveform).all():
         raise UserError("audio: the waveform holds values that are not finite")
-    peak = float(np.abs(waveform).max())
-    return (waveform / max(1.0, peak)).astype(np.float32), rate
+    peak = max(float(waveform.max()), -float(waveform.min()))  # without a copy: it may last hours
+    return (waveform / peak if peak > 1.0 else waveform).astype(np.float32, copy=False), rate
 
 
 def fit_sound(waveform: np.ndarray, rate: int, n_frames: int, fps: Fraction) -> tuple[np.ndarray, int]:
@@ -53,4 +53,5 @@ def fit_sound(waveform: np.ndarray, rate: int, n_frames: int, fps: Fraction) -> 
     wanted = rate if rate in _AAC_RATES else _OTHERWISE
     waveform = resample(waveform, rate, wanted)
     length = round(n_frames / fps * wanted)
-    return np.pad(waveform[:length], (0, max(0, length - len(waveform)))), wanted
+    missing = max(0, length - len(waveform))
+    return (np.pad(waveform, (0, missing)) if missing else waveform[:length]), wanted

@@ -172,7 +172,7 @@ class RunFolder:
         return self.path / name
 
     def checkpoint_due(self, minutes: float | None) -> bool:
-        """Whether the last ``last.pt`` (or the beginning) is ``minutes`` ago; never for None. All ranks hear the same."""
+        """Whether the last ``last.pt`` (or the beginning) is ``minutes`` ago (None: never), on any rank."""
         return ranks.any_of(minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes)
 
     def load_checkpoint(self, name: str = "last.pt", needs: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from s2f_rl.models import FaceFormer, MelAudioEncoder
+from s2f_rl.models import FaceFormer, MelAudioEncoder, decoder, step_cache
+from tests.closeness import assert_close_to_largest
 from tests.operations import CountOperations
 
 B, S, D = 3, 4, 12
@@ -167,3 +168,95 @@ class TestLanes:
             fresh = other.generate(audio[:1, 20:], style[:1])
             torch.testing.assert_close(seen[0, 20:], fresh[0].detach(), atol=1e-11, rtol=1e-9)
             actor.load_state_dict(before, assign=True)
+
+
+class TestForgetting:
+    """A head sees no frame older than its horizon; by prefix, with a mask that says the same."""
+
+    HORIZONS = (3, 8, 8, 20)
+
+    @pytest.fixture
+    def forgetful(self, actor, monkeypatch):
+        whole = decoder.temporal_bias
+
+        def masked(slopes, n_frames, period):
+            t = torch.arange(n_frames)
+            old = (t[:, None] - t[None, :])[None] >= torch.tensor(horizons)[:, None, None]
+            return whole(slopes, n_frames, period).masked_fill(old, float("-inf"))
+
+        horizons = list(self.HORIZONS)
+        monkeypatch.setattr(decoder, "temporal_bias", masked)
+        monkeypatch.setattr(step_cache, "horizons", lambda *given: horizons)
+        return horizons
+
+    def test_each_head_its_own(self, actor, forgetful):
+        audio, style = inputs(actor, 130)
+        with torch.no_grad():
+            torch.testing.assert_close(
+                actor.generate(audio, style), by_prefix(actor, audio, style), atol=1e-12, rtol=1e-10
+            )
+
+    def test_with_a_gradient_and_equal_horizons(self, actor, forgetful):
+        forgetful[:] = [6] * 4
+        audio, style = inputs(actor, 12)
+        found = []
+        for latents in (actor.generate(audio, style), by_prefix(actor, audio, style)):
+            actor.zero_grad()
+            latents.square().sum().backward()
+            found.append((latents.detach(), actor.decoder.layer.self_attn.in_proj_weight.grad.clone()))
+        for ours, theirs in zip(*found, strict=True):
+            torch.testing.assert_close(ours, theirs, atol=1e-9, rtol=1e-8)
+
+    @torch.no_grad()
+    def test_forget_after_bounds_memory_and_what_is_seen(self, actor, forgetful):
+        forgetful[:] = [50] * 4  # what the mask says
+        audio, style = inputs(actor, 300)
+        steps = actor.decoder.steps(style)
+        steps.cache.forget_after(50)
+        latents = []
+        for frame in steps.hear(audio).unbind(1):
+            latents.append(steps.advance(frame, latents[-1] if latents else None, None))
+        assert steps.cache._store.shape[2] <= 256
+        expected = by_prefix(actor, audio[:, :100], style)
+        torch.testing.assert_close(torch.stack(latents, 1)[:, :100], expected, atol=1e-12, rtol=1e-10)
+        # positions go on after rows were dropped: the same as one that keeps all
+        kept = actor.decoder.steps(style, capacity=1000)
+        kept.cache.forget_after(50)
+        last = None
+        for frame in kept.hear(audio).unbind(1):
+            last = kept.advance(frame, last, None)
+        assert kept.cache._store.shape[2] == 1000
+        torch.testing.assert_close(latents[-1], last, atol=1e-12, rtol=1e-10)
+
+    def test_lanes_that_start_over(self, actor, forgetful):
+        audio, style = inputs(actor, 90)
+        seen = run_through(actor, audio, style, [(40,), (60, 61), ()])
+        with torch.no_grad():
+            for lane, begins in enumerate([(40,), (60, 61), ()]):
+                edges = [0, *begins, 90]
+                for first, end in zip(edges, edges[1:], strict=False):
+                    fresh = actor.generate(audio[lane : lane + 1, first:end], style[lane : lane + 1])
+                    torch.testing.assert_close(seen[lane, first:end], fresh[0], atol=1e-11, rtol=1e-9)
+
+    def test_what_is_forgotten_is_less_than_the_last_bit(self):
+        """All frames beyond a horizon weigh less than 2^-23 where scores are equal; with a period more they would not."""
+        slopes = decoder.alibi_slopes(4)
+        for slope, horizon in zip(slopes, step_cache.horizons(slopes, 30), strict=True):
+            weight = torch.exp(-slope * (torch.arange(20 * horizon, dtype=torch.float64) // 30))
+            share = weight[horizon:].sum() / weight.sum()
+            assert share <= 2**-23 < weight[horizon - 30 :].sum() / weight.sum()
+
+    @torch.no_grad()
+    def test_by_default_no_frame_changes_beyond_rounding(self, monkeypatch):
+        """Against float64 that forgets nothing; a period of one frame forgets after 64 frames."""
+        torch.manual_seed(0)
+        model = FaceFormer(MelAudioEncoder(width=D), 9, feature_dim=16, n_subjects=S, period=1)
+        torch.nn.init.normal_(model.decoder.vertice_map_r.weight, std=1e-3)
+        torch.nn.init.normal_(model.decoder.vertice_map.weight, std=30.0)
+        audio, style = (x.float() for x in inputs(model, 400))
+        ours = model.generate(audio, style)
+        monkeypatch.setattr(step_cache, "horizons", lambda slopes, *given: [10**9] * len(slopes))
+        whole = model.double().generate(audio.double(), style.double())
+        assert_close_to_largest(ours.double(), whole, 3e-6)
+        monkeypatch.setattr(step_cache, "horizons", lambda slopes, *given: [40] * len(slopes))
+        assert float((model.generate(audio.double(), style.double()) - whole).abs().max()) > 1e-4
