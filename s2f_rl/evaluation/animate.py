@@ -113,7 +113,7 @@ def _motion(actor: Actor, signal: Tensor, template: Tensor, style: Tensor) -> np
 
 
 def _long_motion(actor: Actor, signal: Tensor, template: Tensor, style: Tensor) -> FramesOnDemand | None:
-    """The same in windows, of which only the latents are kept; None where these are not finite."""
+    """The same in windows, of which only the latents are kept."""
     assert isinstance(actor, LatentActor)
     with tqdm(desc="frames", unit="frame", disable=None, delay=2, leave=False) as bar:
         bar.total = actor.audio_encoder.n_frames(len(signal))
@@ -122,15 +122,14 @@ def _long_motion(actor: Actor, signal: Tensor, template: Tensor, style: Tensor) 
             parts.append(part)
             bar.update(len(part))
     latents = torch.cat(parts)
-    if not bool(torch.isfinite(latents).all()):
-        return None
 
     @torch.no_grad()
     def frames(index: int | slice | np.ndarray) -> np.ndarray:
         which = torch.as_tensor(index) if isinstance(index, np.ndarray) else index
         return (actor.decode(latents[which]) + template).unflatten(-1, (-1, 3)).cpu().numpy()
 
-    return FramesOnDemand(len(latents), actor.n_vertices, frames)
+    motion = FramesOnDemand(len(latents), actor.n_vertices, frames)
+    return motion if all(np.isfinite(part).all() for part in motion.parts()) else None
 
 
 def _style_column(style: str | int | None, subject: str, subjects: list[str], n_subjects: int) -> int:

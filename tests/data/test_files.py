@@ -18,6 +18,7 @@ from s2f_rl.data.audio import write_wav
 from s2f_rl.data.files import (
     atomic_path,
     atomic_save_npy,
+    atomic_save_npy_parts,
     atomic_write_bytes,
     atomic_write_json,
     atomic_write_text,
@@ -32,6 +33,18 @@ from s2f_rl.evaluation.tables import write_rows
 
 
 class TestAtomicWrites:
+    def test_parts_make_the_file_of_the_whole_array(self, tmp_path: Path) -> None:
+        array = np.random.default_rng(0).normal(size=(11, 6)).astype(np.float32)
+        atomic_save_npy(tmp_path / "whole.npy", array)
+        parts = [array[:4], array[4:4], array[4:].astype(np.float64)]
+        atomic_save_npy_parts(tmp_path / "parts.npy", (11, 6), parts)
+        assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+        for wrong in ([array[:10]], [array, array], [array[:, :5]]):
+            with pytest.raises(ValueError, match="for an array of shape"):
+                atomic_save_npy_parts(tmp_path / "parts.npy", (11, 6), wrong)
+        assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+        assert len(list(tmp_path.iterdir())) == 2
+
     def test_writes_what_it_was_given_and_leaves_nothing_else(self, tmp_path: Path) -> None:
         atomic_write_bytes(tmp_path / "deep" / "a.bin", b"\x00\x01")
         atomic_write_text(tmp_path / "deep" / "b.txt", "Ä")

@@ -29,8 +29,9 @@ from s2f_rl.evaluation.animate import animate
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.evaluation.score import score_folder
 from s2f_rl.evaluation.summary import described, told
-from s2f_rl.models import FaceFormer, MelAudioEncoder
+from s2f_rl.models import FaceFormer, MelAudioEncoder, windowed_audio
 from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.render import render_film
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.training import actor_entry
 
@@ -299,6 +300,43 @@ class TestAnimate:
             arguments = {"speech": wav, "checkpoint": checkpoint, "out": tmp_path / "a.npy", **kwargs}
             with pytest.raises(UserError, match=message):
                 animate(**arguments)
+
+    @pytest.fixture
+    def windows(self, monkeypatch):
+        """Whatever is longer than .6 s is long."""
+        monkeypatch.setattr(windowed_audio, "LONG", windowed_audio.Windows(0.2, 0.2, 0.2))
+        return windowed_audio.LONG
+
+    def test_long_sound_in_windows(self, actor, corpus, root, checkpoint, tmp_path, windows):
+        """The file is that of the whole array, and the film the array's own."""
+        wav = root / "corpus" / "wav" / "S1_sentence01.wav"
+        u, style = corpus["S1_sentence01"], torch.eye(2)[1]
+        assert len(u.waveform) > 0.6 * 16000
+        out = animate(wav, checkpoint, tmp_path / "a.npy", subject="S1")
+        with torch.no_grad():
+            features = torch.cat(list(windowed_audio.encode_in_windows(actor.audio_encoder, u.waveform, windows)))
+            expected = actor.decode(actor.generate(features[None], style[None]))[0] + u.template
+        np.testing.assert_allclose(np.load(out), expected.numpy(), atol=1e-6)
+        predicted = actor.predict(u.waveform[None], u.template[None], style[None])[0]
+        torch.testing.assert_close(predicted, expected, rtol=0, atol=1e-6)
+        cached = CachedAudio(actor.audio_encoder, corpus).get(corpus.names.index("S1_sentence01"))
+        assert torch.equal(cached, features[: len(cached)])
+        np.save(tmp_path / "b.npy", np.load(out))
+        assert out.read_bytes() == (tmp_path / "b.npy").read_bytes()
+        film = animate(wav, checkpoint, tmp_path / "a.mp4", subject="S1", size=32)
+        render_film([np.load(out)], None, corpus.faces, wav, 30, tmp_path / "b.mp4", size=32)
+        assert film.read_bytes() == (tmp_path / "b.mp4").read_bytes()
+
+    def test_a_long_motion_that_is_not_finite(self, actor, corpus, root, tmp_path, windows):
+        with torch.no_grad():
+            actor.decoder.vertice_map_r.bias.fill_(3e38)
+            actor.decoder.vertice_map_r.weight.fill_(3e38)
+            actor.decoder.vertice_map.weight.zero_()
+        torch.save({"actor": actor_entry(actor, corpus)}, tmp_path / "best.pt")
+        for name in ("a.npy", "a.mp4"):
+            with pytest.raises(NotFinite, match="best.pt: the predicted motion is not finite"):
+                animate(root / "corpus" / "wav" / "S1_sentence01.wav", tmp_path / "best.pt", tmp_path / name)
+        assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
     def test_a_motion_that_is_not_finite(self, actor, corpus, root, tmp_path):
         with torch.no_grad():

@@ -220,7 +220,7 @@ class TestWhenWindowsAreUsed:
             first = encode_long(encoder, x)
             torch.manual_seed(0)
             assert torch.equal(first, encoder(x))
-            list(encode_in_windows(encoder, x[0]))
+            list(encode_in_windows(encoder, x[0], windowed_audio.LONG))
         assert encoder.training and not any(module._forward_hooks for module in encoder.modules())
 
     def test_predict_and_stream_agree(self, long):
