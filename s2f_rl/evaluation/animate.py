@@ -79,10 +79,12 @@ def animate(
 
     waveform, rate = read_wav(speech)
     minutes = len(waveform) / rate / 60
-    signal = torch.as_tensor(normalise(resample(waveform, rate, SPEECH_RATE_HZ))).float()
-    long = len(signal) > windowed_audio.LONG.total_s * SPEECH_RATE_HZ and can_stream(actor)
+    samples = resample(waveform, rate, SPEECH_RATE_HZ)
+    long = len(samples) > windowed_audio.LONG.total_s * SPEECH_RATE_HZ and can_stream(actor)
     sound: str | Path | tuple[np.ndarray, int] = speech if long else (waveform, rate)
-    del waveform  # of a long one two copies would be much
+    del waveform  # an hour at 48 kHz is 700 MB; a film reads it again
+    signal = torch.as_tensor(normalise(samples)).float()
+    del samples
     style_weights = torch.nn.functional.one_hot(torch.tensor(column), actor.n_styles).float()
     template = torch.as_tensor(templates[subject]).float().flatten()
     try:
