@@ -239,7 +239,7 @@ class TestForgetting:
                     torch.testing.assert_close(seen[lane, first:end], fresh[0], atol=1e-11, rtol=1e-9)
 
     def test_what_is_forgotten_is_less_than_the_last_bit(self):
-        """All frames beyond a horizon weigh less than 2^-23 where scores are equal; with one period more, not."""
+        """Frames beyond a horizon weigh less than 2^-23 where scores are equal; with a period more they would not."""
         slopes = decoder.alibi_slopes(4)
         for slope, horizon in zip(slopes, step_cache.horizons(slopes, 30), strict=True):
             weight = torch.exp(-slope * (torch.arange(20 * horizon, dtype=torch.float64) // 30))
