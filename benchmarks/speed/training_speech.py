@@ -29,6 +29,7 @@ from s2f_rl.data.contract import recorded
 from s2f_rl.data.synthetic import synthesize
 from s2f_rl.models import FaceFormer, SpeechAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio, TrainingAudio
+from s2f_rl.runs import seed_everything
 
 
 def main() -> None:
@@ -55,8 +56,8 @@ def measure(corpus: FaceCorpus, batch: int, updates: int, teacher_forced: bool) 
     kept, finished = TrainingAudio(encoder, corpus), CachedAudio(encoder, corpus)
 
     def update(way: str) -> float:
+        encoder.set_trainable(way != "frozen")
         encoder.model.feature_extractor._requires_grad = way == "whole"
-        encoder.set_trainable(way != "frozen") if way != "whole" else None
         began = time.perf_counter()
         source = {"once": kept.get, "frozen": finished.get}
         encode = source.get(way, lambda i: actor.encode(corpus[i].waveform[None])[0])
@@ -71,6 +72,7 @@ def measure(corpus: FaceCorpus, batch: int, updates: int, teacher_forced: bool) 
     seconds: dict[str, list[float]] = {way: [] for way in ways}
     for k in range(updates + 1):
         for way in ways:
+            seed_everything(k)  # the same layers dropped, the same spans masked
             took = update(way)
             if k:  # the first fills what is kept
                 seconds[way].append(took)
