@@ -3,7 +3,7 @@
     python benchmarks/speed/training_speech.py [--corpus FOLDER] [--batch 4] [--updates 5] [--teacher-forced]
 
 Without a corpus a small synthetic one with V=5023 is made; wav2vec2-base has random weights. The ways are run in turn,
-update by update, and one JSON line gives the median seconds of each and their ratios:
+update by update, and one JSON line gives the median wall and CPU seconds of each and the ratios of the latter:
 
 - ``whole``: the encoder runs on the waveform, and the gradient goes back through its frozen convolutions.
 - ``no_gradient``: the same without that gradient.
@@ -55,10 +55,10 @@ def measure(corpus: FaceCorpus, batch: int, updates: int, teacher_forced: bool) 
     style = torch.stack([corpus[i].style for i in picks])
     kept, finished = TrainingAudio(encoder, corpus), CachedAudio(encoder, corpus)
 
-    def update(way: str) -> float:
+    def update(way: str) -> tuple[float, float]:
         encoder.set_trainable(way != "frozen")
         encoder.model.feature_extractor._requires_grad = way == "whole"
-        began = time.perf_counter()
+        began = time.perf_counter(), time.process_time()
         source = {"once": kept.get, "frozen": finished.get}
         encode = source.get(way, lambda i: actor.encode(corpus[i].waveform[None])[0])
         audio = pad_sequence([encode(i)[: len(motion)] for i, motion in zip(picks, motions, strict=True)], True)
@@ -66,21 +66,22 @@ def measure(corpus: FaceCorpus, batch: int, updates: int, teacher_forced: bool) 
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return time.perf_counter() - began
+        return time.perf_counter() - began[0], time.process_time() - began[1]
 
     ways = ("whole", "no_gradient", "once", "frozen")
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    seconds: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for k in range(updates + 1):
         for way in ways:
             seed_everything(k)  # the same layers dropped, the same spans masked
             took = update(way)
             if k:  # the first fills what is kept
                 seconds[way].append(took)
-    median = {way: statistics.median(each) for way, each in seconds.items()}
+    wall, cpu = ({way: statistics.median(pair[k] for pair in seconds[way]) for way in ways} for k in (0, 1))
     return {
         "batch": batch, "frames": [len(motion) for motion in motions], "threads": torch.get_num_threads(),
-        "teacher_forced": teacher_forced, "seconds": {way: round(value, 3) for way, value in median.items()},
-        "whole_over": {way: round(median["whole"] / value, 2) for way, value in median.items()},
+        "teacher_forced": teacher_forced, "wall_s": {way: round(wall[way], 3) for way in ways},
+        "cpu_s": {way: round(cpu[way], 3) for way in ways},
+        "whole_over": {way: round(cpu["whole"] / cpu[way], 2) for way in ways},
     }  # fmt: skip
 
 
