@@ -33,12 +33,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _STARTED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells every process
 _PATIENCE = timedelta(days=365)
-_TURN_S = 2.0
+_TURN_S = 10.0
 _groups: dict[str, dist.ProcessGroup] = {}  # "patient": for what may take as long as it wants
 
 
 class RankLost(UserError):
     """Another rank ended, or did not answer in time."""
+
+
+class FirstFailed(UserError):
+    """What the first rank did for all failed there, as it says itself."""
 
 
 def count() -> int:
@@ -99,12 +103,15 @@ def joined(timeout_s: float) -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, lambda *_: _ended_by_torchrun(people))
     try:
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    except BaseException as error:
+        # destroying the group would wait for ranks that are somewhere else; the process ends soon
         _groups.clear()
-        if sys.exc_info()[0] is None:
-            dist.destroy_process_group()
-        # else: it would wait for ranks that are somewhere else; the process ends soon
+        if not isinstance(error, RankLost):  # which is told when torchrun ends this rank as well
+            signal.signal(signal.SIGTERM, before)
+        raise
+    signal.signal(signal.SIGTERM, before)
+    _groups.clear()
+    dist.destroy_process_group()
 
 
 def share_of(total: int, what: str) -> int:
@@ -226,16 +233,28 @@ def alone(function: Callable[[], T]) -> T:
 
     Args:
         function: its result is numbers, text, truth values, None, and lists and dicts of these.
+
+    Raises:
+        FirstFailed: on the others, what failed on the first; there the error itself.
     """
     import torch
     import torch.distributed as dist
 
     if count() == 1:
         return function()
-    text = json.dumps(function()).encode() if is_first() else b""
+    text = b""
+    if is_first():
+        try:
+            text = json.dumps(function()).encode()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                dist.broadcast(torch.tensor([-1]), 0, group=_groups["patient"])
+            raise
     length = torch.tensor([len(text)])
     with _exchange():
         dist.broadcast(length, 0, group=_groups["patient"])
+        if length < 0:
+            raise FirstFailed("the first rank could not go on; see what it says")
         sent = torch.tensor(list(text) or [0] * int(length), dtype=torch.uint8)
         dist.broadcast(sent, 0, group=_groups["patient"])
     found: T = json.loads(bytes(sent.tolist()))

@@ -24,17 +24,23 @@ def shared_run_folder(
 
     Raises:
         UserError: see :class:`RunFolder`.
-        RankLost: the first rank was refused the folder.
+        FirstFailed: the first rank was refused the folder.
     """
     if not ranks.is_first():
         return _Reader(name, root, ranks.alone(lambda: False))
-    folder = RunFolder(name, root, config, resume, hashes=hashes)
+    opened: list[RunFolder] = []
+
+    def opens() -> bool:
+        opened.append(RunFolder(name, root, config, resume, hashes=hashes))
+        return opened[0].resuming
+
     try:
-        ranks.alone(lambda: folder.resuming)
+        ranks.alone(opens)
     except BaseException:
-        folder.close()
+        for folder in opened:
+            folder.close()
         raise
-    return folder
+    return opened[0]
 
 
 class _Reader(RunFolder):

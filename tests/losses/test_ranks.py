@@ -9,6 +9,7 @@ from tensordict import TensorDict
 from two_ranks import on_ranks
 
 from s2f_rl import ranks
+from s2f_rl.errors import UserError
 from s2f_rl.losses import (
     A2CLoss,
     AdvantageWeightedLoss,
@@ -147,3 +148,17 @@ def test_one_process_exchanges_nothing():
     assert ranks.rows_with_gradient(x) is x and ranks.average([None, x]) == [None, x] and ranks.share(x) == 1.0
     assert ranks.any_of(True) and not ranks.any_of(False) and ranks.share_of(7, "lanes") == 7
     assert TensorDict(a=ranks.alone(lambda: 3))["a"] == 3
+
+
+def test_what_fails_on_the_first_rank_fails_on_all(tmp_path):
+    def fail():
+        raise UserError("no such folder")
+
+    def attempt():
+        try:
+            ranks.alone(fail)
+        except UserError as error:
+            return type(error).__name__
+        return ""
+
+    assert on_ranks(attempt, tmp_path) == ["UserError", "FirstFailed"]
