@@ -35,6 +35,7 @@ LAYERS = [
     "threads",
     "ranks",
     "signs",
+    "products",
     "data",
     "models",
     "streaming",

@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.errors import UserError
+from s2f_rl.products import linear
 from s2f_rl.rewards.model.checkpoint_files import pick, tensors
-
-"""Frames of a mesh clip; mel clip i belongs to frames i..i+4."""
 
 MEL_SHAPE = (20, 128)
 MEL_PATCH = 16
@@ -47,10 +46,10 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         batch, length, width = x.shape
         bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
-        qkv = F.linear(x, self.qkv.weight, bias).view(batch, length, 3, self.n_heads, width // self.n_heads)
+        qkv = linear(x, self.qkv.weight, bias).view(batch, length, 3, self.n_heads, width // self.n_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         attended = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(attended.transpose(1, 2).reshape(batch, length, width))
+        return linear(attended.transpose(1, 2).reshape(batch, length, width), self.proj.weight, self.proj.bias)
 
 
 class Mlp(nn.Module):
@@ -62,7 +61,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        return linear(linear(x, self.fc1.weight, self.fc1.bias, gelu=True), self.fc2.weight, self.fc2.bias)
 
 
 class Block(nn.Module):
@@ -136,7 +135,7 @@ class MelPatchEncoder(_Encoder):
         """
         proj = self.patch_embed.proj
         weight = proj.weight.view(proj.weight.shape[0], MEL_PATCH)
-        return F.linear(mel.reshape(len(mel), N_PATCHES, MEL_PATCH), weight, proj.bias)
+        return linear(mel.reshape(len(mel), N_PATCHES, MEL_PATCH), weight, proj.bias)
 
 
 class SpeechMeshTransformer(nn.Module):
@@ -195,7 +194,7 @@ class SpeechMeshTransformer(nn.Module):
 
     def embed_frames(self, vertices: Tensor) -> Tensor:
         """Vertices [..., V*3] in metres -> per-frame embeddings [..., E], shared by the 5 clips that hold the frame."""
-        return self.encoder.patch_embed(vertices)
+        return linear(vertices, self.encoder.patch_embed.weight, self.encoder.patch_embed.bias)
 
     def pool_mesh(self, frame_embeddings: Tensor) -> Tensor:
         """Embedded clips [M, 5, E] -> [M, E], not normalised."""
