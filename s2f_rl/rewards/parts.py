@@ -113,12 +113,15 @@ class RewardParts(nn.Module):
         found = (r for r in self.rewards.values() if isinstance(r, PerceptualReward))
         return next((reward for reward in found if isinstance(reward.model, RewardModel)), None)
 
-    def prepared(self, utterance: int) -> dict[str, Any]:
-        """What each part prepared of an utterance of the corpus, from memory where it is there."""
-        return self._prepared.get(utterance, lambda: self._prepare(self.corpus[utterance])).by_part
+    def prepared(self, utterance: int, stride: int = 1) -> dict[str, Any]:
+        """What each part prepared of an utterance of the corpus to score it with ``stride``, from memory if there."""
+        return self._prepared.get((utterance, stride), lambda: self._prepare(self.corpus[utterance], stride)).by_part
 
-    def _prepare(self, spoken: SpokenUtterance) -> _Prepared:
-        made = {name: reward.prepare(spoken) for name, reward in self.rewards.items()}
+    def _prepare(self, spoken: SpokenUtterance, stride: int) -> _Prepared:
+        made = {
+            name: reward.prepare(spoken, stride) if isinstance(reward, PerceptualReward) else reward.prepare(spoken)
+            for name, reward in self.rewards.items()
+        }
         return _Prepared(made, _n_bytes(made.values()))
 
     def score(
@@ -145,7 +148,7 @@ class RewardParts(nn.Module):
         Returns:
             name -> (scores [B, T], mask [B, T]), and the features.
         """
-        known = {u: self.prepared(u) for u in dict.fromkeys(utterances)}
+        known = {u: self.prepared(u, stride) for u in dict.fromkeys(utterances)}
         frame = torch.arange(motion.shape[1], device=motion.device)
         scores: dict[str, dict[str, Scored]] = {}
         written: dict[str, Tensor] = {}
@@ -190,7 +193,7 @@ class RewardParts(nn.Module):
             seen: dict[str, Tensor] = {}
             if len(lanes):
                 vertices = templates[lanes].unsqueeze(1) + window[lanes, window.shape[1] - back - 1 :]
-                prepared = [self.prepared(utterances[lane])[name] for lane in lanes.tolist()]
+                prepared = [self.prepared(utterances[lane], stride)[name] for lane in lanes.tolist()]
                 there = torch.ones(vertices.shape[:2], dtype=torch.bool, device=window.device)
                 found, seen = self._found(reward, vertices, prepared, there, 1, frame[lanes] - back, features)
             scores[name] = {}
@@ -221,7 +224,7 @@ class RewardParts(nn.Module):
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         seen: dict[str, Tensor] = {}
         if features and isinstance(reward, PerceptualReward) and reward is self.perceptual:
-            found, seen = reward.score_with_features(motion, prepared, frame_mask, first_frame)
+            found, seen = reward.score_with_features(motion, prepared, frame_mask, stride, first_frame)
         elif isinstance(motion, LatentMotion):
             assert isinstance(reward, ReadsLatents)
             found = reward.score_latents(motion, prepared, frame_mask, stride, first_frame)

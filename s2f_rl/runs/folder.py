@@ -49,6 +49,7 @@ BEFORE = {
     "evaluation.styles": None,
     "parallel.kind": "none",
     "precision": "float32",
+    "reward.precision": "float32",
 }
 """Keys that came later, and the value that says what runs did before; any key that is null is off, as it was."""
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.model.perceptual import SCORE_NAMES
+from s2f_rl.rewards.model.speech_mesh import PRECISIONS
 from s2f_rl.rewards.registry import REWARDS, part_maker
 from s2f_rl.runs.schema import Choice, Count, NonNegative, Positive, Text, key, keys_of, read
 from s2f_rl.training.build_reward import SHORT_FORM
@@ -41,6 +42,7 @@ class FrozenReward:
     parts: dict[PartName, dict[str, Any]] = key("further rewards by name, each with its kind, weight and options")
     scale: Positive = key("of the reward")
     stride: Count = key("score every stride-th clip only")
+    precision: Annotated[str, Choice(*PRECISIONS)] = key("of the products of that folder's reward")
     cap: Annotated[str, Choice("truth")] | None = key("truth: no credit above the ground truth's score; null: no cap")
     normalise: Annotated[str, Choice(*NORMALISATIONS)] = key("standardise each score before it is weighted")
 

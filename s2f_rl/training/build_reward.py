@@ -52,11 +52,13 @@ def build_reward(config: Mapping[str, Any], train: Corpus, validation: Corpus, d
     """
     options, cache = dict(config["reward"]), config["corpus"]["cache"]
     folder, weights, normalise = options.pop("folder"), options.pop("weights"), options.pop("normalise")
+    precision = options.pop("precision")
     parts: Mapping[str, Any] = options.pop("parts")
     rewards: dict[str, Any] = {}
     counts: dict[str, dict[str, float]] = {}
     if folder is not None:
         rewards[SHORT_FORM] = RewardModel.load(folder, device=device)
+        rewards[SHORT_FORM].backbone.precision = precision
         counts[SHORT_FORM] = dict(weights)
     for name, part in parts.items():
         own = {key: value for key, value in part.items() if key not in ("kind", "weight", "weights")}

@@ -9,7 +9,7 @@ from torchrl.envs import TransformedEnv, check_env_specs
 
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.errors import UserError
-from s2f_rl.rewards import PerceptualReward, Reward
+from s2f_rl.rewards import PerceptualReward, Reward, RewardModel
 from s2f_rl.rewards.parts import RewardParts
 from s2f_rl.training import RewardSignal
 from s2f_rl.training.statistics import batch_statistics
@@ -211,6 +211,32 @@ def test_what_is_prepared_is_kept_within_bounds(corpus):
     assert parts.prepared(0) is first
     parts.prepared(1), parts.prepared(2)
     assert parts.prepared(0) is not first
+
+
+def encoded_clips(corpus, reward_model, monkeypatch, **options):
+    """A transform, and the number of mel clips that its audio half has encoded, which grows."""
+    clips = []
+    plain = RewardModel.encode_audio
+    monkeypatch.setattr(RewardModel, "encode_audio", lambda self, mel: clips.append(len(mel)) or plain(self, mel))
+    return FrozenRewardTransform(reward_model, corpus, **options), clips
+
+
+@pytest.mark.parametrize("write_features", [False, True])
+@pytest.mark.parametrize("stride", [2, 5])
+def test_only_clips_that_the_stride_asks_for_are_heard(corpus, model, monkeypatch, stride, write_features):
+    transform, clips = encoded_clips(corpus, model, monkeypatch, stride=stride, write_features=write_features)
+    dense = FrozenRewardTransform(model, corpus, write_features=write_features)
+    n_frames = torch.tensor([len(corpus[0].mel_clips) + 4, 9])
+    displacement = 1e-3 * torch.randn(2, int(n_frames.max()), 3 * corpus.n_vertices)
+    found = transform.score_displacements(displacement, torch.tensor([0, 1]), n_frames)
+    assert sum(clips) == sum(-(-len(corpus[u].mel_clips) // stride) for u in (0, 1))
+    expected = dense.score_displacements(displacement, torch.tensor([0, 1]), n_frames)
+    frame = torch.arange(displacement.shape[1])
+    wanted = expected["score_mask"] & ((frame - 4) % stride == 0)
+    assert torch.equal(found["score_mask"], wanted) and bool(wanted.any())
+    for name in set(expected) - {"score_mask", "reward"}:
+        kept = wanted if expected[name].ndim == 2 else wanted.unsqueeze(-1)
+        assert torch.allclose(found[name], torch.where(kept, expected[name], 0.0), atol=1e-6), name
 
 
 def test_hashes():

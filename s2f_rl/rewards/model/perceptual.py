@@ -49,10 +49,16 @@ class PerceptualReward(nn.Module):
 
     @classmethod
     def from_options(
-        cls, corpus: Corpus, device: str | torch.device, folder: str, cache_folder: str | None = None
+        cls,
+        corpus: Corpus,
+        device: str | torch.device,
+        folder: str,
+        cache_folder: str | None = None,
+        precision: str = "float32",
     ) -> PerceptualReward:
         """``kind: perceptual``: the reward of ``folder`` (``model_loss.pth`` and ``v4_best.pt``, or one of the hub)."""
         model = RewardModel.load(folder, device=device)
+        model.backbone.precision = precision
         refuse_other_corpus(model, corpus, str(folder))
         return cls(model, cache_folder)
 
@@ -66,9 +72,18 @@ class PerceptualReward(nn.Module):
         """E."""
         return self.model.feature_width
 
-    def prepare(self, utterance: SpokenUtterance) -> Tensor:
-        """Features [n, E] of the mel clips, from the cache folder where it has them."""
-        return self.audio.encode(torch.as_tensor(utterance.mel_clips))
+    def prepare(self, utterance: SpokenUtterance, stride: int = 1) -> Tensor:
+        """Features [n, E] of the mel clips, from the cache folder where it has them.
+
+        With a ``stride`` only the clips that it asks for are encoded, and the other rows are 0. (A judge hears clips in
+        a row, so that it encodes all.)
+        """
+        mel = torch.as_tensor(utterance.mel_clips)
+        if stride == 1 or not isinstance(self.model, RewardModel):
+            return self.audio.encode(mel)
+        features = torch.zeros(len(mel), self.feature_width)
+        features[::stride] = self.audio.encode(mel[::stride])
+        return features
 
     def score_motion(
         self,
@@ -105,26 +120,29 @@ class PerceptualReward(nn.Module):
         motion: Tensor | LatentMotion,
         prepared: Sequence[Tensor],
         frame_mask: Tensor,
+        stride: int = 1,
         first_frame: Tensor | None = None,
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         """The scores of vertices, or of a motion given by its latents, and what they were read from.
 
-        That is ``mesh_feature`` and ``audio_feature``, [B, T, E].
+        That is ``mesh_feature`` and ``audio_feature``, [B, T, E], 0 where there is no score.
         """
         if not isinstance(self.model, RewardModel):
             raise UserError("a judge has no features of clips for a critic; use critic=decoder")
         features, n_clips = self._heard(prepared, frame_mask, first_frame)
+        stride = stride if first_frame is None else 1
         if isinstance(motion, LatentMotion):
-            mesh = self.model.backbone.encode_frames(self._embedded(self.model, motion))
+            frames = self._embedded(self.model, motion)
         else:
-            mesh = self.model.encode_mesh(motion)
-        n = min(mesh.shape[1], features.shape[1])
-        mesh, audio = mesh[:, :n], features[:, :n].to(mesh)
-        mask = torch.arange(n, device=mesh.device) < n_clips.to(mesh.device).unsqueeze(-1)
+            frames = self.model.backbone.embed_frames(self.model.meshes(motion))
+        mesh, audio = self.model.backbone.encode_frames(frames, stride=stride), features[:, ::stride]
+        n = min(mesh.shape[1], audio.shape[1])
+        mesh, audio = mesh[:, :n], audio[:, :n].to(mesh)
+        mask = stride * torch.arange(n, device=mesh.device) < n_clips.to(mesh.device).unsqueeze(-1)
 
         def at_frames(value: Tensor) -> Tensor:
             placed = value.new_zeros(len(value), motion.shape[1], *value.shape[2:])
-            placed[:, _FIRST : _FIRST + n] = value
+            placed[:, _FIRST : _FIRST + stride * n : stride] = value
             return placed
 
         framed = at_frames(mask)

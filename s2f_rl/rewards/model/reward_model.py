@@ -197,7 +197,7 @@ class RewardModel(SequenceScorer):
     def content_hash(self) -> str:
         """sha256 over everything lip and real depend on, as hex; the value branch does not enter."""
         parts: list[tuple[str, Tensor]] = list(self.backbone.state_dict().items())
-        settings = f"n_heads={self.backbone.n_heads}"
+        settings = self._settings()
         if self.head is not None:
             scores = self.head.state_dict().items()
             parts += [(f"head.{name}", tensor) for name, tensor in scores if not name.startswith("value")]
@@ -206,7 +206,11 @@ class RewardModel(SequenceScorer):
 
     def audio_hash(self) -> str:
         """sha256 over the audio half alone, as hex: the key of cached audio features."""
-        return hash_tensors(self.backbone.encoder_audio.state_dict().items(), f"n_heads={self.backbone.n_heads}")
+        return hash_tensors(self.backbone.encoder_audio.state_dict().items(), self._settings())
+
+    def _settings(self) -> str:
+        precision = self.backbone.precision
+        return f"n_heads={self.backbone.n_heads}" + (f" {precision}" if precision != "float32" else "")
 
     # ---------------------------------------------------------------- features, scores of clips
 

@@ -6,6 +6,7 @@ the tensors. E is the width of a feature.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 
 import torch
@@ -20,7 +21,9 @@ from s2f_rl.rewards.model.checkpoint_files import pick, tensors
 MEL_SHAPE = (20, 128)
 MEL_PATCH = 16
 N_PATCHES = MEL_SHAPE[0] * MEL_SHAPE[1] // MEL_PATCH
+MESH_CLIPS = 256  # at once on a CPU: what lies between two products stays in its cache
 LAYER_NORM_EPS = 1e-6
+PRECISIONS = ("float32", "bfloat16")
 _MOST_BLOCKS = 1000
 
 
@@ -83,6 +86,7 @@ class _Encoder(nn.Module):
     """Blocks and final norm, mean over the tokens."""
 
     positions: Tensor
+    precision = "float32"
 
     def __init__(self, width: int, depth: int, n_heads: int, mlp_width: int, n_tokens: int) -> None:
         super().__init__()
@@ -100,9 +104,23 @@ class _Encoder(nn.Module):
         x = tokens + self.positions
         if kept is not None:
             x = x[:, kept]
-        for block in self.blocks:
+        for block in self.blocks if self.precision == "float32" else self._rounded():
             x = block(x)
         return self.norm(x).mean(1)
+
+    def _rounded(self) -> nn.ModuleList:
+        """Copies of the blocks as they are now whose products are of bfloat16; norms and sums stay float32."""
+        key = [(id(p), p._version, p.device) for p in self.blocks.parameters()]
+        known = self.__dict__.get("_copies")  # beside the parameters: no part of the state
+        if known is None or known[0] != key:
+            copies = copy.deepcopy(self.blocks).requires_grad_(False)
+            for module in copies.modules():
+                if isinstance(module, nn.Linear):
+                    module.bfloat16()
+                elif isinstance(module, Attention):
+                    module.q_bias.data, module.v_bias.data = module.q_bias.bfloat16(), module.v_bias.bfloat16()
+            known = self.__dict__["_copies"] = (key, copies)
+        return known[1]
 
 
 class MeshEncoder(_Encoder):
@@ -192,6 +210,17 @@ class SpeechMeshTransformer(nn.Module):
             encoder.positions = sinusoid_table(encoder.positions.shape[0], width)
         return model
 
+    @property
+    def precision(self) -> str:
+        """``"float32"``, or ``"bfloat16"``: of the products in the blocks of both halves, where weights are frozen."""
+        return self.encoder.precision
+
+    @precision.setter
+    def precision(self, name: str) -> None:
+        if name not in PRECISIONS:
+            raise UserError(f"reward.precision={name!r} is unknown: use {' or '.join(PRECISIONS)}")
+        self.encoder.precision = self.encoder_audio.precision = name
+
     def embed_frames(self, vertices: Tensor) -> Tensor:
         """Vertices [..., V*3] in metres -> per-frame embeddings [..., E], shared by the 5 clips that hold the frame."""
         return linear(vertices, self.encoder.patch_embed.weight, self.encoder.patch_embed.bias)
@@ -204,23 +233,24 @@ class SpeechMeshTransformer(nn.Module):
         """Mel clips [M, 20, 128] -> [M, E], not normalised; from the patches ``kept`` only, if given."""
         return self.encoder_audio.pool(self.encoder_audio.patches(mel_clips), kept)
 
-    def encode_mesh(self, vertices: Tensor, max_clips: int = 1024) -> Tensor:
+    def encode_mesh(self, vertices: Tensor, max_clips: int | None = None) -> Tensor:
         """Sequences [B, T, V*3] -> unit features [B, T-4, E] of every 5-frame clip (T < 5: [B, 0, E]).
 
         ``max_clips`` bounds the clips that go through the blocks at once.
         """
         return self.encode_frames(self.embed_frames(vertices), max_clips)
 
-    def encode_frames(self, embedded: Tensor, max_clips: int = 1024) -> Tensor:
-        """:meth:`encode_mesh` of frames [B, T, E] that :meth:`embed_frames` has embedded."""
+    def encode_frames(self, embedded: Tensor, max_clips: int | None = None, stride: int = 1) -> Tensor:
+        """:meth:`encode_mesh` of frames [B, T, E] that :meth:`embed_frames` has embedded; every stride-th clip only."""
         batch, n_frames, width = embedded.shape
         if n_frames < CLIP_FRAMES:
             return embedded.new_zeros(batch, 0, width)
-        clips = embedded.unfold(1, CLIP_FRAMES, 1).transpose(2, 3).flatten(0, 1)
-        return self.encode_embedded(clips, max_clips).view(batch, n_frames - CLIP_FRAMES + 1, width)
+        clips = embedded.unfold(1, CLIP_FRAMES, stride).transpose(2, 3)
+        return self.encode_embedded(clips.flatten(0, 1), max_clips).view(batch, clips.shape[1], width)
 
-    def encode_embedded(self, clips: Tensor, max_clips: int = 1024) -> Tensor:
-        """Embedded clips [M, 5, E] -> unit features [M, E], at most ``max_clips`` at once."""
+    def encode_embedded(self, clips: Tensor, max_clips: int | None = None) -> Tensor:
+        """Embedded clips [M, 5, E] -> unit features [M, E], at most ``max_clips`` at once (None: as the device likes)."""
+        max_clips = max_clips or (MESH_CLIPS if clips.device.type == "cpu" else 32 * MESH_CLIPS)
         return F.normalize(in_chunks(self.pool_mesh, clips, max_clips, self.width), dim=-1)
 
     def encode_audio(self, mel_clips: Tensor, max_clips: int = 64) -> Tensor:

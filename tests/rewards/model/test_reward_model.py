@@ -172,6 +172,47 @@ class TestFrozen:
             RewardModel(make_model().backbone, ScoreHead(8, 8, 4))
 
 
+class TestPrecision:
+    def test_bfloat16_is_near_float32_and_leaves_it_as_it_was(self) -> None:
+        model, (vertices, mel) = make_model(), inputs(40, 36)
+        before = {key: value.clone() for key, value in model.score(vertices, mel).items()}
+        hashes = model.content_hash(), model.audio_hash()
+        names = set(model.state_dict())
+        model.backbone.precision = "bfloat16"
+        rounded = model.score(vertices, mel)
+        differences = [float((rounded[key] - before[key]).abs().max()) for key in model.score_names]
+        assert 0 < max(differences) < 0.01, differences
+        assert rounded["lip_score"].dtype == torch.float32
+        assert model.content_hash() != hashes[0] and model.audio_hash() != hashes[1]
+        assert set(model.state_dict()) == names
+        model.backbone.precision = "float32"
+        assert all(torch.equal(value, before[key]) for key, value in model.score(vertices, mel).items())
+        assert (model.content_hash(), model.audio_hash()) == hashes
+
+    def test_bfloat16_sees_new_weights(self) -> None:
+        model, other, (vertices, mel) = make_model(), make_model(), inputs(12, 8)
+        model.backbone.precision = other.backbone.precision = "bfloat16"
+        model.score(vertices, mel)
+        for each in (model, other):
+            with torch.no_grad():
+                each.backbone.encoder.blocks[0].mlp.fc1.weight.mul_(1.5)
+        assert torch.equal(model.score(vertices, mel)["lip_score"], other.score(vertices, mel)["lip_score"])
+
+    def test_gradient_points_the_same_way(self) -> None:
+        model, (vertices, mel) = make_model(), inputs(20, 16)
+        slopes = []
+        for precision in ("float32", "bfloat16"):
+            model.backbone.precision = precision
+            moving = vertices.clone().requires_grad_()
+            model.score(moving, mel)["lip_score"].sum().backward()
+            slopes.append(moving.grad.flatten())
+        assert torch.cosine_similarity(*slopes, dim=0) > 0.999
+
+    def test_no_such_precision(self) -> None:
+        with pytest.raises(UserError, match="reward.precision='float16'"):
+            make_model().backbone.precision = "float16"
+
+
 class TestHash:
     def test_names_the_scores(self, model: RewardModel) -> None:
         assert model.content_hash() == make_model().content_hash() != make_model(with_head=False).content_hash()
