@@ -13,9 +13,10 @@ from tensordict.nn import TensorDictModuleBase
 from torch import Tensor
 from torchrl.collectors import BaseCollector, Collector, MultiSyncCollector
 from torchrl.envs import EnvBase
-from torchrl.envs.utils import ExplorationType
+from torchrl.envs.utils import ExplorationType, set_exploration_type
 
 from s2f_rl import keys
+from s2f_rl.envs import SpeechToFaceEnv
 from s2f_rl.errors import UserError
 from s2f_rl.models.policy import MotionPolicy
 
@@ -57,6 +58,8 @@ class UtteranceCollector:
         env: Any = None,
         shutdown: Callable[[], None] | None = None,
         deferred: MotionPolicy | None = None,
+        policy: MotionPolicy | None = None,
+        whole: bool = False,
     ) -> None:
         self.collector = collector
         self.n_batches = n_batches
@@ -65,6 +68,8 @@ class UtteranceCollector:
         self._env = env
         self._shutdown = shutdown or collector.shutdown
         self._deferred = deferred  # the policy, where single frames need not hold their actions
+        self._policy = policy  # that acts in this process, if it is ours
+        self._whole = whole  # nobody sees single frames
         self._actions: Tensor | None = None  # where those of all batches are written
         self._iterator: Iterator[TensorDictBase] | None = None
 
@@ -74,20 +79,36 @@ class UtteranceCollector:
 
     def next(self) -> TensorDictBase:
         """Collect one batch [B, T] (all workers' lanes in one B)."""
-        if self._iterator is None:
-            self._iterator = iter(self.collector)
-        with contextlib.nullcontext() if self._deferred is None else self._deferred.latents_only():
-            batch = next(self._iterator)
+        policy = self._policy if self._whole else None
+        hooked = policy is not None and (policy._forward_hooks or policy._forward_pre_hooks)
+        batch = self._by_steps() if policy is None or hooked else self._at_once(policy)
         self.n_collected += 1
-        if batch.ndim > 2:  # Ray hands over [workers, B, T]
-            batch = batch.flatten(0, -2)
-        batch = trim_to_longest(batch)
         if self._deferred is not None:
             batch = batch.exclude(keys.ACTION)  # nothing yet, whatever TorchRL kept it in
             self._deferred.complete(batch, self._room(batch))
         for transform in self._postproc:
             batch = transform(batch)
         return batch
+
+    def _at_once(self, policy: MotionPolicy) -> TensorDictBase:
+        """What :meth:`_by_steps` gives, without TorchRL's frame loop."""
+        batch: TensorDictBase = self._env.whole_utterances()
+        with set_exploration_type(self.collector.exploration_type):
+            policy.roll_out(batch)
+        return batch
+
+    def _by_steps(self) -> TensorDictBase:
+        if self._iterator is None:
+            self._iterator = iter(self.collector)
+        with contextlib.ExitStack() as stack:
+            if self._policy is not None:
+                stack.enter_context(self._policy.core.together())
+            if self._deferred is not None:
+                stack.enter_context(self._deferred.latents_only())
+            batch = next(self._iterator)
+        if batch.ndim > 2:  # Ray hands over [workers, B, T]
+            batch = batch.flatten(0, -2)
+        return trim_to_longest(batch)
 
     def _room(self, batch: TensorDictBase) -> Tensor | None:
         """Where a linear decode writes: always the same memory, which the longest batch fills."""
@@ -147,6 +168,10 @@ def utterance_collector(
 ) -> UtteranceCollector:
     """Collect in this process with TorchRL's Collector and its lean options.
 
+    Where no one sees single frames (our environment without transforms, a Gaussian policy of latents, no hooks or
+    further options), utterances are drawn whole: the same numbers up to rounding, without TorchRL's work around every
+    frame, and on CUDA without waiting for the device.
+
     Building it uses up no draw of the environment and no random number: the Collector's own trial reset and policy
     call are undone.
 
@@ -167,9 +192,15 @@ def utterance_collector(
     base = base_env(env)
     draws = base.draw_state()
     # Whoever sees single frames (a transform, TorchRL's own hooks) needs their actions at once, our environment not
-    deferred = whole_decoder(policy)
-    if env is base and not collector_options and isinstance(policy, MotionPolicy) and policy.defers:
-        deferred = policy
+    deferred, ours, whole = whole_decoder(policy), policy if isinstance(policy, MotionPolicy) else None, False
+    if env is base and not collector_options and ours is not None and ours.defers:
+        deferred = ours
+        whole = (
+            ours.rolls_out
+            and type(env)._step is SpeechToFaceEnv._step
+            and type(env)._reset is SpeechToFaceEnv._reset
+            and exploration_type in (ExplorationType.RANDOM, ExplorationType.DETERMINISTIC)
+        )
     options = {
         "frames_per_batch": env.numel() * base.horizon,
         "total_frames": -1,
@@ -188,7 +219,9 @@ def utterance_collector(
     if deferred is not None and (room := getattr(collector, "_final_rollout", None)) is not None:
         room.unlock_().pop(keys.ACTION, None)  # TorchRL makes room for every entry that the environment knows
     base.load_draw_state(draws)
-    return UtteranceCollector(collector, n_batches, reward_transform, env=base, deferred=deferred)
+    return UtteranceCollector(
+        collector, n_batches, reward_transform, env=base, deferred=deferred, policy=ours, whole=whole
+    )
 
 
 def multi_utterance_collector(

@@ -42,12 +42,18 @@ class ByteCache(Generic[Value]):
     def __contains__(self, key: Hashable) -> bool:
         return key in self._entries
 
-    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
-        """The value under ``key``, made by ``make()`` when it is not there."""
+    def find(self, key: Hashable) -> Value | None:
+        """The value under ``key``, None when it is not there."""
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
-                return self._entries[key]
+            return self._entries.get(key)
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """The value under ``key``, made by ``make()`` when it is not there."""
+        found = self.find(key)
+        if found is not None:
+            return found
         made = make()
         with self._lock:
             if key not in self._entries:

@@ -1,7 +1,8 @@
 """The environment of whole utterances, and the transform that rewards it.
 
 Floor plan: ``speech_to_face`` (:class:`SpeechToFaceEnv`: B lanes, one step a frame), ``draws`` (which utterance and
-style each lane gets), ``frozen_reward`` (:class:`FrozenRewardTransform`, in the environment or on whole batches).
+style each lane gets), ``uploads`` (features on its device), ``frozen_reward`` (:class:`FrozenRewardTransform`, in the
+environment or on whole batches).
 
 Not here: the reward model (:mod:`s2f_rl.rewards`), collection (:mod:`s2f_rl.collectors`), advantages
 (:mod:`s2f_rl.losses`).

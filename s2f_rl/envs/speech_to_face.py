@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,6 +16,7 @@ from torchrl.envs import EnvBase
 from s2f_rl import keys
 from s2f_rl.data.contract import Corpus
 from s2f_rl.envs.draws import UtteranceDraws
+from s2f_rl.envs.uploads import KeptFeatures, upload
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.audio_encoders import AudioEncoder
@@ -61,6 +63,8 @@ class SpeechToFaceEnv(EnvBase):
         seed: of the draws.
         device: where observations live.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
+        device_cache_mb: what audio features take at most on a device that is not the CPU; the least recently used go
+            first.
 
     Raises:
         UserError: an unknown style, a ``group_size`` that does not divide ``batch_size``, a chosen utterance that
@@ -78,6 +82,7 @@ class SpeechToFaceEnv(EnvBase):
         seed: int = 0,
         device: str | torch.device = "cpu",
         cache_folder: str | Path | None = None,
+        device_cache_mb: float = 4096.0,
     ) -> None:
         n_lanes = int(batch_size)
         if n_lanes < 1:
@@ -94,6 +99,7 @@ class SpeechToFaceEnv(EnvBase):
             if isinstance(audio_encoder, AudioSource)
             else CachedAudio(audio_encoder, corpus, folder=cache_folder)
         )
+        self._on_device = KeptFeatures(self._features, device_cache_mb)
         self.group_size = int(group_size)
         self.n_styles = len(corpus.subjects)
         self.draws = UtteranceDraws(_own_styles(corpus), self.n_styles, style, seed)
@@ -178,6 +184,23 @@ class SpeechToFaceEnv(EnvBase):
         row = self._row(self._time)
         return row.clone() if self._time > self._end else row
 
+    def whole_utterances(self) -> TensorDict:
+        """Begin new utterances in all lanes and go to their end at once: [B, T], T frames of the longest.
+
+        No action changes an observation here, so this is what a rollout of all steps observes: observations before each
+        action, ``done`` and the reward after it under ``"next"``. Nothing waits for the device.
+        """
+        self._start(None)
+        n = self._time = self._end
+
+        def rows(key: str, first: int) -> Tensor:
+            return self._table[key][first : first + n].transpose(0, 1).contiguous()
+
+        after = {key: rows(key, 1) for key in (*DONE, keys.REWARD)}
+        now = {key: rows(key, 0) for key in self.observation_spec.keys()}
+        now |= {key: torch.zeros_like(after[key]) for key in DONE}  # a lane that is done is reset, that is, parked
+        return TensorDict({**now, "next": after}, [self.batch_size[0], n], device=self.device)
+
     def _row(self, t: int) -> TensorDict:
         """What is observed at time ``t``. Whoever writes into it changes no other row."""
         if self._rows is None:
@@ -203,15 +226,18 @@ class SpeechToFaceEnv(EnvBase):
         else:
             pairs = self.draws.choose(self._check_ids(ids), self.group_size)
         utterances = [utterance for utterance, _ in pairs]
-        features = {u: self._features(u) for u in set(utterances)}
         lengths = [self._n_frames[u] for u in utterances]
         end = max(lengths)
-        first = features[utterances[0]]
-        audio = torch.zeros(end + 2, n_lanes, *first.shape[1:], device=self.device)
-        for lane, u in enumerate(utterances):
-            audio[: lengths[lane], lane] = features[u]
+        known = sorted(set(utterances))
+        # all features one after the other and a frame of zeros, from which every lane takes its own
+        parts = self._on_device.get(known, self.device)
+        features = torch.cat([*parts, torch.zeros_like(parts[0][:1])])
+        ends = dict(zip(known, itertools.accumulate(self._n_frames[u] for u in known), strict=True))
+        lanes = [(u, n - 1, ends[u] - n) for u, n in zip(utterances, lengths, strict=True)]
+        chosen, last, first = upload(torch.tensor(lanes).T.contiguous(), self.device).view(3, 1, -1, 1)
         time = torch.arange(end + 2, device=self.device).view(-1, 1, 1)
-        last = torch.tensor(lengths, device=self.device).view(1, -1, 1) - 1
+        place = torch.where(time <= last, first + time, len(features) - 1)
+        audio = features[place.squeeze(-1)]
         # A style without an utterance is an observation of the past, not a choice.
         given = None if ids is None or tensordict is None else tensordict.get(keys.STYLE, None)
         style = self._styles(pairs, given)
@@ -219,7 +245,7 @@ class SpeechToFaceEnv(EnvBase):
         observed = {
             keys.AUDIO: audio,
             keys.STYLE: style.expand(end + 2, *style.shape).clone(),
-            keys.UTTERANCE: torch.tensor(utterances, device=self.device).view(1, -1, 1).repeat(end + 2, 1, 1),
+            keys.UTTERANCE: chosen.repeat(end + 2, 1, 1),
             keys.FRAME_MASK: time <= last,
             keys.FRAME_INDEX: torch.minimum(time, last),
             keys.REWARD: torch.zeros(done.shape, device=self.device),
@@ -247,7 +273,7 @@ class SpeechToFaceEnv(EnvBase):
                 f"{self.corpus.names[utterance]}: {len(features)} frames of audio features, expected "
                 f"{self._n_frames[utterance]}; was the audio encoder made for {self.corpus.clock}?"
             )
-        return features.to(self.device)
+        return features
 
     def _check_ids(self, ids: Tensor) -> Sequence[int]:
         n_lanes, n_utterances = self.batch_size[0], len(self.corpus)
@@ -265,8 +291,7 @@ class SpeechToFaceEnv(EnvBase):
             if given.shape != (n_lanes, self.n_styles):
                 raise UserError(f"style has shape {tuple(given.shape)}: expected [{n_lanes}, {self.n_styles}]")
             return given.to(self.device, torch.float32, copy=True)
-        index = torch.tensor([style for _, style in pairs], device=self.device)
-        return torch.nn.functional.one_hot(index, self.n_styles).to(torch.float32)
+        return upload(torch.eye(self.n_styles)[[style for _, style in pairs]], self.device)
 
 
 def _own_styles(corpus: Corpus) -> list[int | None]:

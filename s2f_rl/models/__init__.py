@@ -10,9 +10,9 @@ Floor plan:
   ``audio_cache`` keeps the features that no training changes
 - speech of any length: ``windowed_audio`` (features, window by window), ``time_norms`` (what is exact about them),
   ``latent_stream`` (from sound in pieces to latents)
-- for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``;
-  what cores share: ``base_core``; ``distributions``, ``critics``; ``latent_motion`` stands for vertices that are never
-  made
+- for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``,
+  whose whole rollouts on CUDA are a ``rollout_graph``; what cores share: ``base_core``; ``distributions``, ``critics``;
+  ``latent_motion`` stands for vertices that are never made
 - files: ``checkpoint`` (opens any actor), ``actor_files`` (our own), ``reference`` (published names and shapes),
   ``state_dicts``; ``meeting`` refuses an actor that does not fit a corpus
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -76,6 +77,18 @@ class BaseCore(TensorDictModuleBase):
         )
 
     # -- what a core may have ----------------------------------------------------------------------------------------
+
+    def together(self) -> AbstractContextManager[None]:
+        """See the contract."""
+        return nullcontext()
+
+    @property
+    def rolls_out(self) -> bool:
+        return False
+
+    def roll_out(self, audio: Tensor, style: Tensor, sampled: bool = True) -> tuple[Tensor, ...]:
+        """See the contract."""
+        raise TypeError(f"{type(self).__name__} draws frame by frame only")
 
     def mean_motion(self, td: TensorDictBase, collected: bool = False, *, decoded: bool = True) -> Tensor:
         """See the contract."""

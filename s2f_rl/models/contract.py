@@ -13,6 +13,7 @@ S style columns.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -145,6 +146,7 @@ class PolicyCore(Protocol):
         reparameterised: :meth:`unrolled` takes noise and has a gradient, so a reward can be back-propagated, and
             ``constraint=lve`` can measure the start.
         state: key and width of what it writes that tells a critic where the motion is, e.g. ``("loc", H)``; or None.
+        rolls_out: there is :meth:`roll_out`.
     """
 
     in_keys: list[NestedKey]
@@ -158,6 +160,9 @@ class PolicyCore(Protocol):
     state: tuple[str, int] | None
 
     @property
+    def rolls_out(self) -> bool: ...
+
+    @property
     def linear_decode(self) -> LinearMotion | None:
         """See :class:`Actor`."""
 
@@ -169,6 +174,16 @@ class PolicyCore(Protocol):
 
     def remember(self, latent: Tensor) -> None:
         """Tell step mode what was drawn [B, ..]; the next step feeds it back."""
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within, all lanes begin at the first step and none later, so that steps need not ask which ones do."""
+
+    def roll_out(self, audio: Tensor, style: Tensor, sampled: bool = True) -> tuple[Tensor, ...]:
+        """All steps of whole utterances at once: what was drawn [B, T, ..], then what ``out_keys`` names.
+
+        Args:
+            audio: [B, T, A, D]. style: [B, S]. sampled: False takes what is deterministic.
+        """
 
     def decode(self, latents: Tensor, frame_mask: Tensor | None = None) -> Tensor:
         """Latents to displacements [.., V*3].
@@ -249,7 +264,11 @@ class MotionSource(Protocol):
 
     latent_width: int
     embeds_displacements: bool
-    """It can be fed displacements (:meth:`sequence_from_displacements`): needed for ``vertex`` exploration."""
+    """It can be fed displacements (:meth:`sequence_from_displacements`): needed for ``vertex`` exploration.
+
+    A source may have ``capturable = True``: its steps ask nothing of a CUDA device and work on tensors of fixed shapes,
+    so a rollout can be captured as a graph.
+    """
 
     @property
     def linear_decode(self) -> LinearMotion:

@@ -113,6 +113,7 @@ class MotionDecoder(DecoderParts):
     # -- what a policy asks, see MotionSource ----------------------------------------------------------------------
 
     embeds_displacements = True
+    capturable = True
 
     @property
     def latent_width(self) -> int:

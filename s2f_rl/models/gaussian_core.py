@@ -9,7 +9,8 @@ as constants in the feedback, so the policy gradient never trains them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from s2f_rl.models.base_core import BaseCore, drawn, lanes_that_begin
 from s2f_rl.models.contract import LinearMotion, MotionSource, Steps, own_parameters
 from s2f_rl.models.distributions import MaskedNormal
 from s2f_rl.models.latent_motion import coordinates
+from s2f_rl.models.rollout_graph import RolloutGraphs
 from s2f_rl.threads import one_thread
 
 EXPLORATIONS = ("latent", "vertex")
@@ -113,11 +115,14 @@ class MotionCore(BaseCore):
         self._steps: Steps | None = None
         self._previous: tuple[Tensor, Tensor] | None = None  # latent and its mean h, of the frame before
         self._sigma = torch.empty(0)  # of every lane: the same in all frames
+        self._together = False
+        self._graphs = RolloutGraphs()
         self.to(decoder.linear_decode.weight.device)
 
     def __getstate__(self) -> dict[str, Any]:
         # The past belongs to a rollout, not to the policy: it is neither copied nor sent to workers.
-        return {**super().__getstate__(), "_steps": None, "_previous": None, "_sigma": torch.empty(0)}
+        past = {"_steps": None, "_previous": None, "_sigma": torch.empty(0), "_together": False}
+        return {**super().__getstate__(), **past, "_graphs": RolloutGraphs()}
 
     @property
     def linear_decode(self) -> LinearMotion | None:
@@ -140,9 +145,11 @@ class MotionCore(BaseCore):
         return self.exploration()["noise"].expand_as(like)
 
     def _distribution(
-        self, mean: Tensor, scale: Tensor, previous: tuple[Tensor, Tensor] | None, first: Tensor
+        self, mean: Tensor, scale: Tensor, previous: tuple[Tensor, Tensor] | None, first: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """loc and scale of z_t given h_t, sigma and (z_{t-1}, h_{t-1}); ``first`` [.., 1] marks frames without a past.
+        """loc and scale of z_t given h_t, sigma and (z_{t-1}, h_{t-1}).
+
+        ``first`` [.., 1] marks frames without a past; None: there are none.
 
         With correlation rho: z_t ~ N(h_t + rho (z_{t-1} - h_{t-1}), sigma^2 (1 - rho^2)), sigma^2 at the first
         frame, with h_{t-1} under the *current* parameters: stored noise would bias the gradient.
@@ -150,8 +157,10 @@ class MotionCore(BaseCore):
         rho = self.correlation
         if rho == 0.0 or previous is None:
             return mean, scale
-        carried = torch.where(first, torch.zeros_like(mean), rho * (previous[0] - previous[1]))
-        return mean + carried, torch.where(first, scale, scale * math.sqrt(1 - rho * rho))
+        carried, less = rho * (previous[0] - previous[1]), scale * math.sqrt(1 - rho * rho)
+        if first is None:
+            return mean + carried, less
+        return mean + torch.where(first, torch.zeros_like(mean), carried), torch.where(first, scale, less)
 
     def sequence(self, td: TensorDictBase, latent: Tensor) -> tuple[Tensor, ...]:
         """loc and scale of all frames, see :class:`BaseCore`."""
@@ -169,16 +178,26 @@ class MotionCore(BaseCore):
         if self._previous is not None:
             self._previous = (latent.detach(), self._previous[1])
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Within, all lanes begin at the first step and none later: steps do not ask the device which ones begin."""
+        self._together, self._steps = True, None
+        try:
+            yield
+        finally:
+            self._together = False
+
     @torch.no_grad()
     def step(self, td: TensorDictBase) -> tuple[Tensor, ...]:
         """loc and scale [B, H] of the next frame, of the entries [B, ..] that :meth:`forward` reads in step mode."""
-        audio, first, steps = td.get(keys.AUDIO), lanes_that_begin(td), self._steps
+        audio, steps = td.get(keys.AUDIO), self._steps
         known = steps is not None and steps.n_lanes == len(audio)
-        begun = not known or bool(first.any())
-        if steps is None or not known or (begun and bool(first.all())):
+        first = None if self._together and known else lanes_that_begin(td)
+        begun = not known or (first is not None and bool(first.any()))
+        if steps is None or not known or (first is not None and begun and bool(first.all())):
             steps = self.decoder.steps(td.get(keys.STYLE), displacements=not self.latent_space)
             self._steps, self._previous = steps, None
-        elif begun:
+        elif begun and first is not None:
             steps.restart(first.squeeze(-1), td.get(keys.STYLE))
         with one_thread():  # not what a start folds, which is a product over all vertices
             latent = None if self._previous is None else self._previous[0]
@@ -189,6 +208,56 @@ class MotionCore(BaseCore):
             loc, scale = self._distribution(mean, self._sigma, self._previous, first)
         self._previous = (loc, mean)  # the mean counts as the latent until remember() says what was sampled
         return loc, scale
+
+    # -- all steps at once -----------------------------------------------------------------------------------------
+
+    @property
+    def rolls_out(self) -> bool:
+        """Its steps are those of this class, in latents, so that :meth:`roll_out` does the same."""
+        return self.latent_space and type(self).step is MotionCore.step
+
+    @torch.no_grad()
+    def roll_out(self, audio: Tensor, style: Tensor, sampled: bool = True) -> tuple[Tensor, Tensor, Tensor]:
+        """What stepping through whole utterances that begin together would draw; nothing asks the device.
+
+        On the CPU the random numbers are those of the steps, in their order. On CUDA the recursion is a graph
+        (:class:`~s2f_rl.models.rollout_graph.RolloutGraphs`) where the decoder's ``capturable`` says that it can be.
+
+        Args:
+            audio: [B, T, A, D]. style: [B, S]. sampled: False takes the mean at every frame.
+
+        Returns:
+            latent, loc, scale: [B, T, H].
+        """
+        n_lanes, n_frames = audio.shape[:2]
+        steps, noise = self.decoder.steps(style, n_frames), None
+        if sampled:
+            noise = self.log_scale.new_empty(n_frames, n_lanes, self.decoder.latent_width)
+            for part in noise.unbind(0) if noise.device.type == "cpu" else [noise]:
+                part.normal_()
+        heard = steps.hear(audio)
+        if not (audio.is_cuda and getattr(self.decoder, "capturable", False)):
+            return self._recursion(steps, heard, noise)
+
+        def again(heard: Tensor, style: Tensor, noise: Tensor | None) -> tuple[Tensor, ...]:
+            return self._recursion(self.decoder.steps(style, heard.shape[1]), heard, noise)
+
+        latents, locs, scales = self._graphs.run(again, [*self.parameters(), *self.buffers()], heard, style, noise)
+        return latents, locs, scales
+
+    def _recursion(self, steps: Steps, heard: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """``heard`` [B, T, ..], standard ``noise`` [T, B, H] -> latent, loc, scale [B, T, H]."""
+        previous, frames = None, []
+        sigma = self._noise(heard.new_empty(len(heard), self.decoder.latent_width))
+        with one_thread():
+            for t, now in enumerate(heard.unbind(1)):
+                mean = steps.advance(now, None if previous is None else previous[0], None)
+                loc, scale = self._distribution(mean, sigma, previous, None)
+                latent = loc if noise is None else loc + scale * noise[t]
+                previous = (latent, mean)
+                frames.append((latent, loc, scale))
+        latents, locs, scales = (torch.stack(each, dim=1) for each in zip(*frames, strict=True))
+        return latents, locs, scales
 
     # -- motion without noise, or with a given one ---------------------------------------------------------------
 

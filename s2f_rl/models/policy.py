@@ -111,6 +111,23 @@ class MotionPolicy(TensorDictSequential):
         finally:
             self._latents_only = False
 
+    @property
+    def rolls_out(self) -> bool:
+        """Whether :meth:`roll_out` writes what the policy's own steps would."""
+        return self.core.rolls_out and type(self).forward is MotionPolicy.forward
+
+    def roll_out(self, batch: TensorDictBase) -> None:
+        """Write what steps would into ``batch`` [B, T], of which an environment has written all that it observes.
+
+        Leaves out what :meth:`complete` adds. All lanes begin at the first frame. Obeys ``set_exploration_type``:
+        means for ``DETERMINISTIC``, samples otherwise.
+        """
+        sampled = interaction_type() is not InteractionType.DETERMINISTIC
+        latent, *values = self.core.roll_out(batch.get(keys.AUDIO), batch.get(keys.STYLE)[:, 0], sampled)
+        batch.set(keys.LATENT, latent)
+        for key, value in zip(self.core.out_keys, values, strict=True):
+            batch.set(key, value)
+
     @torch.no_grad()
     def complete(self, batch: TensorDictBase, room: Tensor | None = None) -> None:
         """Write log-probability and action of all frames into ``batch`` [B, T]; the action if ``writes_action``.
