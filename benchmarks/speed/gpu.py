@@ -1,0 +1,424 @@
+"""One RL iteration on a GPU at full size: frames per second by part and end to end, against the arithmetic limit.
+
+    python benchmarks/speed/gpu.py [--out FOLDER] [--device cpu --tiny]
+
+V=5023, features shaped as those of wav2vec2-base, the speech-mesh transformer of width 512 and depth 10, H=64; weights,
+motions and sounds are random, for what is measured does not depend on them. An iteration is what `recipes/ppo.py` does
+with its defaults: whole utterances of 100 to 150 frames, groups of 4, leave-one-out advantages, two epochs of two
+minibatches, balanced supervised term. Every part is tried by itself: one that fails prints its traceback, and the rest
+goes on. Writes `gpu.json`, `gpu.md` and `profile.txt` into FOLDER ($OUT, else docs/results/gpu); prints the Markdown.
+"""
+
+from __future__ import annotations
+
+import s2f_rl.patient  # noqa: F401 (before torch)
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # as a script
+
+from benchmarks.speed import full_size  # noqa: E402
+from benchmarks.speed.full_size import PRECISIONS, Iteration  # noqa: E402
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT") or ROOT / "docs/results/gpu"))
+    parser.add_argument("--tiny", action="store_true", help="sizes that a CPU does in seconds: tries the script")
+    parser.add_argument("--lanes", type=int, nargs="+", default=[64, 128, 256, 512, 1024])
+    parser.add_argument("--only", nargs="+", help="names of parts")
+    parser.add_argument("--seconds", type=float, default=330.0, help="parts that would begin later are left out")
+    options = parser.parse_args()
+    if options.tiny:
+        options.lanes = [4, 8]
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    report = Report(options)
+    for name, part in PARTS.items():
+        if options.only is None or name in options.only:
+            report.attempt(name, part)
+    report.finish()
+
+
+class Report:
+    """Results by part, written after each, so that a run that is cut off leaves what it has."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options, self.began = options, time.perf_counter()
+        self.device = torch.device(options.device)
+        self.size = full_size.TINY if options.tiny else full_size.FULL
+        self.values: dict[str, object] = {"torch": torch.__version__, "device": device_name(self.device)}
+        self.text = [f"# {self.values['device']}, torch {torch.__version__}"]
+        self._task: full_size.Task | None = None
+
+    @property
+    def cuda(self) -> bool:
+        return self.device.type == "cuda"
+
+    @property
+    def task(self) -> full_size.Task:
+        """Corpus, policy, reward, losses: made once."""
+        if self._task is None:
+            self._task = full_size.Task(self.size, self.device)
+        return self._task
+
+    def attempt(self, name: str, part: Callable[[Report], None]) -> None:
+        elapsed = time.perf_counter() - self.began
+        if elapsed > self.options.seconds:
+            print(f"-- {name}: left out after {elapsed:.0f} s", flush=True)
+            return
+        print(f"-- {name} at {elapsed:.0f} s", flush=True)
+        try:
+            part(self)
+        except Exception:
+            traceback.print_exc()
+            sys.stderr.flush()
+            self.say(f"**{name} failed**: {traceback.format_exc().splitlines()[-1]}")
+        if self.cuda:
+            with contextlib.suppress(Exception):
+                torch.cuda.empty_cache()
+        (self.options.out / "gpu.json").write_text(json.dumps(self.values, indent=1))
+
+    def say(self, *lines: str) -> None:
+        print(*lines, sep="\n", flush=True)
+        self.text += lines
+
+    def table(self, title: str, rows: list[dict[str, object]]) -> None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        lines = ["", f"## {title}", "", "| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
+        lines += ["| " + " | ".join(shown(row.get(key, "")) for key in columns) + " |" for row in rows]
+        self.values[title] = rows
+        self.say(*lines)
+
+    def finish(self) -> None:
+        self.say("", f"{time.perf_counter() - self.began:.0f} s in all")
+        (self.options.out / "gpu.md").write_text("\n".join(self.text) + "\n")
+
+
+def shown(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+
+
+def wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds(function: Callable[[], object], device: torch.device, repeats: int = 5, limit: float = 4.0) -> float:
+    """Median of up to ``repeats`` calls, one more before them; not many more seconds than ``limit``."""
+    function()
+    times: list[float] = []
+    while len(times) < repeats and (not times or sum(times) < limit):
+        wait(device)
+        began = time.perf_counter()
+        function()
+        wait(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """float32: products in float32; tf32: in tf32; bf16: in tf32, those of the reward in bfloat16."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest" if name == "float32" else "high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+# -- parts -------------------------------------------------------------------------------------------------------------
+
+
+def ceilings(report: Report) -> None:
+    """What a large matrix product and a large copy reach here."""
+    n = 256 if report.options.tiny else 8192
+    rows, peaks = [], {}
+    for name in PRECISIONS:
+        dtype = torch.bfloat16 if name == "bf16" else torch.float32
+        a, b = torch.randn(2, n, n, dtype=dtype, device=report.device)
+        with precision(name):
+            peaks[name] = 2 * n**3 / seconds(lambda a=a, b=b: a @ b, report.device) / 1e12
+        rows.append({"product": name, "TFLOP/s": peaks[name]})
+    x = torch.randn(n * n * 4, device=report.device)
+    y = torch.empty_like(x)
+    rows.append({"product": "copy, GB/s", "TFLOP/s": 2 * x.nbytes / seconds(lambda: y.copy_(x), report.device) / 1e9})
+    report.values["peaks"] = peaks
+    report.table("Ceilings", rows)
+
+
+def agreement(report: Report) -> None:
+    """The same numbers on the CPU: motion, scores, loss, gradient; and what lower precision changes in the scores."""
+    found = {}
+    for device in (torch.device("cpu"), report.device):
+        torch.manual_seed(1)
+        task = full_size.Task(report.size, device)
+        with precision("float32"):
+            found[device.type] = task.numbers(lanes=4)
+    (_, exact), (_, ours) = found.items() if len(found) == 2 else 2 * list(found.items())
+    rows = []
+    for key, value in exact.items():
+        scale = float(value.abs().max())
+        rows.append(
+            {"value": key, "largest": scale, "relative difference": float((ours[key] - value).abs().max()) / scale}
+        )
+    report.table("CUDA against the CPU, float32", rows)
+
+    rows, scores = [], {}
+    for name in PRECISIONS:
+        with precision(name):
+            scores[name] = report.task.scores(lanes=64 if report.cuda else 4, bf16=name == "bf16")
+    for name in PRECISIONS[1:]:
+        for key, value in scores["float32"].items():
+            error, spread = (scores[name][key] - value).abs(), float(value.std())
+            rows.append(
+                {
+                    "precision": name, "score": key, "largest error": float(error.max()), "mean error": float(error.mean()),
+                    "spread": spread, "correlation": float(torch.corrcoef(torch.stack([scores[name][key], value]))[0, 1]),
+                }
+            )  # fmt: skip
+    report.table("Scores in lower precision", rows)
+
+
+def frame_loop(report: Report) -> None:
+    """Whole rollouts as graphs, the same recursion kernel by kernel, and TorchRL's loop around single steps."""
+    rows = []
+    for lanes in (report.options.lanes[0], report.options.lanes[-1]):
+        iteration = Iteration(report.task, lanes)
+        collector = iteration.collector
+        row: dict[str, object] = {"lanes": lanes}
+        for _ in range(4):
+            collector.next()
+        frames = iteration.mean_frames()
+        row["whole, frames/s"] = frames / seconds(collector.next, report.device)
+        decoder = type(report.task.policy.core.decoder)
+        decoder.capturable = False
+        try:
+            row["without graph"] = frames / seconds(collector.next, report.device)
+        finally:
+            decoder.capturable = True
+        if lanes == report.options.lanes[0]:
+            collector._whole = False
+            row["TorchRL's loop"] = frames / seconds(collector.next, report.device)
+        rows.append(row)
+    report.table("Collecting", rows)
+
+
+def waits(report: Report) -> None:
+    """Where the host waits for the device in one iteration."""
+    if not report.cuda:
+        report.say("", "(where the host waits can be told on CUDA only)")
+        return
+    rows = []
+    iteration = Iteration(report.task, report.options.lanes[0])
+    for _ in range(6):
+        iteration.run()
+    for phase in iteration.PHASES:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                getattr(iteration, phase)()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+        places = Counter(f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchron" in str(w.message))
+        most = ", ".join(f"{place} {n}x" for place, n in places.most_common(8))
+        rows.append({"phase": phase, "waits": sum(places.values()), "where": most})
+    report.table("Where the host waits", rows)
+
+
+def iterations(report: Report) -> None:
+    """Frames per second by part and end to end."""
+    peaks = report.values.get("peaks", {})
+    rows = []
+    for name in reversed(PRECISIONS):
+        for stride in (5, 1):
+            for lanes in report.options.lanes if name == "bf16" else report.options.lanes[::2]:
+                if time.perf_counter() - report.began > report.options.seconds:
+                    break
+                with precision(name):
+                    rows.append(measured(report, name, stride, lanes, peaks.get(name)))
+                report.say(json.dumps(rows[-1]))
+    report.table("Iterations", rows)
+
+
+def measured(report: Report, name: str, stride: int, lanes: int, peak: float | None) -> dict[str, object]:
+    iteration = Iteration(report.task, lanes, stride, bf16=name == "bf16")
+    for _ in range(2):
+        iteration.run()
+    with FlopCounterMode(display=False) as counter:
+        iteration.run()
+    flops, counted = counter.get_total_flops(), iteration.frames
+    if report.cuda:
+        torch.cuda.reset_peak_memory_stats()
+    phases: dict[str, list[float]] = {phase: [] for phase in iteration.PHASES}
+    frames = 0
+    for _ in range(3):
+        for phase, times in phases.items():
+            wait(report.device)
+            began = time.perf_counter()
+            getattr(iteration, phase)()
+            wait(report.device)
+            times.append(time.perf_counter() - began)
+        frames += iteration.frames
+    began, whole = time.perf_counter(), 0
+    for _ in range(3):
+        iteration.run()
+        whole += iteration.frames
+    wait(report.device)
+    took = time.perf_counter() - began
+    row: dict[str, object] = {"precision": name, "stride": stride, "lanes": lanes, "frames/s": whole / took}
+    row |= {f"{phase}, frames/s": frames / sum(times) for phase, times in phases.items()}
+    row |= {f"{phase}, share": sum(times) / sum(map(sum, phases.values())) for phase, times in phases.items()}
+    row["MFLOP a frame"] = flops / counted / 1e6
+    if peak is not None:
+        row["share of the peak"] = flops / counted * whole / took / 1e12 / peak
+    if report.cuda:
+        row["peak GB"] = torch.cuda.max_memory_allocated() / 1e9
+    return row
+
+
+def attention(report: Report) -> None:
+    """Attention of the reward's clips: five tokens, 8 heads of 64."""
+    m = 64 if report.options.tiny else 16384
+    rows = []
+    for dtype in (torch.float32, torch.bfloat16):
+        qkv = torch.randn(m, 5, 3, 8, 64, dtype=dtype, device=report.device)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+
+        def products(q=query, k=key, v=value) -> torch.Tensor:
+            return ((q * 64**-0.5) @ k.transpose(-1, -2)).softmax(-1) @ v
+
+        def sums(q=query, k=key, v=value) -> torch.Tensor:
+            weight = (q.unsqueeze(-2) * k.unsqueeze(-3)).sum(-1).mul(64**-0.5).softmax(-1)
+            return (weight.unsqueeze(-1) * v.unsqueeze(-3)).sum(-2)
+
+        ways: dict[str, Callable[[], torch.Tensor]] = {
+            "scaled_dot_product_attention": lambda q=query, k=key, v=value: F.scaled_dot_product_attention(q, k, v),
+            "products and softmax": products,
+            "sums": sums,
+        }
+        row: dict[str, object] = {"type": str(dtype).removeprefix("torch.")}
+        for way, function in ways.items():
+            row[f"{way}, ms"] = 1e3 * seconds(function, report.device, 10)
+        rows.append(row)
+    report.table(f"Attention over 5 tokens, {m} clips", rows)
+
+
+def chunks(report: Report) -> None:
+    """How many clips go through the reward's blocks at once."""
+    n = 64 if report.options.tiny else 65536
+    model, rows = report.task.model, []
+    clips = torch.randn(n, 5, model.backbone.width, device=report.device)
+    for size in (32, 64) if report.options.tiny else (1024, 4096, 16384, 65536):
+        row: dict[str, object] = {"clips at once": size}
+        for name in PRECISIONS:
+            with precision(name), torch.no_grad(), full_size.lowered(report.device, name == "bf16"):
+                took = seconds(lambda size=size: model.backbone.encode_embedded(clips, size), report.device, 3, 2.0)
+            row[f"{name}, clips/s"] = n / took
+        rows.append(row)
+    report.table("Mesh half of the reward", rows)
+
+
+def audio_half(report: Report) -> None:
+    """What is computed once per utterance."""
+    n = 8 if report.options.tiny else 1024
+    clips, rows = torch.randn(n, 20, 128, device=report.device), []
+    for name in PRECISIONS:
+        with precision(name), torch.no_grad(), full_size.lowered(report.device, name == "bf16"):
+            took = seconds(lambda: report.task.model.backbone.encode_audio(clips, 256), report.device, 3, 2.0)
+        rows.append({"precision": name, "clips/s": n / took})
+    report.table("Audio half of the reward", rows)
+
+
+def reference(report: Report) -> None:
+    """A straightforward composition, equal in output, on the same device."""
+    rows = full_size.reference_rows(report.task, report.device, wait)
+    report.table("Reference composition: prefix re-run, clip by clip, autoregressive update", rows)
+
+
+def profile(report: Report) -> None:
+    """Which kernels an iteration consists of, into profile.txt."""
+    lanes = report.options.lanes[len(report.options.lanes) // 2]
+    iteration = Iteration(report.task, lanes, 1, bf16=True)
+    with precision("bf16"):
+        for _ in range(3):
+            iteration.run()
+        activities = [torch.profiler.ProfilerActivity.CPU]
+        activities += [torch.profiler.ProfilerActivity.CUDA] if report.cuda else []
+        with torch.profiler.profile(activities=activities) as prof:
+            iteration.run()
+            wait(report.device)
+    by = "self_cuda_time_total" if report.cuda else "self_cpu_time_total"
+    text = prof.key_averages().table(sort_by=by, row_limit=40, max_name_column_width=70)
+    (report.options.out / "profile.txt").write_text(f"{lanes} lanes, dense, bf16\n{text}")
+
+
+def tests(report: Report) -> None:
+    """The tests that need a CUDA device, and recipes, which take one where there is one."""
+    for what in (["-m", "cuda", "tests/collectors", "tests/models", "tests/losses"], ["tests/recipes", "-k", "test_rl"]):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "-x", *what]
+        if report.options.tiny:
+            command.append("--collect-only")
+        try:
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+            output, code = done.stdout + done.stderr, done.returncode
+        except subprocess.TimeoutExpired as error:
+            output, code = str(error.stdout or ""), "timeout"
+        last = output.strip().splitlines()[-25:]
+        report.say("", f"pytest {' '.join(what)}: exit {code}", *(last if code != 0 else last[-1:]))
+
+
+def compiled(report: Report) -> None:
+    """The mesh half's blocks through torch.compile: would it be worth it?"""
+    if not report.cuda:
+        return
+    model, n = report.task.model, 16384
+    clips = torch.randn(n, 5, model.backbone.width, device=report.device)
+    pool = torch.compile(model.backbone.pool_mesh)
+    with precision("bf16"), torch.no_grad(), full_size.lowered(report.device, True):
+        row: dict[str, object] = {"clips": n}
+        row["eager, clips/s"] = n / seconds(lambda: model.backbone.pool_mesh(clips), report.device, 5)
+        began = time.perf_counter()
+        pool(clips)
+        row["compiling, s"] = time.perf_counter() - began
+        row["compiled, clips/s"] = n / seconds(lambda: pool(clips), report.device, 5)
+    report.table("torch.compile", [row])
+
+
+PARTS: dict[str, Callable[[Report], None]] = {
+    part.__name__: part
+    for part in (
+        ceilings, agreement, frame_loop, waits, iterations, reference, chunks, attention, audio_half, tests, profile,
+        compiled,
+    )
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
