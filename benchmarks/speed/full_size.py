@@ -133,7 +133,7 @@ class Task:
 
     def scores(self, lanes: int, bf16: bool) -> dict[str, Tensor]:
         """Scores of the scored frames of :meth:`batch`, on the CPU."""
-        with lowered(self.device, bf16):
+        with lowered(self.model, bf16):
             scored = self.reward(1)(self.batch(lanes)).get("next")
         mask = scored[keys.SCORE_MASK]
         return {name: scored[name][mask].float().cpu() for name in (keys.LIP_SCORE, keys.REAL_SCORE)}
@@ -153,10 +153,13 @@ class Task:
 
 
 @contextlib.contextmanager
-def lowered(device: torch.device, bf16: bool) -> Iterator[None]:
-    """Products in bfloat16."""
-    with torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext():
+def lowered(model: RewardModel, bf16: bool) -> Iterator[None]:
+    """``reward.precision=bfloat16``, if so."""
+    model.backbone.precision = "bfloat16" if bf16 else "float32"
+    try:
         yield
+    finally:
+        model.backbone.precision = "float32"
 
 
 class Iteration:
@@ -184,7 +187,7 @@ class Iteration:
         self.batch = self.collector.next()
 
     def score(self) -> None:
-        with lowered(self.task.device, self.bf16):
+        with lowered(self.task.model, self.bf16):
             self.batch = self.transform(self.batch)
 
     def advantage(self) -> None:
@@ -198,6 +201,11 @@ class Iteration:
                 total_loss(task.loss(self.batch[rows])).backward()
                 torch.nn.utils.clip_grad_norm_(task.parameters, 1.0)
                 task.optimizer.step()
+
+    def warm(self) -> None:
+        """See every utterance, so that what is computed once is there."""
+        for _ in range(2 + GROUP * len(self.task.corpus) // self.lanes):
+            self.run()
 
     def run(self) -> None:
         for phase in self.PHASES:

@@ -29,13 +29,15 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # as a script
 
 from benchmarks.speed import full_size  # noqa: E402
 from benchmarks.speed.full_size import PRECISIONS, Iteration  # noqa: E402
+from s2f_rl.models import Wav2Vec2AudioEncoder  # noqa: E402
 
 
 def main() -> None:
@@ -152,6 +154,21 @@ def precision(name: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(before)
 
 
+class CountFlops(TorchDispatchMode):
+    """Adds up the arithmetic of matrix products (2 per multiplication) and attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        count = flop_registry.get(function.overloadpacket)
+        if count is not None:
+            self.flops += count(*args, **(kwargs or {}), out_val=result)
+        return result
+
+
 # -- parts -------------------------------------------------------------------------------------------------------------
 
 
@@ -195,13 +212,11 @@ def agreement(report: Report) -> None:
             scores[name] = report.task.scores(lanes=64 if report.cuda else 4, bf16=name == "bf16")
     for name in PRECISIONS[1:]:
         for key, value in scores["float32"].items():
-            error, spread = (scores[name][key] - value).abs(), float(value.std())
-            rows.append(
-                {
-                    "precision": name, "score": key, "largest error": float(error.max()), "mean error": float(error.mean()),
-                    "spread": spread, "correlation": float(torch.corrcoef(torch.stack([scores[name][key], value]))[0, 1]),
-                }
-            )  # fmt: skip
+            error = (scores[name][key] - value).abs()
+            row: dict[str, object] = {"precision": name, "score": key, "spread": float(value.std())}
+            row |= {"largest error": float(error.max()), "mean error": float(error.mean())}
+            row["correlation"] = float(torch.corrcoef(torch.stack([scores[name][key], value]))[0, 1])
+            rows.append(row)
     report.table("Scores in lower precision", rows)
 
 
@@ -212,7 +227,7 @@ def frame_loop(report: Report) -> None:
         iteration = Iteration(report.task, lanes)
         collector = iteration.collector
         row: dict[str, object] = {"lanes": lanes}
-        for _ in range(4):
+        for _ in range(8):
             collector.next()
         frames = iteration.mean_frames()
         row["whole, frames/s"] = frames / seconds(collector.next, report.device)
@@ -236,8 +251,7 @@ def waits(report: Report) -> None:
         return
     rows = []
     iteration = Iteration(report.task, report.options.lanes[0])
-    for _ in range(6):
-        iteration.run()
+    iteration.warm()
     for phase in iteration.PHASES:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -269,11 +283,10 @@ def iterations(report: Report) -> None:
 
 def measured(report: Report, name: str, stride: int, lanes: int, peak: float | None) -> dict[str, object]:
     iteration = Iteration(report.task, lanes, stride, bf16=name == "bf16")
-    for _ in range(2):
+    iteration.warm()
+    with CountFlops() as counter:
         iteration.run()
-    with FlopCounterMode(display=False) as counter:
-        iteration.run()
-    flops, counted = counter.get_total_flops(), iteration.frames
+    flops, counted = counter.flops, iteration.frames  # those of a replayed graph are not seen: the rollout's, few
     if report.cuda:
         torch.cuda.reset_peak_memory_stats()
     phases: dict[str, list[float]] = {phase: [] for phase in iteration.PHASES}
@@ -338,7 +351,7 @@ def chunks(report: Report) -> None:
     for size in (32, 64) if report.options.tiny else (1024, 4096, 16384, 65536):
         row: dict[str, object] = {"clips at once": size}
         for name in PRECISIONS:
-            with precision(name), torch.no_grad(), full_size.lowered(report.device, name == "bf16"):
+            with precision(name), torch.no_grad(), full_size.lowered(report.task.model, name == "bf16"):
                 took = seconds(lambda size=size: model.backbone.encode_embedded(clips, size), report.device, 3, 2.0)
             row[f"{name}, clips/s"] = n / took
         rows.append(row)
@@ -350,10 +363,32 @@ def audio_half(report: Report) -> None:
     n = 8 if report.options.tiny else 1024
     clips, rows = torch.randn(n, 20, 128, device=report.device), []
     for name in PRECISIONS:
-        with precision(name), torch.no_grad(), full_size.lowered(report.device, name == "bf16"):
+        with precision(name), torch.no_grad(), full_size.lowered(report.task.model, name == "bf16"):
             took = seconds(lambda: report.task.model.backbone.encode_audio(clips, 256), report.device, 3, 2.0)
         rows.append({"precision": name, "clips/s": n / took})
     report.table("Audio half of the reward", rows)
+
+
+def encoder(report: Report) -> None:
+    """wav2vec2-base, whose features are kept: seconds of speech a second, and what bfloat16 changes in them."""
+    if report.options.tiny:
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+        sizes |= {"conv_dim": [8] * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+        encoder = Wav2Vec2AudioEncoder(config=sizes)
+    else:
+        encoder = Wav2Vec2AudioEncoder()
+    encoder = encoder.to(report.device).eval()
+    rows, speech = [], torch.randn(1 if report.options.tiny else 16, 16000 * 5, device=report.device)
+    exact: torch.Tensor | None = None
+    for name in PRECISIONS:
+        bf16 = torch.autocast(report.device.type, torch.bfloat16) if name == "bf16" else contextlib.nullcontext()
+        with precision(name), torch.no_grad(), bf16:
+            took = seconds(lambda: encoder(speech), report.device, 3, 2.0)
+            features = encoder(speech).float()
+        exact = features if exact is None else exact
+        apart = float((features - exact).norm() / exact.norm())
+        rows.append({"precision": name, "times real time": speech.numel() / 16000 / took, "relative error": apart})
+    report.table("wav2vec2-base", rows)
 
 
 def reference(report: Report) -> None:
@@ -367,8 +402,7 @@ def profile(report: Report) -> None:
     lanes = report.options.lanes[len(report.options.lanes) // 2]
     iteration = Iteration(report.task, lanes, 1, bf16=True)
     with precision("bf16"):
-        for _ in range(3):
-            iteration.run()
+        iteration.warm()
         activities = [torch.profiler.ProfilerActivity.CPU]
         activities += [torch.profiler.ProfilerActivity.CUDA] if report.cuda else []
         with torch.profiler.profile(activities=activities) as prof:
@@ -381,7 +415,7 @@ def profile(report: Report) -> None:
 
 def tests(report: Report) -> None:
     """The tests that need a CUDA device, and recipes, which take one where there is one."""
-    for what in (["-m", "cuda", "tests/collectors", "tests/models", "tests/losses"], ["tests/recipes", "-k", "test_rl"]):
+    for what in (["-m", "cuda", "tests/collectors"], ["tests/recipes/test_recipes.py", "-k", "test_rl"]):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "-x", *what]
         if report.options.tiny:
             command.append("--collect-only")
@@ -401,7 +435,7 @@ def compiled(report: Report) -> None:
     model, n = report.task.model, 16384
     clips = torch.randn(n, 5, model.backbone.width, device=report.device)
     pool = torch.compile(model.backbone.pool_mesh)
-    with precision("bf16"), torch.no_grad(), full_size.lowered(report.device, True):
+    with precision("bf16"), torch.no_grad(), full_size.lowered(model, True):
         row: dict[str, object] = {"clips": n}
         row["eager, clips/s"] = n / seconds(lambda: model.backbone.pool_mesh(clips), report.device, 5)
         began = time.perf_counter()
@@ -414,7 +448,7 @@ def compiled(report: Report) -> None:
 PARTS: dict[str, Callable[[Report], None]] = {
     part.__name__: part
     for part in (
-        ceilings, agreement, frame_loop, waits, iterations, reference, chunks, attention, audio_half, tests, profile,
+        ceilings, agreement, frame_loop, waits, iterations, reference, chunks, attention, audio_half, encoder, tests, profile,
         compiled,
     )
 }  # fmt: skip

@@ -57,7 +57,8 @@ class FrozenRewardTransform(Transform):
         cap: ``"truth"`` counts a score at most as much as the mean score of the utterance's own ground truth (above
             it a policy is fooling the reward, not improving); utterances without vertices have no cap. None: no cap.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
-        max_frames: how many frames (lanes x T) are scored at once in deferred mode; bounds the memory.
+        max_frames: how many frames (lanes x T) are scored at once in deferred mode; bounds the memory. None: 1024 on
+            the CPU, 16384 elsewhere.
         write_features: also write ``mesh_feature`` and ``audio_feature`` [.., E] of every scored clip, 0 elsewhere,
             for a critic that reads them (:class:`s2f_rl.models.BackboneCritic`).
 
@@ -78,7 +79,7 @@ class FrozenRewardTransform(Transform):
         stride: int = 1,
         cap: str | None = None,
         cache_folder: str | Path | None = None,
-        max_frames: int = 1024,
+        max_frames: int | None = None,
         write_features: bool = False,
     ) -> None:
         super().__init__(in_keys=[keys.ACTION], out_keys=[keys.REWARD])
@@ -110,7 +111,7 @@ class FrozenRewardTransform(Transform):
         self.corpus = corpus
         self.__dict__["_core"] = None
         self.weights = {name: float(weight) for name, weight in weights.items()}
-        self.scale, self.stride, self.cap, self.max_frames = float(scale), int(stride), cap, int(max_frames)
+        self.scale, self.stride, self.cap, self.max_frames = float(scale), int(stride), cap, max_frames
         self.write_features = bool(write_features)
         self._caps: dict[int, Tensor] = {}
         self._stale = True  # in-step state belongs to other utterances
@@ -147,7 +148,8 @@ class FrozenRewardTransform(Transform):
         if displacement.requires_grad:
             self.parts.refuse_without("gradient")
         n_lanes, n_time = displacement.shape[:2]
-        lanes = max(1, self.max_frames // max(n_time, 1))
+        at_once = self.max_frames or (1024 if displacement.device.type == "cpu" else 16384)
+        lanes = max(1, at_once // max(n_time, 1))
         parts = [
             self._score_chunk(displacement[i : i + lanes], utterance[i : i + lanes].tolist(), n_frames[i : i + lanes])
             for i in range(0, n_lanes, lanes)

@@ -46,9 +46,10 @@ class Reward(Protocol):
     look_back: int | None = None
 
     def prepare(self, utterance: SpokenUtterance) -> Any:
-        """What no action changes (features of the sound, phones, the face at rest), on the CPU.
+        """What no action changes (features of the sound, phones, the face at rest).
 
-        The caller keeps it; tensors in tuples, lists and mappings count in its bound on memory.
+        The caller keeps it, on the device where it is; tensors in tuples, lists and mappings count in the bound on
+        memory.
         """
         return None
 

@@ -14,8 +14,6 @@ from s2f_rl.models.rollout_graph import RolloutGraphs
 from tests.envs.support import audio_encoder, corpus_in, env_for, policy_for
 from tests.operations import CountOperations, CountWaits
 
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-
 
 def batches(corpus, whole: bool, n: int = 3, exploration=ExplorationType.RANDOM, **options):
     """``n`` batches, drawn whole or through TorchRL's frame loop, and the random numbers after them."""
@@ -127,7 +125,7 @@ class TestKeptFeatures:
         assert kept.get([4], torch.device("cpu"))[0] is x and kept._kept.n_bytes == 0
 
 
-@cuda
+@pytest.mark.cuda
 class TestOnCuda:
     def test_graph_against_the_cpu(self, corpus):
         """Also of other lengths, after an update in place, and after parameters are replaced."""

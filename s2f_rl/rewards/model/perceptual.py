@@ -73,17 +73,17 @@ class PerceptualReward(nn.Module):
         return self.model.feature_width
 
     def prepare(self, utterance: SpokenUtterance, stride: int = 1) -> Tensor:
-        """Features [n, E] of the mel clips, from the cache folder where it has them.
+        """Features [n, E] of the mel clips, from the cache folder where it has them; on the model's device.
 
         With a ``stride`` only the clips that it asks for are encoded, and the other rows are 0. (A judge hears clips in
         a row, so that it encodes all.)
         """
         mel = torch.as_tensor(utterance.mel_clips)
         if stride == 1 or not isinstance(self.model, RewardModel):
-            return self.audio.encode(mel)
+            return self.audio.encode(mel).to(self.model.device)
         features = torch.zeros(len(mel), self.feature_width)
         features[::stride] = self.audio.encode(mel[::stride])
-        return features
+        return features.to(self.model.device)
 
     def score_motion(
         self,
