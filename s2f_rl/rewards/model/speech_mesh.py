@@ -249,7 +249,7 @@ class SpeechMeshTransformer(nn.Module):
         return self.encode_embedded(clips.flatten(0, 1), max_clips).view(batch, clips.shape[1], width)
 
     def encode_embedded(self, clips: Tensor, max_clips: int | None = None) -> Tensor:
-        """Embedded clips [M, 5, E] -> unit features [M, E], at most ``max_clips`` at once (None: as the device likes)."""
+        """Embedded clips [M, 5, E] -> unit features [M, E], ``max_clips`` at once (None: what suits the device)."""
         max_clips = max_clips or (MESH_CLIPS if clips.device.type == "cpu" else 32 * MESH_CLIPS)
         return F.normalize(in_chunks(self.pool_mesh, clips, max_clips, self.width), dim=-1)
 
