@@ -18,6 +18,7 @@ from s2f_rl.data.clock import PRESETS
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.losses import BaselineAdvantage, ClipPPOLoss, SupervisedLoss, WeightedLoss, total_loss
 from s2f_rl.models import FaceFormer, MelAudioEncoder
+from s2f_rl.models.distributions import MaskedNormal
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.training.build_policy import build_policy
 
@@ -120,13 +121,15 @@ class Task:
     def env(self, lanes: int) -> SpeechToFaceEnv:
         return SpeechToFaceEnv(self.corpus, self.features, lanes, GROUP, device=self.device)
 
+    @torch.no_grad()
     def batch(self, lanes: int) -> TensorDictBase:
-        """Whole utterances moved by the means alone, so that it is the same on every device."""
-        batch = self.env(lanes).whole_utterances()
-        latent, loc, scale = self.policy.core.roll_out(batch[keys.AUDIO], batch[keys.STYLE][:, 0], sampled=False)
-        generator = torch.Generator().manual_seed(3)
-        latent = latent + scale * torch.randn(latent.shape, generator=generator).to(latent)
-        for key, value in ((keys.LATENT, latent), (keys.LOC, loc), (keys.SCALE, scale)):
+        """Whole utterances of a policy whose noise is the same on every device."""
+        batch, core = self.env(lanes).whole_utterances(), self.policy.core
+        audio, style = batch[keys.AUDIO], batch[keys.STYLE][:, 0]
+        latent, _, scale = core.roll_out(audio, style, sampled=False)
+        noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(3)).to(latent)
+        latent = latent + scale * noise
+        for key, value in ((keys.LATENT, latent), (keys.LOC, core.means(audio, style, latent)), (keys.SCALE, scale)):
             batch.set(key, value)
         self.policy.complete(batch)
         return batch
@@ -141,7 +144,7 @@ class Task:
     def numbers(self, lanes: int) -> dict[str, Tensor]:
         """Motion, scores, loss terms and gradient of :meth:`batch`, on the CPU."""
         batch = self.reward(1)(self.batch(lanes))
-        found = {"means": batch[keys.LOC], "log-density": batch[keys.LATENT_LOG_PROB]}
+        found = {"rollout": batch[keys.LATENT], "means": batch[keys.LOC], "log-density": batch[keys.LATENT_LOG_PROB]}
         found |= {name: batch["next", name] for name in (keys.LIP_SCORE, keys.REAL_SCORE)}
         BaselineAdvantage(None, GROUP)(batch, batch["next", keys.REWARD])
         self.optimizer.zero_grad()
@@ -215,19 +218,19 @@ class Iteration:
 # -- a straightforward composition -------------------------------------------------------------------------------------
 
 
-def reference_rows(task: Task, device: torch.device, wait: Callable[[torch.device], None]) -> list[dict[str, object]]:
-    """Frames per second of a composition as one would first write it, one utterance at a time; equal in output.
+def reference_row(task: Task, wait: Callable[[torch.device], None]) -> dict[str, object]:
+    """Frames per second of an iteration as one would first write it, one utterance at a time; equal in output.
 
     Every frame from a full pass over the prefix, on vertices (as FaceFormer's own ``predict``); every clip scored by
-    itself, both halves; the loss through an autoregressive forward and backward over the whole utterance.
+    itself, both halves; the loss through an autoregressive forward and backward over the utterance, frame by frame on
+    vertices, once for each epoch.
     """
-    env = task.env(GROUP)
-    batch = env.whole_utterances()
-    n = int(batch[keys.FRAME_MASK][0].sum())
-    audio, style = batch[keys.AUDIO][:1, :n], batch[keys.STYLE][:1, 0]
+    device, times = task.device, dict[str, float]()
+    batch = task.batch(GROUP)[:1]
+    batch = batch[:, : int(batch[keys.FRAME_MASK].sum())]
     spoken = task.corpus[int(batch[keys.UTTERANCE][0, 0, 0])]
-    template, mel = spoken.template.to(device), spoken.mel_clips.to(device)
-    times: dict[str, float] = {}
+    template, mel, vertices = (each.to(device) for each in (spoken.template, spoken.mel_clips, spoken.vertices))
+    noise = batch[keys.LATENT] - batch[keys.LOC]
 
     def clocked(name: str, function: Callable[[], Tensor]) -> Tensor:
         for _ in range(2):  # the second counts
@@ -238,38 +241,46 @@ def reference_rows(task: Task, device: torch.device, wait: Callable[[torch.devic
             times[name] = time.perf_counter() - began
         return result
 
-    motion = clocked("rollout", lambda: prefix_rerun(task.actor, audio, style))
+    audio, style = batch[keys.AUDIO], batch[keys.STYLE][:, 0]
+    motion = clocked("rollout", lambda: prefix_rerun(task.actor, audio, style, noise))
     scores = clocked("reward", lambda: clip_by_clip(task.model, template + motion[0], mel))
-    truth = (spoken.vertices - spoken.template).to(device)
 
     def update() -> Tensor:
+        for _ in range(EPOCHS):
+            task.optimizer.zero_grad()
+            means = frame_by_frame(task.actor, audio, style, motion)
+            density = MaskedNormal(means, batch[keys.SCALE]).log_prob(batch[keys.LATENT])
+            change = 1e3 * (template + task.actor.decode(means) - vertices)
+            error = change.square().mean() + (change[:, 1:] - change[:, :-1]).square().mean()
+            (error - (density - batch[keys.LATENT_LOG_PROB]).exp().mean()).backward()
+            torch.nn.utils.clip_grad_norm_(task.parameters, 1.0)
         task.optimizer.zero_grad()
-        latent = task.policy.core.unrolled(audio, style)
-        loss = (latent - truth).square().mean() + (latent - motion).square().mean()
-        loss.backward()
-        task.optimizer.zero_grad()
-        return loss.detach()
+        return density.detach()
 
-    clocked("update", update)
-    ours = task.actor.generate(audio, style).detach()
-    difference = float((task.actor.decode(ours) - motion).abs().max() / motion.abs().max())
-    stored = task.reward(1).score_displacements(motion, batch[keys.UTTERANCE][:1, 0, 0], torch.tensor([n]))
-    apart = float((stored[keys.LIP_SCORE][0, 4:] - scores).abs().max())
+    density = clocked("update", update)
+    ours = task.reward(1)(batch)
+    n = batch.shape[1]
     row: dict[str, object] = {"frames": n, "frames/s": n / sum(times.values())}
     row |= {f"{name}, frames/s": n / took for name, took in times.items()}
-    return [row | {"motion differs by": difference, "scores by": apart}]
+    decoded = task.actor.decode(batch[keys.LATENT])
+    row["motion differs by"] = float((decoded - motion).abs().max() / motion.abs().max())
+    row["scores by"] = float((ours["next", keys.LIP_SCORE][0, 4:, 0] - scores).abs().max())
+    row["log-density by"] = float((density - batch[keys.LATENT_LOG_PROB]).abs().max())
+    return row
 
 
 @torch.no_grad()
-def prefix_rerun(actor: FaceFormer, audio: Tensor, style: Tensor) -> Tensor:
-    """Displacements [B, T, V*3], each frame from a full pass over the frames so far."""
+def prefix_rerun(actor: FaceFormer, audio: Tensor, style: Tensor, noise: Tensor) -> Tensor:
+    """Displacements [B, T, V*3], each frame from a full pass over the frames so far; ``noise`` [B, T, H]."""
     decoder = actor.decoder
     first = decoder.obj_vector(style).unsqueeze(1)
-    embedding = first
+    embedding, frames = first, []
     for t in range(audio.shape[1]):
-        motion = decoder.decode(decoder.run_sequence(embedding, audio[:, : t + 1]))
-        embedding = torch.cat([embedding, first + decoder.vertice_map(motion[:, -1:])], dim=1)
-    return motion
+        hidden = decoder.run_sequence(embedding, audio[:, : t + 1])
+        motion = decoder.decode(hidden + noise[:, : t + 1])
+        frames.append(motion[:, -1:])
+        embedding = torch.cat([embedding, first + decoder.vertice_map(frames[-1])], dim=1)
+    return torch.cat(frames, dim=1)
 
 
 @torch.no_grad()
@@ -280,3 +291,12 @@ def clip_by_clip(model: RewardModel, vertices: Tensor, mel: Tensor) -> Tensor:
         mesh, audio = model.backbone(vertices[i : i + 5][None], mel[i][None, None])
         found.append(model.heads(mesh, audio)[keys.LIP_SCORE])
     return torch.cat(found)
+
+
+def frame_by_frame(actor: FaceFormer, audio: Tensor, style: Tensor, motion: Tensor) -> Tensor:
+    """Means [B, T, H] with a gradient, each frame after the one before, fed the displacements [B, T, V*3]."""
+    steps = actor.decoder.steps(style, audio.shape[1], displacements=True)
+    frames = []
+    for t in range(audio.shape[1]):
+        frames.append(steps.advance(steps.hear(audio[:, t]), motion[:, t - 1] if t else None, None))
+    return torch.stack(frames, dim=1)

@@ -54,8 +54,8 @@ class _Graph:
         self.noise = None if noise is None else noise.new_zeros(room, *noise.shape[1:])
         stream = torch.cuda.Stream(heard.device)
         stream.wait_stream(torch.cuda.current_stream(heard.device))
-        with torch.cuda.stream(stream):  # libraries allocate what they need at their first call
-            recursion(self.heard[:, :2], self.style, None if self.noise is None else self.noise[:2])
+        with torch.cuda.stream(stream):  # libraries load and allocate what they need at their first call
+            recursion(self.heard, self.style, self.noise)
         torch.cuda.current_stream(heard.device).wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):

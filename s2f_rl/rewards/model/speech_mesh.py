@@ -236,7 +236,7 @@ class SpeechMeshTransformer(nn.Module):
     def encode_mesh(self, vertices: Tensor, max_clips: int | None = None) -> Tensor:
         """Sequences [B, T, V*3] -> unit features [B, T-4, E] of every 5-frame clip (T < 5: [B, 0, E]).
 
-        ``max_clips`` bounds the clips that go through the blocks at once; None: 1024 on the CPU, 16384 elsewhere.
+        ``max_clips`` bounds the clips that go through the blocks at once; None: as the device likes.
         """
         return self.encode_frames(self.embed_frames(vertices), max_clips)
 
