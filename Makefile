@@ -70,7 +70,7 @@ wheel: setup
 	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) .ci/wheel $(VENV)
 
 bench: setup
-	@for script in benchmarks/speed/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/speed/run.py --page docs/speed.md
 
 fuzz: setup
 	$(BIN)/python tests/hostile/harness.py --cases $(CASES) --seed $(SEED)
