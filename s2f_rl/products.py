@@ -7,10 +7,12 @@ unused: oneDNN, which torch also contains, takes 0.45 of the time there (Zen 5).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False) -> Tensor:
@@ -44,19 +46,21 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
-    after = ("gelu", [], "none") if gelu else ("none", [], "")  # "none": exact, not the tanh approximation
+    after: tuple[str, list[float], str] = (
+        ("gelu", [], "none") if gelu else ("none", [], "")
+    )  # "none": exact, not the tanh approximation
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *after)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # type: ignore[override]
         ctx.save_for_backward(x, weight)
         return _product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         x, weight = ctx.saved_tensors
         rows = grad.flatten(0, -2)
         for_x = _product(grad, weight.t(), None) if ctx.needs_input_grad[0] else None

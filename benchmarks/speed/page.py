@@ -163,7 +163,7 @@ def scaling(results: Mapping[str, Any]) -> str:
 
 
 def write(path: Path, results: Mapping[str, Any]) -> None:
-    """Replace what stands between ``<!-- NAME -->`` and ``<!-- end -->`` by the section of that name; draw the plots."""
+    """Put each section between its ``<!-- NAME -->`` and ``<!-- end -->``; draw the plots."""
     text = path.read_text(encoding="utf-8")
     for name, body in sections(results).items():
         text, n = re.subn(
