@@ -46,9 +46,8 @@ def _fits(x: Tensor, weight: Tensor) -> bool:
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None, gelu: bool = False) -> Tensor:
-    after: tuple[str, list[float], str] = (
-        ("gelu", [], "none") if gelu else ("none", [], "")
-    )  # "none": exact, not the tanh approximation
+    # "none": exact, not the tanh approximation
+    after: tuple[str, list[float], str] = ("gelu", [], "none") if gelu else ("none", [], "")
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *after)
 
 
