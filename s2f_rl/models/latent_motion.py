@@ -69,10 +69,6 @@ class LatentMotion:
         latents = torch.where(moving.unsqueeze(-1), self.latents, torch.zeros_like(self.latents))
         return replace(self, latents=latents, moving=moving)
 
-    def finite(self) -> Tensor:
-        """Frames without nan or inf, [B, T]."""
-        return torch.isfinite(self.latents.detach().sum(-1))
-
     def vertices(self) -> Tensor:
         """All of them, [B, T, V*3]."""
         return self._decoded(slice(None))

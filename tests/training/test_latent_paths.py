@@ -25,6 +25,7 @@ from s2f_rl.losses import (
     RewardGradientLoss,
     SupervisedLoss,
     WeightedLoss,
+    projected_truth,
     total_loss,
 )
 from s2f_rl.rewards import PerceptualReward, Reward
@@ -104,7 +105,8 @@ def compare_gradients(full, latent):
     ("mode", "correlation", "lip_weight"),
     [("on_policy", 0.0, 0.0), ("on_policy", 0.6, 3.0), ("teacher_forced", 0.0, 3.0)],
 )
-def test_supervised_error(corpus, mode, correlation, lip_weight):
+def test_supervised_error(corpus, mode, correlation, lip_weight, monkeypatch):
+    monkeypatch.setattr(projected_truth, "_FRAMES", 7)  # a recording is projected piece by piece
     trained, frozen = policies(corpus, correlation=correlation)
     batch = rolled_out(corpus, trained)
     out, found = [], []
