@@ -28,7 +28,8 @@ from s2f_rl.losses import (
     projected_truth,
     total_loss,
 )
-from s2f_rl.rewards import PerceptualReward, Reward
+from s2f_rl.models import LatentMotion
+from s2f_rl.rewards import PerceptualReward, Reward, SpeechMeshTransformer
 from s2f_rl.rewards.articulation.closure import ClosureReward
 from s2f_rl.training import LipErrorConstraint, RewardSignal, batch_statistics
 from tests.envs.support import env_for, policy_for, reward_model_for
@@ -175,6 +176,46 @@ def test_scores(corpus, parts, options):
     assert full["next", keys.SCORE_MASK].any() and not full["next", keys.SCORE_MASK][0, 9]
     for key, value in full["next"].items():
         torch.testing.assert_close(latent["next", key], value, **SAME)
+
+
+def test_what_is_not_finite_has_no_gradient(corpus):
+    """Neither in padding nor in a frame that diverged, whatever a reward makes of the face at rest."""
+    _, frozen = policies(corpus)
+    batch = rolled_out(corpus, frozen)
+    linear, mask = frozen.core.linear_decode, batch[keys.FRAME_MASK]
+    transform = transform_of(corpus, ["model", "speed"])
+    clean = torch.where(mask, batch[keys.LATENT], 0.0)
+    found = []
+    for hole in (torch.nan, 3.0):
+        latents = torch.where(mask, clean, hole)
+        if hole != hole:
+            latents[0, 9] = hole
+        latents.requires_grad_()
+        out = transform.score_displacements(
+            LatentMotion(latents, linear), batch["utterance"][:, 0, 0], mask.sum((1, 2))
+        )
+        out["reward"][1:].sum().backward(retain_graph=True)
+        found.append(latents.grad[1:].clone())
+        out["reward"].sum().backward()
+        assert torch.isfinite(latents.grad).all() and not latents.grad[~mask.squeeze(-1)].any()
+    torch.testing.assert_close(*found, **SAME)
+
+
+def test_the_stride_saves_what_it_leaves_out(corpus, monkeypatch):
+    _, frozen = policies(corpus)
+    batch = rolled_out(corpus, frozen).exclude(keys.ACTION)
+    encoded = []
+    encode = SpeechMeshTransformer.encode_embedded
+    monkeypatch.setattr(
+        SpeechMeshTransformer,
+        "encode_embedded",
+        lambda self, clips, *a: encoded.append(len(clips)) or encode(self, clips, *a),
+    )
+    for stride in (1, 5):
+        transform = transform_of(corpus, ["model"], stride=stride)
+        transform.read_latents(frozen.core)
+        scored = transform(batch.clone())["next", keys.SCORE_MASK]
+        assert encoded.pop() == int(scored.sum()) and not encoded
 
 
 @pytest.mark.parametrize("normalise", ["none", "running"])
