@@ -83,6 +83,25 @@ class TestAgainstOnePass:
         close(torch.cat(list(encode_in_windows(encoder, x, Windows(0.7, 0.4, 0.2)))).flatten(0, 1), torch.cat(expected))
 
     @torch.no_grad()
+    def test_the_last_windows_see_nothing_beyond_the_last_frame(self):
+        """Whatever the length: a window is not complete before all its frames are sure to be some."""
+        encoder = encoder_of("mel", fps=24.0)
+        for n in range(12000, 13400, 160):
+            x = sound(n)
+            features, stream = encoder.conv_features(x[None])[0], WindowedEncoder(encoder, Windows(0.125, 0.25, 0.25))
+            stream.statistics = measure_sound(encoder, x)
+            found = torch.cat([window for part in x.split(160) for window in stream.push(part)] + stream.finish())[:, 0]
+            position = (torch.arange(encoder.n_frames(n), dtype=torch.float64) * (50 / 24) - 0.625).clamp_min(0)
+            before = position.long()
+            after = (before + 1).clamp_max(len(features) - 1)
+            between = features[before].lerp(features[after], (position - before)[:, None])
+            slices = [between[max(0, start - 6) : start + 9] for start in range(0, len(position), 3)]
+            expected = [
+                encoder.contextualise(part[None])[0, min(6, 3 * k) : min(6, 3 * k) + 3] for k, part in enumerate(slices)
+            ]
+            close(found, torch.cat(expected))
+
+    @torch.no_grad()
     def test_without_an_end_in_sight_frames_lie_at_their_own_time(self):
         encoder, x = encoder_of("mel"), sound()
         live = WindowedEncoder(encoder, Windows(0.5, 1.0, 1.0), statistics=measure_sound(encoder, x))
