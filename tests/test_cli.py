@@ -107,7 +107,7 @@ class TestOptionsReachTheLibrary:
         assert command("synthesize", "OUT", "--subjects", 4, "--sentences", 3, "--vertices", 200, "--seed", 7) == 0
         assert call.positional == ("OUT",)
         given = {"subjects": 4, "sentences": 3, "vertices": 200, "seed": 7, "audio_only_subjects": 0}
-        assert call.named == {**given, "progress": sys.stderr.isatty()}
+        assert call.named == given
 
     def test_synthesize_has_the_defaults_of_the_library(self, library: Callable[..., Recorder]) -> None:
         from s2f_rl.data.synthetic import synthesize
@@ -115,7 +115,6 @@ class TestOptionsReachTheLibrary:
         defaults = {name: parameter.default for name, parameter in inspect.signature(synthesize).parameters.items()}
         call = library("s2f_rl.data.synthetic", "synthesize")
         assert command("synthesize", "OUT") == 0
-        del call.named["progress"]
         assert call.named == {name: defaults[name] for name in call.named}
 
     def test_animate(self, library: Callable[..., Recorder], capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,11 +169,18 @@ class TestOptionsReachTheLibrary:
             "rows_format": "csv",
             "true_distance": "false",
             "measures": [],
+            "predictions": "float32",
+            "cache": None,
         }
         shown = capsys.readouterr().out.split()
         assert shown[:3] == ["style_dependent", "lve_mm2", "1.25"]
         assert command("evaluate", *arguments, "--no-predictions", "--split", "all") == 0
         assert call.named["save_predictions"] is False and call.named["split"] == "all"
+
+    def test_export(self, library: Callable[..., Recorder], capsys: pytest.CaptureFixture[str]) -> None:
+        call = library("s2f_rl.models.checkpoint", "export_actor", "actor.pt")
+        assert command("export", "--checkpoint", "run", "--out", "actor.pt") == 0
+        assert call.positional == ("run", "actor.pt") and capsys.readouterr().out == "actor.pt\n"
 
 
 class TestMistakes:

@@ -9,7 +9,8 @@ import time
 
 import pytest
 
-from s2f_rl import signs
+from s2f_rl import cli, signs
+from s2f_rl.errors import UserError
 from s2f_rl.signs import Watch, watched
 
 
@@ -66,6 +67,20 @@ def test_a_step_of_any_length_is_told_of(monkeypatch, caplog):
             if caplog.records:
                 break
     assert caplog.records[0].getMessage().startswith("one long step 0/4, ")
+
+
+def test_every_command_is_watched(monkeypatch, tmp_path):
+    """From its start on, so that what counts nothing is told of as well."""
+    seen = []
+
+    def fail(*_, **__):
+        seen.extend(watch.text() for watch in signs._under_way)
+        raise UserError("enough")
+
+    monkeypatch.setattr(signs, "_under_way", [])
+    monkeypatch.setattr("s2f_rl.data.check_corpus", fail)
+    assert cli.main(["check", str(tmp_path)]) == 2
+    assert seen == ["check, 0:00:00 so far"] and signs._under_way == []
 
 
 def test_lines(clock, monkeypatch, caplog):

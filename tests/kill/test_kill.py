@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from kill.scenes import assert_same_folders, fresh
 
-# a save in its middle, the encoder of all checkpoints, rows and logs, what validation chooses, a cache, predictions
+# a save in its middle, the encoder of all checkpoints, rows and logs, what is chosen by validation, a cache, samples
 CHOSEN = {
     "supervised": ["after:2:wav_npy", "cut:1:.last."],
     "ppo": ["cut:0:.encoder-", "after:0:encoder-", "cut:2:cache/", "row:3:metrics.jsonl"],
