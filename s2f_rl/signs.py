@@ -29,7 +29,7 @@ class Watch:
         unit: what one is called beside the bar.
         done: how many were done before.
         enabled: off: neither bar nor lines.
-        bar: off: nothing on a terminal, for what has no end that could be counted.
+        bar: off: nothing on a terminal, and elsewhere only while nothing else is under way; for a program as a whole.
         leave: leave the finished bar on the screen.
         delay: seconds before the bar appears.
         scale: shorten large numbers beside the bar.
@@ -49,7 +49,7 @@ class Watch:
         scale: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.label, self.total, self.done, self.clock = label, total, done, clock
+        self.label, self.total, self.done, self.bar, self.clock = label, total, done, bar, clock
         self._first, self._started = done, clock()
         self._bar = None
         if enabled and not sys.stderr.isatty():
@@ -141,6 +141,7 @@ def _beat() -> None:
     while True:
         time.sleep(EVERY_S)
         with _lock:
-            texts = [watch.text() for watch in _under_way]
+            told = [watch for watch in _under_way if watch.bar] or _under_way
+            texts = [watch.text() for watch in told]
         if texts:
             logger.info("%s", "; ".join(texts))

@@ -97,7 +97,11 @@ def test_lines(clock, monkeypatch, caplog):
         clock.now += seconds
 
     monkeypatch.setattr(signs.time, "sleep", sleep)
-    with Watch("ppo", 4, clock=clock) as outer, Watch("off", 9, enabled=False):
+    with (
+        Watch("all", bar=False, clock=clock),
+        Watch("ppo", 4, clock=clock) as outer,
+        Watch("off", 9, enabled=False),
+    ):
         outer.update(2)
         with Watch("score", 8, clock=clock), pytest.raises(Over):
             signs._beat()
