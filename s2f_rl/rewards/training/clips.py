@@ -195,7 +195,9 @@ class ClipSampler(SpoilingSampler):
         face = self.another_face(generator)
         stretch = _ClipStretch(recording.mel_clips[clip], clip, clip - low, generator)
         self.spoil(stretch, truth, context)
-        stretch.look(lambda motion: self.seen(recording.template + motion, face), noise_map, self.motion)
+        at_rest, view = self.seen(recording.template, face), self.projection
+        # linear: what moves is projected apart from the face at rest, so that no sum of the two is made
+        stretch.look(lambda d: at_rest + (d if view is None else d @ view.matrix.T), noise_map, self.motion)
         return stretch
 
     def _windows(self, n_starts: int, generator: torch.Generator) -> Tensor:

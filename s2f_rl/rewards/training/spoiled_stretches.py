@@ -93,21 +93,20 @@ class SpoiledStretch:
         self._strengths.append(strength)
 
     def look(self, seen: Callable[[Tensor], Tensor], noise_map: Tensor, motion: MotionSubspace) -> None:
-        """Look at all versions at once, in three large products instead of many small ones.
+        """Look at all versions at once.
 
         Args:
             seen: displacements [versions, F, V*3] -> what is kept of them [versions, F, R].
             noise_map: [K, R] what a metre along each direction of the motion adds to that.
             motion: says how much of a difference is to be seen.
         """
-        versions = torch.stack(self._seen)
-        kept = seen(versions)
+        kept = seen(torch.stack(self._seen))
         if self._noise:
             kept = kept + torch.stack(self._noise) @ noise_map
         self.versions = list(kept)
         # what did not change within a window is not punished for what happens elsewhere
-        better, worse = (torch.tensor(side) for side in list(zip(*self._pairs, strict=True))[:2])
-        square = motion.seen_square(versions[better] - versions[worse])
+        # a pair at a time: a difference of two fits into a core's cache, those of all do not
+        square = torch.stack([motion.seen_square(self._seen[b] - self._seen[w]) for b, w, _ in self._pairs])
         visible = (self.windowed(square).mean(-1).sqrt() / (_VISIBLE_MM * MILLIMETRE)).clamp_max(1.0)
         self.comparisons = [(*pair[:2], visible[k], pair[2]) for k, pair in enumerate(self._pairs)]
         for k, strength in enumerate(self._strengths):
