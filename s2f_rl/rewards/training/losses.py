@@ -122,12 +122,9 @@ def reward_losses(
 
 
 def encoded_mesh(backbone: SpeechMeshTransformer, clips: Tensor, encoding: Encoding | None) -> Tensor:
-    """Mesh frames [M, 5, R] -> unit features [M, E]."""
-
-    def encode(part: Tensor) -> Tensor:
-        return backbone.encode_embedded(backbone.embed_frames(part))
-
-    return (encoding or Encoding())(encode, clips, clip_bytes(backbone, CLIP_FRAMES))
+    """Mesh frames [M, 5, R] -> unit features [M, E]. The first layer stays float32: in metres, bfloat16 sees no lips."""
+    embedded = backbone.embed_frames(clips)
+    return (encoding or Encoding())(backbone.encode_embedded, embedded, clip_bytes(backbone, CLIP_FRAMES))
 
 
 def ranking_loss(better: Tensor, worse: Tensor, weight: Tensor) -> Tensor:

@@ -94,7 +94,17 @@ class TestEncoding:
         clips = torch.randn(16, CLIP_FRAMES, 12)
         exact, rough = encoded_mesh(small, clips, None), encoded_mesh(small, clips, Encoding(bfloat16=True))
         assert rough.dtype == torch.float32
-        assert 0 < float((exact - rough).abs().max()) < 0.02 * float(exact.abs().max())
+        assert 0 < float((exact - rough).detach().abs().max()) < 0.02 * float(exact.detach().abs().max())
+
+    def test_metres_are_not_rounded(self) -> None:
+        """bfloat16 has steps of a millimetre at .2 m: the layer that sees the mesh, and no other, stays float32."""
+        small = SpeechMeshTransformer(12, 32, depth=1, n_heads=4)
+        kinds = {}
+        for name in ("patch_embed", "blocks.0.mlp.fc1"):
+            layer = small.encoder.get_submodule(name)
+            layer.register_forward_hook(lambda _, x, y, name=name: kinds.update({name: y.dtype}))
+        encoded_mesh(small, torch.randn(2, CLIP_FRAMES, 12), Encoding(bfloat16=True))
+        assert kinds == {"patch_embed": torch.float32, "blocks.0.mlp.fc1": torch.bfloat16}
 
     def test_listening_in_pieces(self, bank: MotionBank, motion: MotionSubspace) -> None:
         sampler = ClipSampler(bank, motion, None, None, chosen_corruptions(["jitter"]), **CLIPS)
