@@ -5,7 +5,8 @@
 Takes rates, weights and precision of `recipes/reward.py reward_model=full` and makes sizes such as two cores can do:
 overrides go to that recipe (`reward_model.width=512`, `optimizer.lr=3e-3`). A batch is of N pairs, and chance is log N.
 Writes LABEL_seedS.csv: iteration, loss on the batch, and, every 25 iterations, on pairs of validation speakers with
-all of their patches. With --plot, draws what lies in --out and trains nothing.
+all of their patches. With --plot, draws what lies in --out and trains nothing. With --time N, trains nothing either:
+times N draws and updates at the published size and writes times.csv.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 import argparse
 import csv
 import math
+import statistics
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +27,14 @@ import torch
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.evaluation.evaluate import write_rows
-from s2f_rl.rewards import SpeechMeshTransformer
+from s2f_rl.rewards import ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.motion.subspace import MotionSubspace
-from s2f_rl.rewards.training.clips import ClipSampler
+from s2f_rl.rewards.training.clips import ClipBatch, ClipSampler
 from s2f_rl.rewards.training.draw_ahead import DrawAhead
 from s2f_rl.rewards.training.encoding import Encoding
-from s2f_rl.rewards.training.listening import MotionReadout, draw_pairs, listening_losses, plan_pairs
-from s2f_rl.rewards.training.losses import centre_features
+from s2f_rl.rewards.training.listening import MotionReadout, PairBatch, draw_pairs, listening_losses, plan_pairs
+from s2f_rl.rewards.training.losses import AudioFeatures, centre_features, reward_losses
 from s2f_rl.rewards.training.projection import MeshProjection
 from s2f_rl.rewards.training.recordings import MotionBank
 from s2f_rl.rewards.training.speech_augmentation import SpeechAugmentation
@@ -46,49 +50,115 @@ SMALLER = (
 EVERY = 25
 
 
-def curve(cfg: Any, seed: int, utterances: int) -> list[dict[str, float]]:
-    """Train the first phase; a row for each iteration."""
+@dataclass
+class Parts:
+    """What a training is made of; ``unseen`` draws from validation speakers."""
+
+    backbone: SpeechMeshTransformer
+    head: ScoreHead
+    readout: MotionReadout
+    motion: MotionSubspace
+    bank: MotionBank
+    sampler: ClipSampler
+    unseen: ClipSampler
+    optimizer: torch.optim.Optimizer
+    channel: SpeechAugmentation
+
+
+def parts_of(cfg: Any, seed: int, utterances: int) -> Parts:
+    """As recipes/reward.py makes them, of a few utterances."""
     seed_everything(seed)
     train, unseen = FaceCorpus(cfg.corpus.root, "train"), FaceCorpus(cfg.corpus.root, "validation")
     few = list(range(0, len(train), max(1, len(train) // utterances)))[:utterances]
     motion = MotionSubspace.fit(train, n_components=cfg.motion_directions)
     projection = MeshProjection.fit(motion, cfg.rough_directions, torch.Generator().manual_seed(seed))
-    size, options = cfg.reward_model, cfg.listening
+    size = cfg.reward_model
     backbone = SpeechMeshTransformer(projection.width, size.width, size.depth, size.n_heads, size.mlp_width)
+    head = ScoreHead(backbone.width, backbone.width, size.head_hidden, size.dropout)
     readout = MotionReadout(backbone.width, len(motion.std))
     bank = MotionBank(train, few, speeds=list(cfg.speech.speeds))
-    samplers = [
-        ClipSampler(each, motion, projection, None, chosen_corruptions(), seed, **cfg.clips)
+    regressor = bank.fit_regressor(motion)
+    seen, heldout = (
+        ClipSampler(each, motion, projection, regressor, chosen_corruptions(), seed, **cfg.clips)
         for each in (bank, MotionBank(unseen))
-    ]
-    channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
-    held_out = draw_pairs(samplers[1], motion, None, options.recordings, options.clips)
-    centre_features(backbone, samplers[0].draw())
-    trained = [*backbone.parameters(), *readout.parameters()]
+    )
+    trained = [p for module in (backbone, head, readout) for p in module.parameters()]
     optimizer = torch.optim.AdamW([{"params": trained, "lr_factor": 1.0}], weight_decay=cfg.optimizer.weight_decay)
+    channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
+    return Parts(backbone, head, readout, motion, bank, seen, heldout, optimizer, channel)
+
+
+def curve(cfg: Any, seed: int, utterances: int) -> list[dict[str, float]]:
+    """Train the first phase; a row for each iteration."""
+    parts, options = parts_of(cfg, seed, utterances), cfg.listening
+    held_out = draw_pairs(parts.unseen, parts.motion, None, options.recordings, options.clips)
+    centre_features(parts.backbone, parts.sampler.draw())
     encoding, guard = Encoding(None, cfg.precision == "bfloat16"), StepGuard()
     rows = []
 
     def planned(_: int) -> Any:
-        return plan_pairs(samplers[0], motion, channel, options.recordings, options.clips)
+        return plan_pairs(parts.sampler, parts.motion, parts.channel, options.recordings, options.clips)
 
-    with DrawAhead(samplers[0], planned, options.iterations, 1) as draws:
+    def terms(batch: PairBatch, kept: float, encoding: Encoding | None) -> dict[str, torch.Tensor]:
+        return listening_losses(parts.backbone, parts.readout, batch, kept, encoding=encoding)
+
+    with DrawAhead(parts.sampler, planned, options.iterations, 1) as draws:
         for iteration in range(1, options.iterations + 1):
             started = time.perf_counter()
-            losses = listening_losses(backbone, readout, draws(iteration), options.kept_patches, encoding=encoding)
-            optimizer.param_groups[0]["lr_factor"] = min(1.0, iteration / max(1, cfg.optimizer.warmup))
-            cosine_decay(optimizer, cfg.optimizer, iteration, options.iterations)
+            losses = terms(draws(iteration), options.kept_patches, encoding)
+            parts.optimizer.param_groups[0]["lr_factor"] = min(1.0, iteration / max(1, cfg.optimizer.warmup))
+            cosine_decay(parts.optimizer, cfg.optimizer, iteration, options.iterations)
             loss = sum(cfg.weights[name] * term for name, term in losses.items())
-            guard.step(torch.as_tensor(loss), optimizer, cfg.optimizer.max_grad_norm)
+            guard.step(torch.as_tensor(loss), parts.optimizer, cfg.optimizer.max_grad_norm)
             row = {"iteration": iteration, **{name: round(float(term.detach()), 4) for name, term in losses.items()}}
             row["time_s"] = round(time.perf_counter() - started, 3)
             if iteration % EVERY == 0:
                 with torch.no_grad():
-                    unheard = listening_losses(backbone, readout, held_out, 1.0)
+                    unheard = terms(held_out, 1.0, None)
                 row |= {f"unseen_{name}": round(float(term), 4) for name, term in unheard.items()}
                 print(row, flush=True)
             rows.append(row)
     return rows
+
+
+def times(cfg: Any, utterances: int, repeats: int) -> list[dict[str, Any]]:
+    """Seconds of draws and updates in both phases and precisions, in alternation: median and least."""
+    parts, options = parts_of(cfg, 0, utterances), cfg.listening
+    known = AudioFeatures(parts.backbone, parts.bank, encoding=Encoding(None, bfloat16=True))
+    found: dict[str, list[tuple[float, float]]] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        clocks = time.perf_counter(), time.process_time()
+        result = work()
+        spent = time.perf_counter() - clocks[0], time.process_time() - clocks[1]
+        found.setdefault(name, []).append(spent)
+        return result
+
+    def update(losses: dict[str, torch.Tensor]) -> None:
+        parts.optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        parts.optimizer.step()
+
+    def heard(batch: PairBatch, how: Encoding) -> None:
+        update(listening_losses(parts.backbone, parts.readout, batch, options.kept_patches, encoding=how))
+
+    def spoiled(batch: ClipBatch, audio: torch.Tensor, how: Encoding) -> None:
+        update(reward_losses(parts.backbone, parts.head, batch, audio, encoding=how))
+
+    size = options.recordings, options.clips
+    for _ in range(repeats):
+        pairs = timed("draw, listening", lambda: draw_pairs(parts.sampler, parts.motion, parts.channel, *size))
+        batch = timed("draw, spoiled clips", parts.sampler.draw)
+        audio = known(batch)
+        for precision in ("float32", "bfloat16"):
+            how = Encoding(None, precision == "bfloat16")
+            timed(f"update, listening, {precision}", lambda: heard(pairs, how))  # noqa: B023 (called at once)
+            timed(f"update, spoiled clips, {precision}", lambda: spoiled(batch, audio, how))  # noqa: B023
+    return [
+        {"what": name, "wall_s": statistics.median(w for w, _ in spent), "wall_least_s": min(w for w, _ in spent),
+         "cpu_s": statistics.median(c for _, c in spent)}
+        for name, spent in found.items()
+    ]  # fmt: skip
 
 
 def plot(folder: Path, picture: Path, chance: float) -> None:
@@ -123,14 +193,22 @@ def main() -> None:
     parser.add_argument("--label", default="preset", help="name of the files and of the curve")
     parser.add_argument("--utterances", type=int, default=16, help="of the training speakers")
     parser.add_argument("--seeds", default="0,1,2")
+    parser.add_argument("--time", type=int, metavar="N", help="seconds of draws and updates instead, N of each")
     parser.add_argument("--plot", type=Path, help="picture to draw of what lies in --out")
     parser.add_argument("overrides", nargs="*", help="of recipes/reward.py")
     options = parser.parse_args()
-    cfg = compose_config(CONF, "reward", [f"corpus.root={options.corpus}", *SMALLER, *options.overrides])
+    base = ("reward_model=full",) if options.time else SMALLER
+    cfg = compose_config(CONF, "reward", [f"corpus.root={options.corpus}", *base, *options.overrides])
     if options.plot is not None:
         plot(options.out, options.plot, math.log(cfg.listening.recordings * cfg.listening.clips))
         return
     options.out.mkdir(parents=True, exist_ok=True)
+    if options.time:
+        rows = times(cfg, options.utterances, options.time)
+        write_rows(options.out / "times.csv", rows)
+        for row in rows:
+            print(" ".join(f"{key}={value:.3f}" if key != "what" else f"{value}:" for key, value in row.items()))
+        return
     for seed in map(int, options.seeds.split(",")):
         write_rows(options.out / f"{options.label}_seed{seed}.csv", curve(cfg, seed, options.utterances))
 

@@ -122,7 +122,7 @@ def reward_losses(
 
 
 def encoded_mesh(backbone: SpeechMeshTransformer, clips: Tensor, encoding: Encoding | None) -> Tensor:
-    """Mesh frames [M, 5, R] -> unit features [M, E]. The first layer stays float32: in metres, bfloat16 sees no lips."""
+    """Mesh frames [M, 5, R] -> unit features [M, E]. In metres bfloat16 sees no lips, so the first layer is float32."""
     embedded = backbone.embed_frames(clips)
     return (encoding or Encoding())(backbone.encode_embedded, embedded, clip_bytes(backbone, CLIP_FRAMES))
 
