@@ -5,7 +5,7 @@
 Suites are the files of ``benchmarks/suites``; every key of theirs can be overridden (Hydra's syntax, ``base.KEY=...``
 for a setting of all runs, whether the suite names it or not). Killed at any moment and started
 again with the same line, it goes on: runs that are done stay, half-done ones resume, failed ones are tried again.
-Then: ``python benchmarks/report.py FOLDER`` with the folder named at the end.
+Then: ``python benchmarks/report.py FOLDER`` with the folder named at the end. ``jobs=ray`` runs them on Ray.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.harness import matrix
+from benchmarks.harness.cluster import on_ray
 from benchmarks.harness.gather import gather
 from benchmarks.harness.inputs import evaluation_inputs, training_inputs
 from benchmarks.harness.pool import Job, Step, run_jobs
@@ -93,7 +94,11 @@ def run_suite(
         jobs.append(Job(run.name, (train, evaluate(run.name, *checkpoints, *gains))))
     out = root / "results" / split
     try:
-        failed = run_jobs(jobs, suite["jobs"], tell=say)
+        if suite["jobs"] == "ray":
+            with on_ray() as launch:
+                failed = run_jobs(jobs, len(jobs), tell=say, launch=launch)
+        else:
+            failed = run_jobs(jobs, suite["jobs"], tell=say)
     except KeyboardInterrupt:
         gather(suite, runs, places, references, jobs, out)  # what there is already can be looked at
         raise

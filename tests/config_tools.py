@@ -56,6 +56,7 @@ def variants(recipe: str) -> Iterator[tuple[str, ...]]:
     for group, options in groups(recipe).items():
         for option in options:
             fits = group != "critic" or "critic" in algorithm.baselines or option == "none"
+            fits = fits and (group != "parallel" or hasattr(algorithm, "baselines") or option in ("none", "ddp"))
             fits = fits and (group != "exploration" or option != "vertex" or "vertex" in algorithm.explorations)
             if fits:
                 choice = f"{group}={option}"

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.errors import UserError
@@ -40,6 +40,20 @@ class Step:
     def log(self) -> Path:
         """Everything that the command printed, of all attempts."""
         return self.record.with_suffix(".log")
+
+
+class Process(Protocol):
+    """A command that goes on somewhere."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it goes on."""
+
+    def end(self) -> None:
+        """End it, and wait until it has."""
+
+
+Launch = Callable[[Sequence[str], Path, Mapping[str, str]], Process]
+"""Starts a command, what it prints in a file, with these environment variables."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,15 @@ def run_jobs(
     n_parallel: int = 1,
     environment: Mapping[str, str] | None = None,
     tell: Callable[[str], None] = lambda line: None,
+    launch: Launch | None = None,
 ) -> int:
     """Run what is not done yet, at most ``n_parallel`` commands at a time; returns how many jobs failed.
 
     Every command gets ``OMP_NUM_THREADS`` = cores / ``n_parallel`` unless ``environment`` has it. A record is written
     when a command starts (``status`` running: a kill leaves that) and when it ends. A failed job stops only itself.
     However this call ends, by SIGKILL too, no command that it started goes on.
+
+    ``launch``: how commands are started; None: as processes of this machine.
     """
     threads = str(max(1, available_cores() // n_parallel))
     surroundings = {**os.environ, "OMP_NUM_THREADS": threads, **(environment or {})}
@@ -115,7 +132,7 @@ def run_jobs(
         while waiting or running:
             while waiting and len(running) < n_parallel:
                 job, steps = waiting.pop(0)
-                running.append(_Running(job, list(steps), surroundings))
+                running.append(_Running(job, list(steps), surroundings, launch or _LocalProcess))
             time.sleep(POLL_S)
             for item in list(running):
                 state = item.poll()
@@ -126,13 +143,33 @@ def run_jobs(
                 tell(f"{state} {item.job.name} ({len(waiting) + len(running)} to go)")
     finally:
         for item in running:
-            item.stop()
+            item.process.end()
     return failed
 
 
+class _LocalProcess:
+    def __init__(self, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        with open(log, "a", encoding="utf-8") as file:
+            self.process = subprocess.Popen(
+                tied(command), stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT,
+                env={**environment, PARENT: str(os.getpid())},
+            )  # fmt: skip
+
+    def poll(self) -> int | None:
+        return self.process.poll()
+
+    def end(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
 class _Running:
-    def __init__(self, job: Job, steps: list[Step], environment: Mapping[str, str]) -> None:
-        self.job, self.steps, self.environment = job, steps, environment
+    def __init__(self, job: Job, steps: list[Step], environment: Mapping[str, str], launch: Launch) -> None:
+        self.job, self.steps, self.environment, self.launch = job, steps, environment, launch
         self._start()
 
     def _start(self) -> None:
@@ -141,11 +178,7 @@ class _Running:
         self.attempts = 1 if before is None or not step.fixed else int(before["attempts"]) + 1
         self._write("running", None, 0.0, "")
         self.started = time.perf_counter()
-        environment = {**self.environment, PARENT: str(os.getpid())}
-        with open(step.log, "a", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                tied(step.command), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
+        self.process = self.launch(step.command, step.log, self.environment)
 
     def poll(self) -> str | None:
         """``done`` or ``failed`` when the job has ended, None while it goes on."""
@@ -163,14 +196,6 @@ class _Running:
             self._start()
             return None
         return "done"
-
-    def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
 
     def _write(self, status: str, code: int | None, wall_s: float, error: str) -> None:
         step = self.steps[0]

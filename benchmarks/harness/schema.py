@@ -66,7 +66,9 @@ class Suite:
 
     name: RunName = key("of the suite")
     root: Text = key("folder of everything that the suite writes")
-    jobs: Annotated[int, Range(1, 1024)] = key("runs side by side")
+    jobs: Annotated[int, Range(1, 1024)] | Annotated[str, Choice("ray")] = key(
+        "runs side by side; ray: as Ray has CPUs"
+    )
     seeds: list[Seed] = key("of the runs")
     split: Split = key("whose motion is evaluated")
     open_test: bool = key("evaluate on the test speakers instead")

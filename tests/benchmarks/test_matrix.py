@@ -67,7 +67,7 @@ class TestOpenSuite:
             ([], "no suite given; use suite=ablations"),
             (["suite=nothing"], "suite=nothing: unknown"),
             (["suite=smoke", "sedes=[1]"], "unknown key 'sedes'"),
-            (["suite=smoke", "jobs=two"], "expected a whole number"),
+            (["suite=smoke", "jobs=two"], "jobs=two: use a whole number or ray"),
             (["suite=smoke", "jobs=0"], "at least 1"),
             (["suite=smoke", "seeds=[]"], "seeds is empty"),
             (["suite=smoke", "split=test"], "the test speakers are opened with open_test=true"),

@@ -247,8 +247,11 @@ class TestWorkers:
             n_batches=2,
             reward_transform=FrozenRewardTransform(model, corpus),
         )
+        alone = env_for(corpus, 4).draws
         with collector:
             for k, batch in enumerate(collector):
+                shared = batch["utterance"][:, 0, 0].tolist()  # without overlap, what one process would have drawn
+                assert sorted(shared) == sorted(utterance for utterance, _ in alone.draw(4))
                 assert batch.shape[0] == 4 and batch.shape[1] == batch["frame_mask"].sum((1, 2)).max()
                 for row in batch:
                     u = row["utterance"][0].item()

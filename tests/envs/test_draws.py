@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from s2f_rl.envs import UtteranceDraws
 from s2f_rl.errors import UserError
@@ -83,3 +84,53 @@ class TestStyle:
             UtteranceDraws([], 2)
         with pytest.raises(UserError, match="training subject"):
             UtteranceDraws([None], 0)
+
+
+class TestParts:
+    """Several environments that share an epoch."""
+
+    def test_together_they_draw_what_one_draws(self):
+        own = [0, 1, None, 0, 1, None, 0]
+        whole = UtteranceDraws(own, 2, "random", seed=3).draw(24)
+        parts = []
+        for k in range(3):
+            draws = UtteranceDraws(own, 2, "random", seed=3)
+            draws.take_part(k, 3)
+            parts.append(draws.draw(3) + draws.draw(5))  # however they are asked
+        assert [parts[n % 3][n // 3] for n in range(24)] == whole
+        first = [utterance for part in parts for utterance, _ in part[:2]] + [parts[0][2][0]]
+        assert sorted(first) == list(range(7))  # the first epoch, without overlap
+
+    def test_state(self):
+        """A part goes on where it was; with another number of parts nothing is drawn twice."""
+        draws = UtteranceDraws([0] * 12, 1)
+        draws.take_part(1, 3)
+        draws.draw(2)
+        state = draws.state()
+        assert state["n_drawn"] == 6
+        expected = draws.draw(2)
+        again = UtteranceDraws([0] * 12, 1, seed=9)
+        again.take_part(1, 3)
+        again.load_state(state)
+        assert again.draw(2) == expected
+        alone = UtteranceDraws([0] * 12, 1, seed=9)
+        alone.load_state(state)
+        assert alone.draw(6) == UtteranceDraws([0] * 12, 1).draw(12)[6:]
+
+    def test_the_noise_follows_from_the_draw(self):
+        def noise(part, n_drawn):
+            draws = UtteranceDraws([0] * 4, 1, seed=2)
+            draws.take_part(part, 2)
+            draws.load_state({"seed": 2, "n_drawn": 2 * n_drawn, "n_utterances": 4})
+            torch.manual_seed(part + 5)
+            draws.draw(1)
+            return torch.rand(2).tolist()
+
+        found = [noise(part, n) for part in (0, 1) for n in (0, 1)]
+        assert found == [noise(part, n) for part in (0, 1) for n in (0, 1)]
+        assert len({tuple(each) for each in found}) == 4
+
+    def test_a_draw_that_uses_up_nothing(self):
+        draws = UtteranceDraws([0] * 4, 1)
+        draws.keep_next()
+        assert draws.draw(3) == draws.draw(3) and draws.n_drawn == 3

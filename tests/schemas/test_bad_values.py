@@ -26,6 +26,7 @@ ZERO = {
     "lip_weight", "dropout", "ema_decay", "n_layers", "correlation", "coeff", "weight", "policy_weight", "gamma",
     "gae_lambda", "listening.iterations", "gain_db", "equaliser_db", "noise_db", "steps", "hold", "on_base",
     "identity_spread", "style_spread", "voice_spread", "capture_noise_mm", "draw_threads",
+    "cpus_per_worker", "gpus_per_worker",
     "lip_score", "real_score",  # of reward.weights, one of them
     "info_nce", "predict", "rank", "pooled", "hardening", "classify", "value", "sync",  # of weights
     "extra_closure", "frame_drop", "missing_closure", "wrong_utterance", "frame_hold", "wrong_speaker",
@@ -35,6 +36,7 @@ NULL = {
     "topology", "cache", "logger", "max_frames", "ema_decay", "max_grad_norm", "max_lve_ratio", "cap", "backbone",
     "corruptions", "leave_out", "policy", "policy_samples", "register", "utterances", "utterance", "out",
     "reward_folder", "judge_folder", "pretrained", "actor.kind", "measures", "checkpoint_minutes", "evaluation.styles",
+    "address",
 }  # fmt: skip
 HUGE = {"max_lve_ratio"}  # infinity: no limit
 RATES = {"lr", "final_lr"}  # one that is too large is told by the guard of the steps
@@ -172,6 +174,8 @@ CASES = {
     "a needed group taken away": ("ppo", "~optimizer", "optimizer: missing"),
     "groups of four in ten lanes": ("ppo", "lanes=10", "group_size=4 must divide lanes=10"),
     "fewer lanes than a group": ("ppo", "lanes=2", "group_size=4 must divide lanes=2"),
+    "lanes that workers cannot share": ("ppo", "parallel=workers parallel.workers=3", "parallel.workers=3: each plays"),
+    "workers of what does not collect": ("supervised", "parallel=workers", "parallel.kind=workers: use none or ddp"),
     "a rate that rises": ("ppo", "optimizer.lr=1e-6", "optimizer.final_lr=1e-05: above optimizer.lr=1e-06"),
     "through an interpolation": ("ppo", "lanes=${group_size}x", "lanes="),
     "two sources": ("reward", "policy_samples=a policy=b", "policy and policy_samples both say"),
