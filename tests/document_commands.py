@@ -21,7 +21,7 @@ from s2f_rl.runs.configs import compose_config, finish_config, opened
 from s2f_rl.schemas import SCHEMAS
 
 # what a shell has, and what is not ours
-OTHERS = {"cd", "cp", "curl", "export", "git", "ls", "mkdir", "mv", "source", "tar", "unzip", "wget"}
+OTHERS = {"cd", "cp", "curl", "export", "git", "ls", "mkdir", "mv", "ray", "source", "tar", "unzip", "wget"}
 
 
 class Refused(Exception):
@@ -48,6 +48,11 @@ def check(words: Sequence[str], copies: dict[str, str] | None = None) -> None:
         _command(arguments, copies)
     elif program in ("python", "python3"):
         _python(arguments, copies)
+    elif program == "torchrun":
+        script = next((k for k, word in enumerate(arguments) if word.endswith(".py")), None)
+        if script is None:
+            raise Refused("torchrun: no script")
+        _python(arguments[script:], copies)
     elif program == "make":
         _make(arguments)
     elif program == "pip":

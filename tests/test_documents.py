@@ -216,6 +216,7 @@ class TestTheseChecks:
             "python recipes/ppo.py start=a reward.folder=b exploration=fine control=true",
             "python recipes/ppo.py start=a reward.folder=b -m seed=1,2,3 hydra/launcher=joblib",
             "python recipes/ppo.py --cfg job",
+            "torchrun --nproc-per-node 2 recipes/supervised.py parallel=ddp parallel.timeout_s=60",
             "python benchmarks/run.py suite=smoke seeds=[0]",
             "python benchmarks/report.py folder",
             "python -m benchmarks.slope data/x out --checkpoint a --reward b --judge c",
@@ -243,6 +244,7 @@ class TestTheseChecks:
             ("python benchmarks/report.py folder --fast", "unrecognized arguments"),
             ("python -m benchmarks.slope data/x out --actor a", "required"),
             ("rm -rf checkpoints", "not a command"),
+            ("torchrun --nproc-per-node 2 recipes/ppo.py parallel=dpp start=a reward.folder=b", "parallel"),
         ],
     )
     def test_wrong_commands(self, line, why):

@@ -1,9 +1,10 @@
-"""One process against workers, Ray and ranks: frames per second of PPO by part, and whether two ranks take one's steps.
+"""One process against workers, Ray and ranks: frames per second of PPO by part; whether two ranks take one's steps.
 
-    python benchmarks/speed/wide.py --corpus data/demo --start checkpoints/demo/supervised --reward checkpoints/demo/reward
+    python benchmarks/speed/wide.py --corpus data/demo --start checkpoints/demo/supervised \\
+        --reward checkpoints/demo/reward
 
-Every kind is run ``--rounds`` times in turn, so that what else the machine does meets all alike; the median is told. The
-first iteration, which fills caches, does not count. Ray is left out where the extra is not installed.
+Every kind is run ``--rounds`` times in turn, so that what else the machine does meets all alike; the median is told.
+The first iteration, which fills caches, does not count. Ray is left out where the extra is not installed.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def main(arguments: Sequence[str]) -> None:
                     for row in rows("ppo", n_ranks, overrides, root, f"{lanes}_{kind}_{k}")[1:]:
                         times = [row[f"time/{part}_s"] for part in PARTS]
                         found[label].append([row["batch_frames"] / sum(times), *times])
-            medians = {label: [statistics.median(column) for column in zip(*own)] for label, own in found.items()}
+            medians = {label: list(map(statistics.median, zip(*own, strict=True))) for label, own in found.items()}
             for label, (speed, *times) in medians.items():
                 told = [f"{lanes}", label, f"{speed:.0f}", f"{speed / medians['none'][0]:.2f}"]
                 print("| " + " | ".join(told + [f"{each:.3f}" for each in times]) + " |", flush=True)
@@ -88,9 +89,8 @@ def main(arguments: Sequence[str]) -> None:
             difference = abs(a["loss"] - b["loss"]) / a["loss"]
             print(f"| {a['iteration']} | {a['loss']:.6f} | {b['loss']:.6f} | {difference:.1e} |")
         speeds = [statistics.median(row["time/iteration_s"] for row in own[1:]) for own in (one, both)]
-        print(
-            f"\nsupervised: {speeds[0]:.3f} s and {speeds[1]:.3f} s an iteration, {speeds[0] / speeds[1]:.2f} times as fast"
-        )
+        told = f"{speeds[0]:.3f} s and {speeds[1]:.3f} s an iteration"
+        print(f"\nsupervised, one process and two ranks: {told}, {speeds[0] / speeds[1]:.2f} times as fast")
 
 
 if __name__ == "__main__":

@@ -30,12 +30,10 @@ def joined(first: ClipBatch, second: ClipBatch) -> ClipBatch:
                     moved[k][row] = len(clips)
                     clips.append(batch.clips[row])
                     audio.append(int(batch.audio[row]) + (n[0] if k else 0))
-    rows = {
-        name: torch.tensor(
-            [moved[k][int(row)] for k, batch in enumerate((first, second)) for row in getattr(batch, name)]
-        )
-        for name in ("better", "worse", "spoiled")
-    }
+    rows = {}
+    for name in ("better", "worse", "spoiled"):
+        own = [[moved[k][int(row)] for row in getattr(batch, name)] for k, batch in enumerate((first, second))]
+        rows[name] = torch.tensor(own[0] + own[1])
     names = ("mel", "recording", "clip", "visible", "heads", "spoiled_visible", "spoiled_heads")
     rest = {name: torch.cat([getattr(first, name), getattr(second, name)]) for name in names}
     return ClipBatch(clips=torch.stack(clips), audio=torch.tensor(audio), n_windows=first.n_windows, **rows, **rest)
