@@ -70,7 +70,8 @@ wheel: setup
 	PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) .ci/wheel $(VENV)
 
 bench: setup
-	$(BIN)/python benchmarks/speed/run.py --page docs/speed.md
+	$(BIN)/python benchmarks/speed/run.py --page docs/speed.md \
+		$(if $(wildcard checkpoints/demo/reward),--reward checkpoints/demo/reward --corpus data/demo)
 
 fuzz: setup
 	$(BIN)/python tests/hostile/harness.py --cases $(CASES) --seed $(SEED)

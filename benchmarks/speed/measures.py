@@ -19,9 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.speed import reference, scaling
-from benchmarks.speed.full_size import GROUP, Iteration, Task, lowered
+from benchmarks.speed.full_size import Iteration, RandomCorpus, Task, lowered
 from s2f_rl import keys, products
+from s2f_rl.data import FaceCorpus
 from s2f_rl.losses import SupervisedLoss, total_loss
+from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.model.speech_mesh import MESH_CLIPS
 
 Row = dict[str, object]
@@ -220,14 +222,24 @@ def reward(task: Task, lanes: int, stride: int) -> list[Row]:
     return rows
 
 
-def rounding(task: Task) -> Row:
-    """Largest and mean difference of the scores of the same motions by bfloat16 and by float32, random weights."""
-    exact, rounded = task.scores(GROUP, False), task.scores(GROUP, True)
-    row: Row = {}
-    for name, value in exact.items():
-        difference = (rounded[name] - value).abs()
-        row[name] = {"largest": float(difference.max()), "mean": float(difference.mean()), "spread": float(value.std())}
-    return row
+@torch.no_grad()
+def rounding(model: RewardModel, corpus: FaceCorpus | RandomCorpus, most: int) -> list[Row]:
+    """Differences of the scores of recordings by bfloat16 from those by float32."""
+    scores: dict[bool, list[dict[str, Tensor]]] = {False: [], True: []}
+    for i in range(min(len(corpus), most)):
+        spoken = corpus[i]
+        for bf16, found in scores.items():
+            with lowered(model, bf16):
+                scored = model.score(spoken.vertices, spoken.mel_clips)
+            mask = scored.pop(keys.SCORE_MASK)
+            found.append({name: score[mask] for name, score in scored.items()})
+    rows: list[Row] = []
+    for name in model.score_names:
+        exact, rounded = (torch.cat([each[name] for each in found]) for found in scores.values())
+        off = (rounded - exact).abs()
+        sizes = {"largest": float(off.max()), "mean": float(off.mean()), "spread": float(exact.std())}
+        rows.append({"score": name, "frames": len(exact), **sizes})
+    return rows
 
 
 @torch.no_grad()

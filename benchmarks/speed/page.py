@@ -119,10 +119,10 @@ def parts(results: Mapping[str, Any]) -> str:
         for row in results["reward"]
     ]
     text.append(table(head, scored))
-    head = ("bfloat16 against float32", "largest difference", "mean", "spread of the scores")
-    text.append(
-        table(head, [(name, row["largest"], row["mean"], row["spread"]) for name, row in results["rounding"].items()])
-    )
+    what = f"bfloat16 against float32, {results['rounded reward']}"
+    head = (what, "clips", "largest difference", "mean", "spread of the scores")
+    columns = ("score", "frames", "largest", "mean", "spread")
+    text.append(table(head, [[row[column] for column in columns] for row in results["rounding"]]))
     heard = [(row["stride"], row["clips"], row["seconds"]) for row in results["audio half"]]
     text.append(table(("audio half of one utterance: stride", "clips", "s"), heard))
     return "\n\n".join(text)
@@ -163,7 +163,7 @@ def scaling(results: Mapping[str, Any]) -> str:
 
 
 def write(path: Path, results: Mapping[str, Any]) -> None:
-    """Put each section between its ``<!-- NAME -->`` and ``<!-- end -->``; draw the plots."""
+    """Put each section between its mark ``<!-- NAME -->`` and the next ``<!-- end -->``; draw the plots."""
     text = path.read_text(encoding="utf-8")
     for name, body in sections(results).items():
         text, n = re.subn(

@@ -23,7 +23,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from benchmarks.speed import measures, page  # noqa: E402
 from benchmarks.speed.full_size import FULL, GROUP, TINY, Task  # noqa: E402
+from s2f_rl.data import FaceCorpus  # noqa: E402
 from s2f_rl.data.files import atomic_write_text  # noqa: E402
+from s2f_rl.rewards import RewardModel  # noqa: E402
 
 STRIDES = (1, 5)
 
@@ -34,10 +36,15 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("docs/results/speed/results.json"))
     parser.add_argument("--page", type=Path, help="a page with marks to write the tables into")
     parser.add_argument("--show", action="store_true", help="measure nothing, show the results that are there")
+    parser.add_argument(
+        "--reward", type=Path, help="a trained reward, for the error of bfloat16; random weights without"
+    )
+    parser.add_argument("--corpus", type=Path, help="of that reward")
     options = parser.parse_args()
     if not options.show:
         options.results.parent.mkdir(parents=True, exist_ok=True)
-        results = measured(options.tiny)
+        trained = (options.reward, options.corpus) if options.reward else None
+        results = measured(options.tiny, trained)
         atomic_write_text(options.results, json.dumps(results, indent=1) + "\n")
     results = json.loads(options.results.read_text(encoding="utf-8"))
     print("\n\n".join(page.sections(results).values()))
@@ -45,8 +52,8 @@ def main() -> None:
         page.write(options.page, results)
 
 
-def measured(tiny: bool) -> dict[str, object]:
-    """All results by name."""
+def measured(tiny: bool, trained: tuple[Path, Path] | None = None) -> dict[str, object]:
+    """All results by name; ``trained``: folders of a reward and its corpus."""
     began = time.perf_counter()
     size = TINY if tiny else FULL._replace(utterances=12, shortest=90, longest=110)
     task = Task(size, torch.device("cpu"))
@@ -70,7 +77,11 @@ def measured(tiny: bool) -> dict[str, object]:
     take("operations", lambda: [measures.operations(task, lanes[0], stride) for stride in STRIDES])
     take("update", lambda: [measures.update(task, n) for n in lanes])
     take("reward", lambda: measures.reward(task, lanes[0], 1))
-    take("rounding", lambda: measures.rounding(task))
+    model, corpus = (
+        (RewardModel.load(trained[0]), FaceCorpus(trained[1], "train")) if trained else (task.model, task.corpus)
+    )
+    results["rounded reward"] = "trained" if trained else "random weights"
+    take("rounding", lambda: measures.rounding(model, corpus, 2 if tiny else 12))
     take("decode", lambda: measures.decode(task, (10, 20) if tiny else (100, 300, 1000, 3000)))
     if not tiny:
         axes = {
