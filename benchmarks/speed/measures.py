@@ -6,7 +6,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.speed import reference, scaling
+from benchmarks.speed.clock import now
 from benchmarks.speed.full_size import Iteration, RandomCorpus, Task, lowered
 from s2f_rl import keys, products
 from s2f_rl.data import FaceCorpus
@@ -38,10 +38,10 @@ def seconds(**functions: Callable[[], object]) -> dict[str, float]:
     taken: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(ROUNDS + 1):
         for name, function in functions.items():
-            began = time.perf_counter()
+            began = now()
             function()
             if turn:
-                taken[name].append(time.perf_counter() - began)
+                taken[name].append(now() - began)
     return {name: statistics.median(each) for name, each in taken.items()}
 
 
@@ -70,9 +70,9 @@ def machine(task: Task) -> Row:
             ("mkl", lambda: F.linear(x, weight)),
             ("bfloat16", lambda: products.linear(*rounded)),
         ):
-            began = time.perf_counter()
+            began = now()
             function()
-            speed = 2 * x.numel() * len(weight) / (time.perf_counter() - began) / 1e9
+            speed = 2 * x.numel() * len(weight) / (now() - began) / 1e9
             best[name] = max(best.get(name, 0.0), speed)
     return {"threads": torch.get_num_threads(), "torch": torch.__version__, **best}
 
@@ -94,9 +94,9 @@ def audio_half(task: Task, strides: tuple[int, ...]) -> list[Row]:
     for stride in strides:
         n = len(task.corpus[0].mel_clips[::stride])
         parts = task.reward(stride).parts
-        began = time.perf_counter()
+        began = now()
         parts.prepared(0, stride)
-        rows.append({"stride": stride, "clips": n, "seconds": time.perf_counter() - began})
+        rows.append({"stride": stride, "clips": n, "seconds": now() - began})
     return rows
 
 
@@ -114,10 +114,10 @@ def iteration(task: Task, lanes: int, stride: int, bf16: bool = False) -> Row:
     frames = []
     for turn in range(ROUNDS + 1):
         for phase in loop.PHASES:
-            began = time.perf_counter()
+            began = now()
             getattr(loop, phase)()
             if turn:
-                taken[phase].append(time.perf_counter() - began)
+                taken[phase].append(now() - began)
         if turn:
             frames.append(loop.frames)
     loop.collector.shutdown()

@@ -47,11 +47,17 @@ def ratio(results: Mapping[str, Any], row: Mapping[str, Any]) -> float:
 
 def machine(results: Mapping[str, Any]) -> str:
     found, size = results["machine"], results["size"]
+    times = (
+        "seconds that passed, nothing else running"
+        if results["clock"] == "wall"
+        else ("**processor seconds on one core of a machine that did other things too**")
+    )
     return (
         f"{found['threads']} threads, torch {found['torch']}. Products of the reward's shape: "
         f"{found['onednn']:.0f} GFLOP/s by oneDNN, {found['mkl']:.0f} by MKL, {found['bfloat16']:.0f} in bfloat16. "
         f"V={size['vertices']}, reward {size['width']} x {size['depth']}, utterances of {size['shortest']} to "
-        f"{size['longest']} frames. The run took {results['seconds'] / 60:.1f} minutes."
+        f"{size['longest']} frames. Times are {times}; the run took "
+        f"{results['seconds'] / 60:.1f} minutes."
     )
 
 

@@ -15,13 +15,13 @@ It is not slowed down: no gradient where none is wanted, the output map frozen a
 from __future__ import annotations
 
 import math
-import time
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmarks.speed.clock import now
 from benchmarks.speed.full_size import EPOCHS, GROUP, Task
 from s2f_rl import keys
 from s2f_rl.losses import discounted_returns, masked_standardise
@@ -163,9 +163,9 @@ def compare(task: Task) -> dict[str, float]:
     def clock(part: str) -> None:
         if task.device.type == "cuda":
             torch.cuda.synchronize()
-        row[part] = time.perf_counter() - sum(row[key] for key in ("collect", "reward", "update") if key in row) - began
+        row[part] = now() - sum(row[key] for key in ("collect", "reward", "update") if key in row) - began
 
-    began = time.perf_counter()
+    began = now()
     motion, latents = rollout(decoder, audio, style, (batch[keys.LATENT] - batch[keys.LOC])[0])
     clock("collect")
     lip, real = score(task.model, template + motion, utterance.mel_clips.to(task.device))

@@ -13,6 +13,7 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-from benchmarks.speed import measures, page  # noqa: E402
+from benchmarks.speed import clock, measures, page  # noqa: E402
 from benchmarks.speed.full_size import FULL, GROUP, TINY, Task  # noqa: E402
 from s2f_rl.data import FaceCorpus  # noqa: E402
 from s2f_rl.data.files import atomic_write_text  # noqa: E402
@@ -34,6 +35,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes; the numbers mean nothing")
     parser.add_argument("--results", type=Path, default=Path("docs/results/speed/results.json"))
+    parser.add_argument(
+        "--processor-time", action="store_true", help="seconds of one core's work, for a machine that is not idle"
+    )
     parser.add_argument("--page", type=Path, help="a page with marks to write the tables into")
     parser.add_argument("--show", action="store_true", help="measure nothing, show the results that are there")
     parser.add_argument(
@@ -41,6 +45,9 @@ def main() -> None:
     )
     parser.add_argument("--corpus", type=Path, help="of that reward")
     options = parser.parse_args()
+    if options.processor_time:
+        os.environ[clock.PROCESSOR] = "1"
+        torch.set_num_threads(1)
     if not options.show:
         options.results.parent.mkdir(parents=True, exist_ok=True)
         trained = (options.reward, options.corpus) if options.reward else None
@@ -55,10 +62,11 @@ def main() -> None:
 def measured(tiny: bool, trained: tuple[Path, Path] | None = None) -> dict[str, object]:
     """All results by name; ``trained``: folders of a reward and its corpus."""
     began = time.perf_counter()
-    size = TINY if tiny else FULL._replace(utterances=12, shortest=90, longest=110)
+    size = TINY if tiny else FULL._replace(utterances=4, shortest=90, longest=110)
     task = Task(size, torch.device("cpu"))
     lanes = (GROUP, 2 * GROUP) if tiny else (8, 32)
-    results: dict[str, object] = {"size": size._asdict()}
+    of_processor = bool(os.environ.get(clock.PROCESSOR))
+    results: dict[str, object] = {"size": size._asdict(), "clock": "processor" if of_processor else "wall"}
 
     def take(name: str, function: Callable[[], object]) -> None:
         results[name] = function()
