@@ -150,7 +150,7 @@ class Task:
         self.optimizer.zero_grad()
         out = self.loss(batch)
         total_loss(out).backward()
-        found |= {key: out[key].detach() for key in ("value_policy", "value_supervised")}
+        found["supervised"] = out["value_supervised"]  # that of the policy is 0 before the first update
         found["gradient"] = torch.cat([p.grad.flatten() for p in self.parameters if p.grad is not None])
         return {key: value.detach().float().cpu() for key, value in found.items()}
 

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU does in seconds: tries the script")
     parser.add_argument("--lanes", type=int, nargs="+", default=[64, 128, 256, 512, 1024])
     parser.add_argument("--only", nargs="+", help="names of parts")
-    parser.add_argument("--seconds", type=float, default=330.0, help="parts that would begin later are left out")
+    parser.add_argument("--seconds", type=float, default=300.0, help="parts that would begin later are left out")
     options = parser.parse_args()
     if options.tiny:
         options.lanes = [4, 8]
@@ -307,18 +307,21 @@ def profile(report: Report) -> None:
 
 
 def tests(report: Report) -> None:
-    """The tests that need a CUDA device, and recipes, which take one where there is one."""
-    for what in (["-m", "cuda", "tests/collectors"], ["tests/recipes/test_recipes.py", "-k", "test_rl"]):
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", "-x", *what]
+    """The tests that need a CUDA device, and recipes, which take one where there is one; all output in tests.txt."""
+    whole = ""
+    for what in (["-m", "cuda", "tests/collectors"], ["-n", "4", "tests/recipes/test_recipes.py", "-k", "test_rl"]):
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *what]
         if report.options.tiny:
             command.append("--collect-only")
         try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-            output, code = done.stdout + done.stderr, done.returncode
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=95)
+            output, code = done.stdout + done.stderr, str(done.returncode)
         except subprocess.TimeoutExpired as error:
             output, code = str(error.stdout or ""), "timeout"
-        last = output.strip().splitlines()[-25:]
-        report.say("", f"pytest {' '.join(what)}: exit {code}", *(last if code != 0 else last[-1:]))
+        whole += output
+        last = [line for line in output.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))][:30]
+        report.say("", f"pytest {' '.join(what)}: exit {code}", *last, *output.strip().splitlines()[-1:])
+    (report.options.out / "tests.txt").write_text(whole)
 
 
 def compiled(report: Report) -> None:
