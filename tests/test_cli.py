@@ -101,6 +101,11 @@ def library(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recorder]:
     return replace
 
 
+def said(stderr: str) -> list[str]:
+    """The lines on stderr but for signs of life, which a machine with much else to do gives."""
+    return [line for line in stderr.splitlines() if not (line.startswith("INFO ") and line.endswith(" so far"))]
+
+
 class TestOptionsReachTheLibrary:
     def test_synthesize(self, library: Callable[..., Recorder]) -> None:
         call = library("s2f_rl.data.synthetic", "synthesize")
@@ -225,7 +230,7 @@ class TestMistakes:
             )
             assert done.returncode == 2
             assert ("Traceback" in done.stderr) == expected
-            assert len(done.stderr.splitlines()) == 1 or expected
+            assert len(said(done.stderr)) == 1 or expected
 
 
 class TestCheck:
@@ -255,7 +260,7 @@ class TestCheck:
             [sys.executable, "-m", "s2f_rl.cli", "check", str(root)], stdout=writer, stderr=subprocess.PIPE, text=True
         )
         os.close(writer)
-        assert (done.returncode, done.stderr) == (141, "")
+        assert (done.returncode, said(done.stderr)) == (141, [])
 
 
 class TestPrepare:
