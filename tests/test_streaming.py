@@ -64,6 +64,16 @@ def test_any_blocks_make_the_same_bits(actor):
     assert actor.training  # as it was
 
 
+def test_the_decoder_looks_back_as_far_as_its_memory(actor):
+    """.5 s are 15 frames: the first that misses one is the sixteenth."""
+    samples, template = sound(2.3), torch.zeros(3 * V)
+    short, whole = (
+        streamed(SpeechStream(actor, template, 1, memory_s=memory_s), samples, None) for memory_s in (0.5, None)
+    )
+    assert torch.equal(short[:15], whole[:15])
+    assert (short[15:] != whole[15:]).any(1).all()
+
+
 def test_frames_come_a_step_and_the_look_ahead_after_they_are_spoken(actor):
     stream, samples, due, n = SpeechStream(actor, torch.zeros(3 * V), 0, 200, 300), sound(3.0), [], 0
     for start in range(0, len(samples), 160):

@@ -1,6 +1,6 @@
 """Long recordings: memory and time of ``animate``, windows against one pass in mm, the frame loop, live streams.
 
-    python benchmarks/speed/long.py [--parts memory loop stream difference] [--encoders mel wav2vec2]
+    python benchmarks/speed/long.py [--parts memory loop stream difference] [--encoders [mel] [wav2vec2]]
         [--frames 100 1000] [--seconds 20] [--checkpoint FOLDER --corpus FOLDER]
 
 By itself a short look. The tables of the documents come from ``--frames 100 1800 10000 108000`` (an hour of speech) and
@@ -55,7 +55,7 @@ LIVE = [Windows(0.6, 1.0, 0.2), Windows(1.0, 1.0, 0.2), Windows(0.6, 2.0, 1.0)]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--parts", nargs="+", default=["memory", "loop", "stream"])
-    parser.add_argument("--encoders", nargs="+", default=list(ENCODERS))
+    parser.add_argument("--encoders", nargs="*", default=list(ENCODERS))
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--seconds", type=float, default=20.0, help="of speech for difference and stream")
     parser.add_argument("--checkpoint")
