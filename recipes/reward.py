@@ -90,7 +90,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     recordings = ranks.share_of(cfg.listening.recordings, "listening.recordings") if listening else 0
     clips = {**cfg.clips, "n_stretches": stretches}
     sampler = ClipSampler(bank, motion, projection, regressor, corruptions, cfg.seed, **clips)
-    encoding = Encoding(plan.step if device.type == "cpu" else None, cfg.precision == "bfloat16")
+    encoding = Encoding(plan.step / 2 if device.type == "cpu" else None, cfg.precision == "bfloat16")
     audio_features = AudioFeatures(backbone, bank, plan.features, encoding)
     channel = SpeechAugmentation(cfg.speech.gain_db, cfg.speech.equaliser_db, cfg.speech.noise_db)
 
@@ -197,12 +197,12 @@ def memory_plan(cfg: Any, train: Any, backbone: SpeechMeshTransformer, trained: 
     clips, listening = cfg.clips, cfg.listening
     pairs = listening.recordings * listening.clips
     mesh = clip_bytes(backbone, CLIP_FRAMES)
-    first = pairs * (clip_bytes(backbone, round(listening.kept_patches * N_PATCHES)) + mesh)
+    first = pairs * max(mesh, clip_bytes(backbone, round(listening.kept_patches * N_PATCHES)))
     later = clips.n_stretches * clips.n_windows * (1 + 3 * clips.n_corruptions) * mesh
     n_trained = sum(p.numel() for p in trained)
     frozen = 0 if cfg.backbone is None else sum(p.numel() for p in backbone.parameters())
     return MemoryPlan.within(
-        cfg.memory_limit_mb, n_trained, frozen, int(4 * backbone.width * n_frames), max(first, later)
+        cfg.memory_limit_mb, n_trained, frozen, int(4 * backbone.width * n_frames), 2 * max(first, later)
     )
 
 

@@ -15,7 +15,7 @@ _PER_FROZEN = 8
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes for each: ``recordings`` and ``features`` are caches, ``step`` is for the intermediates of an update."""
+    """Bytes for each: ``recordings`` and ``features`` are caches, ``step`` is for an update's intermediates."""
 
     recordings: int
     features: int
