@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from tensordict import TensorDictBase
 from torchrl.collectors import Collector
 from torchrl.envs import EnvBase
@@ -46,7 +47,7 @@ def ray_utterance_collector(
         **collector_options: further arguments of :class:`torchrl.collectors.distributed.RayCollector`.
 
     Raises:
-        UserError: ray is not installed, or no cluster answers.
+        UserError: ray is not installed, no cluster answers, or the workers do not.
     """
     try:
         import ray
@@ -82,7 +83,13 @@ def ray_utterance_collector(
     factories = [partial(make_worker_env, make_env, seed, w, n_workers, n_done) for w in range(n_workers)]
     with contextlib.nullcontext() if deferred is None else deferred.latents_only():  # their copies stay so
         collector = RayCollector(factories, policy, **options)
-    collector.update_policy_weights_(policy)  # before the first batch, or workers act with weights of their own
+    try:
+        collector.update_policy_weights_(policy)  # before the first batch, or workers act with weights of their own
+    except torch.distributed.DistError as error:
+        collector.shutdown(shutdown_ray=ours)
+        raise UserError(
+            "parallel=ray: the workers did not answer within a minute; is the machine busy?"
+        ) from error
     return UtteranceCollector(
         collector,
         n_batches,
