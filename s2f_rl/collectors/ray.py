@@ -87,9 +87,7 @@ def ray_utterance_collector(
         collector.update_policy_weights_(policy)  # before the first batch, or workers act with weights of their own
     except torch.distributed.DistError as error:
         collector.shutdown(shutdown_ray=ours)
-        raise UserError(
-            "parallel=ray: the workers did not answer within a minute; is the machine busy?"
-        ) from error
+        raise UserError("parallel=ray: the workers did not answer within a minute; is the machine busy?") from error
     return UtteranceCollector(
         collector,
         n_batches,
