@@ -6,9 +6,11 @@ import io
 import logging
 import math
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -80,17 +82,26 @@ def shown(folder: Path) -> dict[str, list[int]]:
 
 def wandb_rows(folder: Path) -> list[tuple[int, float]]:
     """(step, reward) of every row in every offline file, duplicates included."""
-    from wandb.proto import wandb_internal_pb2
-
     found = []
     for path in sorted((folder / "logs" / "wandb").glob("offline-run-*/*.wandb")):
-        for data in leveldb_records(path.read_bytes()[7:], 7):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
+        for record in finished_records(path):
             if record.WhichOneof("record_type") == "history":
                 items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
                 found.append((int(items["step"]), float(items["reward"])))
     return found
+
+
+def finished_records(path: Path) -> list[Any]:
+    """Records of a file that wandb's own process writes, perhaps for a while after the run has finished."""
+    from wandb.proto import wandb_internal_pb2
+
+    until = time.monotonic() + 60
+    while True:
+        pieces = list(leveldb_records(path.read_bytes()[7:], 7))
+        records = [wandb_internal_pb2.Record.FromString(piece) for piece in pieces]
+        if time.monotonic() > until or any(each.WhichOneof("record_type") == "exit" for each in records):
+            return records
+        time.sleep(0.05)
 
 
 def leveldb_records(content: bytes, at: int) -> Iterator[bytes]:
@@ -101,6 +112,8 @@ def leveldb_records(content: bytes, at: int) -> Iterator[bytes]:
             here += 32768 - (here + at) % 32768
             continue
         size, kind = int.from_bytes(content[here + 4 : here + 6], "little"), content[here + 6]
+        if here + 7 + size > len(content):  # still being written
+            return
         begun += content[here + 7 : here + 7 + size]
         here += 7 + size
         if kind in (1, 4):
