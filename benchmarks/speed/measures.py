@@ -257,6 +257,6 @@ def scale(axis: str, values: tuple[int, ...]) -> list[Row]:
     for value in values:
         command = [sys.executable, scaling.__file__, axis, str(value)]
         root = Path(__file__).resolve().parents[2]
-        out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=root).stdout
+        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=root).stdout
         rows.append(json.loads(out.splitlines()[-1]))
     return rows

@@ -51,16 +51,19 @@ def main() -> None:
     if not options.show:
         options.results.parent.mkdir(parents=True, exist_ok=True)
         trained = (options.reward, options.corpus) if options.reward else None
-        results = measured(options.tiny, trained)
-        atomic_write_text(options.results, json.dumps(results, indent=1) + "\n")
+        measured(options.results, options.tiny, trained)
     results = json.loads(options.results.read_text(encoding="utf-8"))
     print("\n\n".join(page.sections(results).values()))
     if options.page:
         page.write(options.page, results)
 
 
-def measured(tiny: bool, trained: tuple[Path, Path] | None = None) -> dict[str, object]:
-    """All results by name; ``trained``: folders of a reward and its corpus."""
+def measured(path: Path, tiny: bool, trained: tuple[Path, Path] | None = None) -> None:
+    """Write all results by name into ``path``, each as soon as it is there.
+
+    Args:
+        trained: folders of a reward and its corpus.
+    """
     began = time.perf_counter()
     size = TINY if tiny else FULL._replace(utterances=4, shortest=90, longest=110)
     task = Task(size, torch.device("cpu"))
@@ -70,7 +73,9 @@ def measured(tiny: bool, trained: tuple[Path, Path] | None = None) -> dict[str, 
 
     def take(name: str, function: Callable[[], object]) -> None:
         results[name] = function()
-        print(f"{time.perf_counter() - began:5.0f} s  {name}", file=sys.stderr, flush=True)
+        results["seconds"] = time.perf_counter() - began
+        atomic_write_text(path, json.dumps(results, indent=1) + "\n")
+        print(f"{results['seconds']:5.0f} s  {name}", file=sys.stderr, flush=True)
 
     take("machine", lambda: measures.machine(task))
     take("reference", lambda: measures.composed(task))
@@ -99,8 +104,6 @@ def measured(tiny: bool, trained: tuple[Path, Path] | None = None) -> dict[str, 
             "corpus": (50, 200, 800),
         }
         take("scaling", lambda: {axis: measures.scale(axis, values) for axis, values in axes.items()})
-    results["seconds"] = time.perf_counter() - began
-    return results
 
 
 if __name__ == "__main__":

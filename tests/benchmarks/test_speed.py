@@ -19,8 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def results() -> dict:
-    return json.loads(json.dumps(measured(tiny=True)))
+def results(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    path = tmp_path_factory.mktemp("speed") / "results.json"
+    measured(path, tiny=True)
+    return json.loads(path.read_text())
 
 
 def test_the_reference_gives_the_same_motion_scores_losses_and_gradient():
