@@ -202,7 +202,7 @@ def draw_profile(path: Path, results: Mapping[str, Any]) -> None:
         left = [a + b for a, b in zip(left, width, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("milliseconds per frame")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="lower right")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
     pyplot.close(figure)
@@ -220,6 +220,8 @@ def draw_scaling(path: Path, results: Mapping[str, Any]) -> None:
         for cell, key in zip(column, ("seconds", "peak MB"), strict=True):
             cell.plot([row[axis] for row in rows], [row[key] for row in rows], "o-")
             cell.set_xscale("log")
+            cell.minorticks_off()
+            cell.set_xticks([row[axis] for row in rows], [str(row[axis]) for row in rows])
             cell.set_ylim(bottom=0)
             cell.set_ylabel(key)
         column[-1].set_xlabel({"vertices": "vertices", "corpus": "utterances on disk"}.get(axis, axis))
