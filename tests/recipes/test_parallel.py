@@ -19,7 +19,7 @@ from s2f_rl.runs import read_rows, without_times
 from s2f_rl.training import RLRun, WorkerLost
 
 COMMON = ["corpus.root=corpus", "root=runs", "progress=false", "logger=csv", "device=cpu", "resume=true"]
-RL = [*COMMON, "start=start", "reward.folder=reward", "lanes=8", "group_size=2", "max_frames=20", "evaluation.every=2",
+RL = [*COMMON, "start=start", "reward.folder=reward", "lanes=4", "group_size=2", "max_frames=12", "evaluation.every=2",
       "kl=adaptive", "constraint=lve", "reward.normalise=running"]  # fmt: skip
 SUPERVISED = [*COMMON, "actor.audio.width=16", "actor.feature_dim=16", "batch_size=4", "iterations=4",
               "evaluation.every=2", "optimizer.lr=1e-3", "ema_decay=0.9", "max_frames=20"]  # fmt: skip
@@ -32,8 +32,8 @@ REWARD = [
 RUNS = {
     "supervised": SUPERVISED,
     "reward": REWARD,
-    "ppo": [*RL, "minibatch_lanes=4", "epochs=1", "critic=decoder", "iterations=5"],
-    "awr": [*RL, "minibatch_lanes=4", "replay.capacity=12", "critic=decoder", "iterations=5"],
+    "ppo": [*RL, "minibatch_lanes=2", "epochs=1", "critic=decoder", "iterations=5"],
+    "awr": [*RL, "minibatch_lanes=2", "replay.capacity=6", "updates=2", "critic=decoder", "iterations=5"],
 }
 
 
@@ -151,7 +151,7 @@ class TestMistakes:
             run("ppo", "x")
 
     def test_lanes_that_cannot_be_shared(self, place):
-        with pytest.raises(UserError, match="parallel.workers=3: .* lanes=8"):
+        with pytest.raises(UserError, match="parallel.workers=3: .* lanes=4"):
             run("ppo", "x", "parallel=workers", "parallel.workers=3")
 
         def told():
