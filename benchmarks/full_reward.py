@@ -1,10 +1,10 @@
 """Does the full reward's preset learn? InfoNCE of its first phase, by seed, on a few utterances and on unseen voices.
 
-    python benchmarks/full_reward.py --corpus data/demo --out docs/results/full_reward [--seeds 0,1,2] [key=value ...]
+    python benchmarks/full_reward.py --corpus data/demo [--out FOLDER] [--cases preset,few] [key=value ...]
 
 Takes rates, weights and precision of `recipes/reward.py reward_model=full` and makes sizes such as two cores can do:
 overrides go to that recipe (`reward_model.width=512`, `optimizer.lr=3e-3`). A batch is of N pairs, and chance is log N.
-Writes LABEL_seedS.csv: iteration, loss on the batch, and, every 25 iterations, on pairs of validation speakers with
+Writes CASE_seedS.csv: iteration, loss on the batch, and, every 25 iterations, on pairs of validation speakers with
 all of their patches. With --plot, draws what lies in --out and trains nothing. With --time N, trains nothing either:
 times N draws and updates at the published size and writes times.csv.
 """
@@ -45,8 +45,15 @@ from s2f_rl.training import StepGuard, cosine_decay
 CONF = Path(__file__).resolve().parents[1] / "recipes" / "conf"
 SMALLER = (
     "reward_model=full", "reward_model.width=256", "reward_model.mlp_width=1024", "speech.speeds=[1.0]",
-    "listening.recordings=8", "listening.clips=4", "listening.kept_patches=0.25", "listening.iterations=250",
+    "listening.recordings=8", "listening.clips=4", "listening.kept_patches=0.25", "listening.iterations=400",
 )  # fmt: skip
+CASES = {
+    "preset": (16, ()),
+    "few": (4, ("speech.gain_db=0", "speech.equaliser_db=0", "speech.noise_db=0", "clips.identity_spread=0",
+                "listening.recordings=4", "listening.clips=8")),
+    "small_rate": (16, ("optimizer.lr=3e-3", "optimizer.final_lr=6e-5", "weights.info_nce=0.1")),
+}  # fmt: skip
+"""Training utterances and overrides: the preset; speech and faces as they are; the small model's rate and weight."""
 EVERY = 25
 
 
@@ -174,7 +181,8 @@ def plot(folder: Path, picture: Path, chance: float) -> None:
         with open(path, encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         loss = torch.tensor([float(row["info_nce"]) for row in rows]).unfold(0, 10, 1).mean(1)
-        axes[0].plot(range(10, len(loss) + 10), loss, color=colour, label=label if new else None, linewidth=1)
+        at = [int(row["iteration"]) for row in rows][9:]
+        axes[0].plot(at, loss, color=colour, label=label if new else None, linewidth=1)
         told = [(int(row["iteration"]), float(row["unseen_info_nce"])) for row in rows if row["unseen_info_nce"]]
         axes[1].plot(*zip(*told, strict=True), color=colour, linewidth=1)
     for axis, title in zip(axes, ("training pairs, speech changed", "pairs of unseen voices"), strict=True):
@@ -190,27 +198,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpus", default="data/demo")
     parser.add_argument("--out", type=Path, default=Path("docs/results/full_reward"))
-    parser.add_argument("--label", default="preset", help="name of the files and of the curve")
-    parser.add_argument("--utterances", type=int, default=16, help="of the training speakers")
+    parser.add_argument("--cases", default="preset,few", help=f"some of {', '.join(CASES)}")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--time", type=int, metavar="N", help="seconds of draws and updates instead, N of each")
     parser.add_argument("--plot", type=Path, help="picture to draw of what lies in --out")
     parser.add_argument("overrides", nargs="*", help="of recipes/reward.py")
     options = parser.parse_args()
-    base = ("reward_model=full",) if options.time else SMALLER
-    cfg = compose_config(CONF, "reward", [f"corpus.root={options.corpus}", *base, *options.overrides])
-    if options.plot is not None:
-        plot(options.out, options.plot, math.log(cfg.listening.recordings * cfg.listening.clips))
-        return
+    root = f"corpus.root={options.corpus}"
     options.out.mkdir(parents=True, exist_ok=True)
-    if options.time:
-        rows = times(cfg, options.utterances, options.time)
+    if options.plot is not None:
+        cfg = compose_config(CONF, "reward", [root, *SMALLER, *options.overrides])
+        plot(options.out, options.plot, math.log(cfg.listening.recordings * cfg.listening.clips))
+    elif options.time:
+        rows = times(compose_config(CONF, "reward", [root, "reward_model=full", *options.overrides]), 16, options.time)
         write_rows(options.out / "times.csv", rows)
         for row in rows:
             print(" ".join(f"{key}={value:.3f}" if key != "what" else f"{value}:" for key, value in row.items()))
-        return
-    for seed in map(int, options.seeds.split(",")):
-        write_rows(options.out / f"{options.label}_seed{seed}.csv", curve(cfg, seed, options.utterances))
+    else:
+        for case in options.cases.split(","):
+            utterances, changes = CASES[case]
+            cfg = compose_config(CONF, "reward", [root, *SMALLER, *changes, *options.overrides])
+            for seed in map(int, options.seeds.split(",")):
+                write_rows(options.out / f"{case}_seed{seed}.csv", curve(cfg, seed, utterances))
 
 
 if __name__ == "__main__":
