@@ -185,7 +185,7 @@ def plot(folder: Path, picture: Path, chance: float) -> None:
         axes[0].plot(at, loss, color=colour, label=label if new else None, linewidth=1)
         told = [(int(row["iteration"]), float(row["unseen_info_nce"])) for row in rows if row["unseen_info_nce"]]
         axes[1].plot(*zip(*told, strict=True), color=colour, linewidth=1)
-    for axis, title in zip(axes, ("training pairs, speech changed", "pairs of unseen voices"), strict=True):
+    for axis, title in zip(axes, ("training pairs", "pairs of unseen voices"), strict=True):
         axis.axhline(chance, color="black", linestyle=":", linewidth=1)
         axis.set(xlabel="iteration", title=title)
     axes[0].set_ylabel("InfoNCE, nats")
