@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from s2f_rl import products
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.rewards import SpeechMeshTransformer
 from s2f_rl.rewards.corruptions import chosen_corruptions
+from s2f_rl.rewards.model import speech_mesh
 from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.clips import ClipSampler
 from s2f_rl.rewards.training.encoding import Encoding, clip_bytes
@@ -96,15 +98,20 @@ class TestEncoding:
         assert rough.dtype == torch.float32
         assert 0 < float((exact - rough).detach().abs().max()) < 0.02 * float(exact.detach().abs().max())
 
-    def test_metres_are_not_rounded(self) -> None:
+    def test_metres_are_not_rounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """bfloat16 has steps of a millimetre at .2 m: the layer that sees the mesh, and no other, stays float32."""
         small = SpeechMeshTransformer(12, 32, depth=1, n_heads=4)
         kinds = {}
-        for name in ("patch_embed", "blocks.0.mlp.fc1"):
-            layer = small.encoder.get_submodule(name)
-            layer.register_forward_hook(lambda _, x, y, name=name: kinds.update({name: y.dtype}))
+
+        def linear(x: torch.Tensor, weight: torch.Tensor, *more: object, **named: object) -> torch.Tensor:
+            made: torch.Tensor = products.linear(x, weight, *more, **named)  # type: ignore[arg-type]
+            kinds[weight] = made.dtype
+            return made
+
+        monkeypatch.setattr(speech_mesh, "linear", linear)
         encoded_mesh(small, torch.randn(2, CLIP_FRAMES, 12), Encoding(bfloat16=True))
-        assert kinds == {"patch_embed": torch.float32, "blocks.0.mlp.fc1": torch.bfloat16}
+        assert kinds.pop(small.encoder.patch_embed.weight) == torch.float32
+        assert len(kinds) == 4 and set(kinds.values()) == {torch.bfloat16}
 
     def test_listening_in_pieces(self, bank: MotionBank, motion: MotionSubspace) -> None:
         sampler = ClipSampler(bank, motion, None, None, chosen_corruptions(["jitter"]), **CLIPS)
