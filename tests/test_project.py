@@ -36,6 +36,7 @@ LAYERS = [
     "ranks",
     "signs",
     "products",
+    "device_rows",
     "data",
     "models",
     "streaming",

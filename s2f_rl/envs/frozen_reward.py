@@ -15,6 +15,7 @@ from torchrl.envs import Transform
 
 from s2f_rl import keys
 from s2f_rl.data.contract import Corpus
+from s2f_rl.device_rows import upload
 from s2f_rl.errors import UserError
 from s2f_rl.models.contract import PolicyCore
 from s2f_rl.models.latent_motion import LatentMotion
@@ -150,8 +151,9 @@ class FrozenRewardTransform(Transform):
         n_lanes, n_time = displacement.shape[:2]
         at_once = self.max_frames or (1024 if displacement.device.type == "cpu" else 16384)
         lanes = max(1, at_once // max(n_time, 1))
+        utterances = utterance.tolist()
         parts = [
-            self._score_chunk(displacement[i : i + lanes], utterance[i : i + lanes].tolist(), n_frames[i : i + lanes])
+            self._score_chunk(displacement[i : i + lanes], utterances[i : i + lanes], n_frames[i : i + lanes])
             for i in range(0, n_lanes, lanes)
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
@@ -173,10 +175,8 @@ class FrozenRewardTransform(Transform):
             kept = valid & ~bad
             if not bool(kept.all()):
                 motion = torch.where(kept.unsqueeze(-1), motion, templates.unsqueeze(1))
-        scored, features = self.parts.score(
-            utterances, motion, valid, self.stride, bad if bool(bad.any()) else None, self.write_features
-        )
-        return self._finish(scored, features, self.caps(utterances).to(device))
+        scored, features = self.parts.score(utterances, motion, valid, self.stride, bad, self.write_features)
+        return self._finish(scored, features, upload(self.caps(utterances), device))
 
     def _finish(self, scored: Mapping[str, Scored], features: dict[str, Tensor], caps: Tensor) -> dict[str, Tensor]:
         """Reward and masks beside masked scores [B, T]; caps [B, K]."""

@@ -15,8 +15,9 @@ from torchrl.envs import EnvBase
 
 from s2f_rl import keys
 from s2f_rl.data.contract import Corpus
+from s2f_rl.device_rows import upload
 from s2f_rl.envs.draws import UtteranceDraws
-from s2f_rl.envs.uploads import KeptFeatures, upload
+from s2f_rl.envs.uploads import KeptFeatures
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.audio_encoders import AudioEncoder

@@ -8,11 +8,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data.lru import ByteCache
-
-
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on ``device``; the host does not wait for a copy to CUDA."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+from s2f_rl.device_rows import upload
 
 
 class KeptFeatures:

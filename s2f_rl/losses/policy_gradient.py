@@ -100,20 +100,20 @@ class _RatioStatistics(_MaskedStatistics):
         return result
 
     def _ratio_over_valid(
-        self, tensordict: TensorDictBase, out: TensorDictBase, bounds: tuple[float, float] | None
+        self, tensordict: TensorDictBase, out: TensorDictBase, bounds: tuple[Tensor, Tensor] | None
     ) -> TensorDictBase:
         log_weight, self._last_log_weight, self._last_distribution = self._last_log_weight, None, None
         valid = self._valid(tensordict)
         if log_weight is not None:
-            x = log_weight if valid is None else log_weight[valid]
-            n = max(1, x.numel())
+            # by masks: picking the valid frames out would wait for the device
+            seen = torch.ones_like(log_weight, dtype=torch.bool) if valid is None else valid
+            n, x = seen.sum().clamp_min(1), torch.where(seen, log_weight, -math.inf).flatten()
             if bounds is not None:
-                out.set("clip_fraction", ((x < bounds[0]) | (x > bounds[1])).sum() / n)
-            out.set("kl_approx", -x.sum() / n)
+                out.set("clip_fraction", (seen & ((log_weight < bounds[0]) | (log_weight > bounds[1]))).sum() / n)
+            out.set("kl_approx", -torch.where(seen, log_weight, 0.0).sum() / n)
             out.set("mean_ratio", x.exp().sum() / n)
-            if x.numel():
-                out.set("max_ratio", x.exp().max())
-                out.set("ESS", (2 * x.logsumexp(0) - (2 * x).logsumexp(0)).exp() / n)
+            out.set("max_ratio", x.exp().max())
+            out.set("ESS", (2 * x.logsumexp(0) - (2 * x).logsumexp(0)).exp() / n)
         if "explained_variance" in out.keys():
             out.set("explained_variance", _explained_variance(self, tensordict, valid))
         self._entropy_over_valid(tensordict, out)
@@ -141,8 +141,7 @@ class ClipPPOLoss(_RatioStatistics, _TorchRLClipPPOLoss):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         tensordict = self.named_as_ours(tensordict)
-        low, high = (float(bound) for bound in self._clip_bounds)
-        return self._ratio_over_valid(tensordict, super().forward(tensordict), (low, high))
+        return self._ratio_over_valid(tensordict, super().forward(tensordict), self._clip_bounds)
 
 
 class KLPenaltyPPOLoss(_RatioStatistics, _TorchRLKLPENPPOLoss):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
 
 import torch
 from tensordict import TensorDict, TensorDictBase
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from s2f_rl import keys, ranks
 from s2f_rl.data.contract import Corpus, recorded
+from s2f_rl.device_rows import places, take, upload
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
 from s2f_rl.losses.projected_truth import ProjectedTruth, TruthProjector
@@ -125,14 +126,14 @@ class SupervisedLoss(BatchLoss):
     def recorded(self, tensordict: TensorDictBase) -> list[int | None]:
         """By lane of a batch [B, T], the utterance whose recording the lane is compared with; None: with nothing."""
         tensordict = self.named_as_ours(tensordict)
-        ids = tensordict.get(keys.UTTERANCE)[:, 0, 0].tolist()
+        # ids and styles together: on a device each would be waited for
+        both = torch.cat([tensordict.get(key)[:, 0].double() for key in (keys.UTTERANCE, keys.STYLE)], 1).cpu()
+        ids, styles = both[:, 0].long().tolist(), both[:, 1:]
         own = {i: self.corpus[i].style if self.corpus.has_vertices(i) else None for i in dict.fromkeys(ids)}
-        styles = tensordict.get(keys.STYLE)[:, 0].cpu()
-        known = ((i, own[i]) for i in ids)
-        return [
-            i if style is not None and torch.equal(styles[lane], style.cpu()) else None
-            for lane, (i, style) in enumerate(known)
-        ]
+        nobody = torch.full_like(styles[0], math.nan)
+        rows = {i: nobody if style is None else style.cpu().double() for i, style in own.items()}
+        same = (torch.stack([rows[i] for i in ids]) == styles).all(1).tolist()
+        return [i if equal else None for i, equal in zip(ids, same, strict=True)]
 
     def recording(self, utterance: int) -> Tensor:
         """Displacements [T, V*3] of a recorded utterance, metres, as read from the corpus."""
@@ -144,21 +145,28 @@ class SupervisedLoss(BatchLoss):
         ours = self.named_as_ours(tensordict)
         mask = ours.get(keys.FRAME_MASK)
         truth = ours.get(keys.AUDIO).new_zeros(*mask.shape[:2], 3 * self.corpus.n_vertices)
-        lanes = self.recorded(tensordict)
-        known = {i: self.recording(i) for i in dict.fromkeys(lanes) if i is not None}  # lanes of a group share one
-        return truth, _lay_out(lanes, lambda i: [known[i]], [truth], mask)
+        lanes, known = self.recorded(tensordict), torch.zeros_like(mask)
+        recordings = {i: self.recording(i) for i in dict.fromkeys(lanes) if i is not None}  # lanes of a group share one
+        for lane, i in enumerate(lanes):
+            if i is not None:
+                truth[lane, : len(recordings[i])] = recordings[i][: mask.shape[1]]
+                known[lane, : len(recordings[i])] = True
+        return truth, known & mask
 
     def _projected(self, tensordict: TensorDictBase, linear: LinearMotion) -> tuple[ProjectedTruth, Tensor]:
         """:meth:`truth` as the latents see it."""
         mask = tensordict.get(keys.FRAME_MASK)
-        shape, like = mask.shape[:2], linear.weight
-        width = len(self._projector.triangle(linear))
-        rows = ProjectedTruth(like.new_zeros(*shape, width), like.new_zeros(shape), like.new_zeros(shape))
-
-        def of(i: int) -> ProjectedTruth:
-            return self._projector.project(i, lambda: self.recording(i), linear)
-
-        return rows, _lay_out(self.recorded(tensordict), of, rows, mask)
+        lanes = self.recorded(tensordict)
+        which = {i: k for k, i in enumerate(dict.fromkeys(i for i in lanes if i is not None))}
+        each = [self._projector.project(i, lambda i=i: self.recording(i), linear) for i in which]  # type: ignore[misc]
+        place = places(
+            [len(one.target) for one in each], [None if i is None else which[i] for i in lanes], mask.shape[1]
+        )
+        place = upload(place, mask.device)
+        triangle = self._projector.triangle(linear)
+        likes = (triangle[:, 0], triangle[0, 0], triangle[0, 0])
+        rows = (take([one[k] for one in each], place, like) for k, like in enumerate(likes))
+        return ProjectedTruth(*rows), (place > 0).unsqueeze(-1) & mask
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         tensordict = self.named_as_ours(tensordict)
@@ -185,16 +193,3 @@ class SupervisedLoss(BatchLoss):
                 "supervised_frames": ranks.total(known.sum()),
             }
         )
-
-
-def _lay_out(
-    lanes: Sequence[int | None], of: Callable[[int], Sequence[Tensor]], rows: Sequence[Tensor], mask: Tensor
-) -> Tensor:
-    """Write what each utterance has, [n, ..], into rows [B, T, ..] by lane; ``mask`` [B, T, 1] where there was some."""
-    known = torch.zeros_like(mask)
-    for lane, i in enumerate(lanes):
-        if i is not None:
-            for row, value in zip(rows, of(i), strict=True):
-                row[lane, : len(value)] = value[: mask.shape[1]]
-            known[lane, : len(value)] = True
-    return known & mask

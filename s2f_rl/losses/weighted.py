@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -182,12 +183,13 @@ class WeightedLoss(LossModule):
             own = [g for g, counts in zip(gradients[name], shared, strict=True) if g is not None and counts]
             norms[name] = _norm(own or [g for g in gradients[name] if g is not None], value)
         anchor = self.anchor_norm.update(norms[self.anchor]) if self.anchor in norms else None
+        spoke = _not_zero([gradients[name] for name in terms])
         factors: dict[str, Tensor] = {}
-        for name, (_, weight) in terms.items():
+        for (name, (_, weight)), speaks in zip(terms.items(), spoke, strict=True):
             factor = factors[name] = self._factor(name, weight, norms[name], anchor, factors)
             # A term that says nothing (weight 0, or no ground truth in the batch) leaves its parameters without a
             # gradient: a gradient of zeros would let the optimizer's momentum move them.
-            silent = not weight or not any(bool(g.any()) for g in gradients[name] if g is not None)
+            silent = not weight or not speaks
             scaled = [None if g is None or silent else factor * g for g in gradients[name]]
             out.set(f"grad_norm_{name}", norms[name])
             out.set(f"loss_{name}", _CarryGradient.apply((factor * whole[name]).detach(), scaled, *parameters))
@@ -244,6 +246,14 @@ def _norm(gradients: Sequence[Tensor], like: Tensor) -> Tensor:
     if not gradients:
         return torch.zeros((), device=like.device)
     return torch.stack([g.norm() for g in gradients]).norm()
+
+
+def _not_zero(terms: Sequence[Sequence[Tensor | None]]) -> list[bool]:
+    """Of each term, whether any of its gradients has an entry that is not 0; the device is asked once for all."""
+    own = [[g for g in gradients if g is not None] for gradients in terms]
+    largest = [torch.stack(torch._foreach_norm(each, math.inf)).max() for each in own if each]
+    found = iter((torch.stack(largest) != 0).tolist() if largest else ())
+    return [bool(each) and next(found) for each in own]
 
 
 def total_loss(out: TensorDictBase) -> Tensor:

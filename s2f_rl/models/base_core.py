@@ -141,8 +141,15 @@ def lanes_that_begin(td: TensorDictBase) -> Tensor:
 def drawn(td: TensorDictBase) -> Tensor:
     """What was drawn in rows [B, T] of whole utterances, in sequence mode; zero on padding, which may hold anything."""
     index = td.get(keys.FRAME_INDEX, None)
-    if index is not None and bool((index[:, 0] != 0).any()):
-        raise ValueError("sequence mode needs rows that begin at frame 0: collect whole utterances")
+    if index is not None:
+        begins, needs = (
+            (index[:, 0] == 0).all(),
+            "sequence mode needs rows that begin at frame 0: collect whole utterances",
+        )
+        if begins.is_cuda:
+            torch._assert_async(begins, needs)  # raises later; asking here would wait, at every gradient step
+        elif not bool(begins):
+            raise ValueError(needs)
     latent = td.get(keys.LATENT, None)
     if latent is None:
         raise KeyError("sequence mode evaluates what was sampled: the batch has no 'latent', collect it in step mode")

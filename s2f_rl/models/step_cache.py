@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from s2f_rl.models.decoder_parts import Affine, DecoderParts
+from s2f_rl.models.decoder_parts import Affine, DecoderParts, alibi_slopes
 
 
 def horizons(slopes: list[float], period: int, dtype: torch.dtype = torch.float32) -> list[int]:
@@ -54,7 +54,7 @@ class StepCache:
         self.length = 0
         self._restarted = False  # some lane may have begun later than the others
         n_head, width = decoder.n_head, decoder.feature_dim // decoder.n_head
-        self._horizons = horizons(decoder.slopes.tolist(), decoder.period, weight.dtype)
+        self._horizons = horizons(alibi_slopes(n_head), decoder.period, weight.dtype)
         self._store = weight.new_zeros(2, n_lanes * n_head, max(1, capacity), width)  # keys and values
         self._lay_out_bias(self._store.shape[2])
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from s2f_rl import ranks
 from s2f_rl.data import FaceCorpus
+from s2f_rl.device_rows import upload
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.errors import UserError
 from s2f_rl.losses import AdaptiveKL
@@ -147,5 +148,5 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
 def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBase]:
     """Random minibatches of ``lanes`` whole rows of [B, T], of several ranks together; one epoch, every row once."""
     lanes = ranks.share_of(lanes, "minibatch_lanes")
-    for rows in torch.randperm(len(batch)).to(batch.device or "cpu").split(lanes):
+    for rows in upload(torch.randperm(len(batch)), batch.device or torch.device("cpu")).split(lanes):
         yield batch[rows]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
 
 from s2f_rl import keys
 from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.mel import CLIP_FRAMES
+from s2f_rl.device_rows import places, take, upload
 from s2f_rl.errors import UserError
 from s2f_rl.models.latent_motion import LatentMotion, ThroughLatents
 from s2f_rl.rewards.contract import Scored
@@ -166,9 +166,14 @@ class PerceptualReward(nn.Module):
         if first_frame is not None:
             longest = max(frame_mask.shape[-1] - _FIRST, 0)
             prepared = [heard[i : i + longest] for heard, i in zip(prepared, first_frame.tolist(), strict=True)]
-        counts = torch.tensor([len(heard) for heard in prepared], device=n_frames.device)
-        features = pad_sequence(list(prepared), batch_first=True).to(frame_mask.device)
-        return features, torch.minimum(counts, (n_frames - _FIRST).clamp(min=0))
+        lengths, device = [len(heard) for heard in prepared], frame_mask.device
+        each = {id(heard): heard for heard in prepared}  # lanes of an utterance share theirs
+        order = {name: k for k, name in enumerate(each)}
+        place = places([len(heard) for heard in each.values()], [order[id(x)] for x in prepared], max(lengths))
+        some = prepared[0]
+        features = take(list(each.values()), upload(place, some.device), some.new_zeros(some.shape[1:]))
+        counts = upload(torch.tensor(lengths), device)
+        return features.to(device), torch.minimum(counts, (n_frames - _FIRST).clamp(min=0))
 
 
 def _scored(found: dict[str, Tensor]) -> dict[str, Scored]:

@@ -245,7 +245,7 @@ class RewardModel(SequenceScorer):
         used[lane[:, None], frames] = True
         place = used.flatten().cumsum(0).view(batch, n_frames) - 1
         embedded = self.backbone.embed_frames(meshes.flatten(0, 1) if bool(used.all()) else meshes[used])
-        return self._score_clips(embedded[place[lane[:, None], frames]], audio, wanted)
+        return self._score_clips(embedded[place[lane[:, None], frames]], audio, wanted, lane, first)
 
     def score_embedded(
         self, frames: Tensor, audio_features: Tensor, n_clips: Tensor | Iterable[int] | None = None, stride: int = 1
@@ -256,11 +256,12 @@ class RewardModel(SequenceScorer):
     def _score_embedded(self, frames: Tensor, audio: Tensor, valid: Tensor, wanted: Tensor) -> dict[str, Tensor]:
         lane, first = wanted.nonzero(as_tuple=True)
         clips = frames[lane[:, None], first[:, None] + torch.arange(CLIP_FRAMES, device=frames.device)]
-        return self._score_clips(clips, audio, wanted)
+        return self._score_clips(clips, audio, wanted, lane, first)
 
-    def _score_clips(self, clips: Tensor, audio: Tensor, wanted: Tensor) -> dict[str, Tensor]:
-        """Scores [B, N], 0 elsewhere, of the wanted clips one after the other, embedded [M, 5, E]."""
-        lane, first = wanted.nonzero(as_tuple=True)
+    def _score_clips(
+        self, clips: Tensor, audio: Tensor, wanted: Tensor, lane: Tensor, first: Tensor
+    ) -> dict[str, Tensor]:
+        """Scores [B, N], 0 elsewhere, of the wanted clips (``lane``, ``first``) in a row, embedded [M, 5, E]."""
         scores = self.heads(self.backbone.encode_embedded(clips), audio[lane, first])
         return {key: value.new_zeros(wanted.shape).index_put((lane, first), value) for key, value in scores.items()}
 

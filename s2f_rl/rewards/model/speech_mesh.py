@@ -25,6 +25,8 @@ MESH_CLIPS = 256  # at once on a CPU: what lies between two products stays in it
 LAYER_NORM_EPS = 1e-6
 PRECISIONS = ("float32", "bfloat16")
 _MOST_BLOCKS = 1000
+# Up to here products and a softmax are faster on CUDA; and cuDNN's attention prepares anew for every number of clips.
+_FEW_TOKENS = 16
 
 
 def sinusoid_table(n_positions: int, width: int) -> Tensor:
@@ -52,9 +54,20 @@ class Attention(nn.Module):
         qkv = linear(x, self.qkv.weight, bias).view(batch, length, 3, self.n_heads, width // self.n_heads)
         if qkv.dtype == torch.bfloat16 and qkv.device.type == "cpu":
             qkv = qkv.float()  # torch's attention in bfloat16 takes twice the time there
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = F.scaled_dot_product_attention(query, key, value)
+        if qkv.is_cuda and length <= _FEW_TOKENS:
+            attended = short_attention(qkv)
+        else:
+            query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            attended = F.scaled_dot_product_attention(query, key, value)
         return linear(attended.transpose(1, 2).reshape(batch, length, width), self.proj.weight, self.proj.bias)
+
+
+def short_attention(qkv: Tensor) -> Tensor:
+    """Attention of a few tokens, by two products and a softmax: [M, n, 3, heads, d] -> [M, heads, n, d]."""
+    query, key, value = qkv.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)  # one copy for all three
+    nothing, scale = query.new_zeros(1, 1, 1), query.shape[-1] ** -0.5
+    weight = torch.baddbmm(nothing, query, key.transpose(1, 2), beta=0, alpha=scale).softmax(-1)
+    return torch.bmm(weight, value).unflatten(0, (len(qkv), -1))
 
 
 class Mlp(nn.Module):
@@ -252,7 +265,7 @@ class SpeechMeshTransformer(nn.Module):
 
     def encode_embedded(self, clips: Tensor, max_clips: int | None = None) -> Tensor:
         """Embedded clips [M, 5, E] -> unit features [M, E], ``max_clips`` at once (None: what suits the device)."""
-        max_clips = max_clips or (MESH_CLIPS if clips.device.type == "cpu" else 32 * MESH_CLIPS)
+        max_clips = max_clips or (MESH_CLIPS if clips.device.type == "cpu" else 64 * MESH_CLIPS)
         return F.normalize(in_chunks(self.pool_mesh, clips, max_clips, self.width), dim=-1)
 
     def encode_audio(self, mel_clips: Tensor, max_clips: int = 64) -> Tensor:
