@@ -122,6 +122,7 @@ class SupervisedLoss(BatchLoss):
         self.out_keys = ["loss_position", "loss_velocity"]
         self.register_buffer("vertex_weight", lip_vertex_weight(corpus, lip_weight))
         self._projector = TruthProjector(self.vertex_weight, _MM_PER_M)
+        self._styles: dict[int, Tensor] = {}  # by utterance that of its recording; nan, which equals none, without one
 
     def recorded(self, tensordict: TensorDictBase) -> list[int | None]:
         """By lane of a batch [B, T], the utterance whose recording the lane is compared with; None: with nothing."""
@@ -129,10 +130,10 @@ class SupervisedLoss(BatchLoss):
         # ids and styles together: on a device each would be waited for
         both = torch.cat([tensordict.get(key)[:, 0].double() for key in (keys.UTTERANCE, keys.STYLE)], 1).cpu()
         ids, styles = both[:, 0].long().tolist(), both[:, 1:]
-        own = {i: self.corpus[i].style if self.corpus.has_vertices(i) else None for i in dict.fromkeys(ids)}
-        nobody = torch.full_like(styles[0], math.nan)
-        rows = {i: nobody if style is None else style.cpu().double() for i, style in own.items()}
-        same = (torch.stack([rows[i] for i in ids]) == styles).all(1).tolist()
+        for i in {*ids} - {*self._styles}:
+            own = self.corpus[i].style if self.corpus.has_vertices(i) else None
+            self._styles[i] = torch.full_like(styles[0], math.nan) if own is None else own.cpu().double()
+        same = (torch.stack([self._styles[i] for i in ids]) == styles).all(1).tolist()
         return [i if equal else None for i, equal in zip(ids, same, strict=True)]
 
     def recording(self, utterance: int) -> Tensor:

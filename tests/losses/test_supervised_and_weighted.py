@@ -77,7 +77,7 @@ class TestSupervised:
         read = corpus.__class__.__getitem__
         corpus.__class__ = type("Strangers", (SmallCorpus,), {
             "__getitem__": lambda self, i: SimpleNamespace(**{**vars(read(self, i)), "style": None})})  # fmt: skip
-        assert not loss.truth(batch)[1].any()
+        assert not SupervisedLoss(policy.actor_module, corpus).truth(batch)[1].any()
 
     def test_unknown_mode(self, policy, corpus):
         with pytest.raises(UserError, match="supervised.mode='student'"):

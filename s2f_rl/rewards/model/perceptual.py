@@ -173,7 +173,7 @@ class PerceptualReward(nn.Module):
         some = prepared[0]
         features = take(list(each.values()), upload(place, some.device), some.new_zeros(some.shape[1:]))
         counts = upload(torch.tensor(lengths), device)
-        return features.to(device), torch.minimum(counts, (n_frames - _FIRST).clamp(min=0))
+        return features, torch.minimum(counts, (n_frames - _FIRST).clamp(min=0))
 
 
 def _scored(found: dict[str, Tensor]) -> dict[str, Scored]:

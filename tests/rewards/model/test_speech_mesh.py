@@ -13,7 +13,7 @@ from torch import Tensor
 
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import SpeechMeshTransformer, info_nce
-from s2f_rl.rewards.model.speech_mesh import flat_vertices, sinusoid_table
+from s2f_rl.rewards.model.speech_mesh import flat_vertices, short_attention, sinusoid_table
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -32,6 +32,17 @@ def state_dict(golden: dict[str, Tensor]) -> dict[str, Tensor]:
 @pytest.fixture(scope="module")
 def backbone(state_dict: dict[str, Tensor]) -> SpeechMeshTransformer:
     return SpeechMeshTransformer.from_state_dict(state_dict, n_heads=4).eval()
+
+
+def test_attention_of_few_tokens() -> None:
+    """What CUDA takes for the five frames of a clip: the numbers and gradients of torch's own."""
+    torch.manual_seed(0)
+    qkv = torch.randn(7, 5, 3, 4, 8, dtype=torch.float64, requires_grad=True)
+    expected = torch.nn.functional.scaled_dot_product_attention(*qkv.permute(2, 0, 3, 1, 4))
+    found, pull = short_attention(qkv), torch.randn_like(expected)
+    torch.testing.assert_close(found, expected)
+    of_found, of_expected = (torch.autograd.grad(each, qkv, pull)[0] for each in (found, expected))
+    torch.testing.assert_close(of_found, of_expected)
 
 
 class TestGolden:
