@@ -15,6 +15,7 @@ from torch import Tensor
 from s2f_rl import keys
 from s2f_rl.collectors import utterance_collector
 from s2f_rl.data.clock import PRESETS
+from s2f_rl.device_rows import upload
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.losses import BaselineAdvantage, ClipPPOLoss, SupervisedLoss, WeightedLoss, total_loss
 from s2f_rl.models import FaceFormer, MelAudioEncoder
@@ -141,12 +142,18 @@ class Task:
         mask = scored[keys.SCORE_MASK]
         return {name: scored[name][mask].float().cpu() for name in (keys.LIP_SCORE, keys.REAL_SCORE)}
 
-    def numbers(self, lanes: int) -> dict[str, Tensor]:
-        """Motion, scores, loss terms and gradient of :meth:`batch`, on the CPU."""
+    def numbers(self, lanes: int, reward: Tensor | None = None) -> dict[str, Tensor]:
+        """Motion, scores, loss terms and gradient of :meth:`batch`, on the CPU.
+
+        Advantages are of ``reward``, if given: a random reward differs within a group by 5e-6 only, so that rounding
+        alone is a hundredth of an advantage.
+        """
         batch = self.reward(1)(self.batch(lanes))
         found = {"rollout": batch[keys.LATENT], "means": batch[keys.LOC], "log-density": batch[keys.LATENT_LOG_PROB]}
         found |= {name: batch["next", name] for name in (keys.LIP_SCORE, keys.REAL_SCORE)}
-        BaselineAdvantage(None, GROUP)(batch, batch["next", keys.REWARD])
+        own = batch["next", keys.REWARD]
+        found["reward"] = own
+        BaselineAdvantage(None, GROUP)(batch, own if reward is None else reward.to(own))
         self.optimizer.zero_grad()
         out = self.loss(batch)
         total_loss(out).backward()
@@ -199,7 +206,7 @@ class Iteration:
     def update(self) -> None:
         task = self.task
         for _ in range(EPOCHS):
-            for rows in torch.randperm(self.lanes).to(task.device).split(self.lanes // MINIBATCHES):
+            for rows in upload(torch.randperm(self.lanes), task.device).split(self.lanes // MINIBATCHES):
                 task.optimizer.zero_grad()
                 total_loss(task.loss(self.batch[rows])).backward()
                 torch.nn.utils.clip_grad_norm_(task.parameters, 1.0)

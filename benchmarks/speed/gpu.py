@@ -17,7 +17,7 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
+import statistics
 import sys
 import time
 import warnings
@@ -34,6 +34,8 @@ sys.path.insert(0, str(ROOT))  # as a script
 from benchmarks.speed import full_size  # noqa: E402
 from benchmarks.speed.full_size import PRECISIONS, Iteration  # noqa: E402
 from benchmarks.speed.gpu_report import CountFlops, Report, precision, seconds, wait  # noqa: E402
+from benchmarks.speed.gpu_runs import recipe, tests, validation  # noqa: E402
+from s2f_rl.rewards.model.speech_mesh import short_attention  # noqa: E402
 
 
 def main() -> None:
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="sizes that a CPU does in seconds: tries the script")
     parser.add_argument("--lanes", type=int, nargs="+", default=[64, 128, 256, 512, 1024])
     parser.add_argument("--only", nargs="+", help="names of parts")
-    parser.add_argument("--seconds", type=float, default=300.0, help="parts that would begin later are left out")
+    parser.add_argument("--seconds", type=float, default=210.0, help="parts that would begin later are left out")
     options = parser.parse_args()
     if options.tiny:
         options.lanes = [4, 8]
@@ -84,13 +86,15 @@ def agreement(report: Report) -> None:
         task = full_size.Task(report.size, device)
         with precision("float32"):
             found[device.type] = task.numbers(lanes=4)
-    (_, exact), (_, ours) = found.items() if len(found) == 2 else 2 * list(found.items())
+            if device is report.device:
+                given = task.numbers(4, found["cpu"]["reward"])["gradient"]
+    exact, ours = found["cpu"], found[report.device.type]
+    exact["gradient, advantages from the CPU's rewards"], ours[list(exact)[-1]] = exact["gradient"], given
     rows = []
     for key, value in exact.items():
         scale = float(value.abs().max())
-        rows.append(
-            {"value": key, "largest": scale, "relative difference": float((ours[key] - value).abs().max()) / scale}
-        )
+        apart = float((ours[key] - value).abs().max()) / scale
+        rows.append({"value": key, "largest": scale, "relative difference": apart})
     report.table("CUDA against the CPU, float32", rows)
 
     rows, scores = [], {}
@@ -203,6 +207,30 @@ def measured(report: Report, name: str, stride: int, lanes: int, peak: float | N
     return row
 
 
+def repeated(report: Report) -> None:
+    """Scores of batches of a new shape, and of the same batch again: what is set up anew for a number of clips."""
+    rows = []
+    for name in ("tf32", "bf16"):
+        for stride in (5, 1):
+            iteration = Iteration(report.task, report.options.lanes[-1], stride, bf16=name == "bf16")
+            with precision(name):
+                iteration.warm()
+                row: dict[str, object] = {"precision": name, "stride": stride, "lanes": iteration.lanes}
+                for what in ("new, ms", "again, ms"):
+                    times = []
+                    for _ in range(3):
+                        if what == "new, ms":
+                            iteration.collect()
+                        wait(report.device)
+                        began = time.perf_counter()
+                        iteration.score()
+                        wait(report.device)
+                        times.append(1e3 * (time.perf_counter() - began))
+                    row[what] = statistics.median(times)
+            rows.append(row)
+    report.table("Scores of a new batch, and of the same again", rows)
+
+
 def attention(report: Report) -> None:
     """Attention of the reward's clips: five tokens, 8 heads of 64."""
     m = 64 if report.options.tiny else 16384
@@ -214,14 +242,10 @@ def attention(report: Report) -> None:
         def products(q=query, k=key, v=value) -> torch.Tensor:
             return ((q * 64**-0.5) @ k.transpose(-1, -2)).softmax(-1) @ v
 
-        def sums(q=query, k=key, v=value) -> torch.Tensor:
-            weight = (q.unsqueeze(-2) * k.unsqueeze(-3)).sum(-1).mul(64**-0.5).softmax(-1)
-            return (weight.unsqueeze(-1) * v.unsqueeze(-3)).sum(-2)
-
         ways: dict[str, Callable[[], torch.Tensor]] = {
             "scaled_dot_product_attention": lambda q=query, k=key, v=value: F.scaled_dot_product_attention(q, k, v),
             "products and softmax": products,
-            "sums": sums,
+            "the same of one copy": lambda qkv=qkv: short_attention(qkv),
         }
         row: dict[str, object] = {"type": str(dtype).removeprefix("torch.")}
         for way, function in ways.items():
@@ -291,37 +315,23 @@ def reference(report: Report) -> None:
 
 
 def profile(report: Report) -> None:
-    """Which kernels an iteration consists of, into profile.txt."""
-    lanes = report.options.lanes[len(report.options.lanes) // 2]
+    """Which operations and kernels the score and the update consist of, into profile.txt."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    activities += [torch.profiler.ProfilerActivity.CUDA] if report.cuda else []
+    lanes, text = report.options.lanes[-1], ""
     iteration = Iteration(report.task, lanes, 1, bf16=True)
     with precision("bf16"):
         iteration.warm()
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        activities += [torch.profiler.ProfilerActivity.CUDA] if report.cuda else []
-        with torch.profiler.profile(activities=activities) as prof:
-            iteration.run()
+        iteration.collect()
+        for phase in iteration.PHASES[1:]:
             wait(report.device)
-    by = "self_cuda_time_total" if report.cuda else "self_cpu_time_total"
-    text = prof.key_averages().table(sort_by=by, row_limit=40, max_name_column_width=70)
-    (report.options.out / "profile.txt").write_text(f"{lanes} lanes, dense, bf16\n{text}")
-
-
-def tests(report: Report) -> None:
-    """The tests that need a CUDA device, and recipes, which take one where there is one; all output in tests.txt."""
-    whole = ""
-    for what in (["-m", "cuda", "tests/collectors"], ["-n", "4", "tests/recipes/test_recipes.py", "-k", "test_rl"]):
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--no-header", *what]
-        if report.options.tiny:
-            command.append("--collect-only")
-        try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=95)
-            output, code = done.stdout + done.stderr, str(done.returncode)
-        except subprocess.TimeoutExpired as error:
-            output, code = str(error.stdout or ""), "timeout"
-        whole += output
-        last = [line for line in output.splitlines() if line.startswith(("E  ", "FAILED", "ERROR"))][:30]
-        report.say("", f"pytest {' '.join(what)}: exit {code}", *last, *output.strip().splitlines()[-1:])
-    (report.options.out / "tests.txt").write_text(whole)
+            with torch.profiler.profile(activities=activities) as prof:
+                getattr(iteration, phase)()
+                wait(report.device)
+            for by in ("self_cuda_time_total", "self_cpu_time_total") if report.cuda else ("self_cpu_time_total",):
+                found = prof.key_averages().table(sort_by=by, row_limit=25, max_name_column_width=70)
+                text += f"\n{phase}, {lanes} lanes, dense, bf16, by {by}\n{found}"
+    (report.options.out / "profile.txt").write_text(text)
 
 
 def compiled(report: Report) -> None:
@@ -344,8 +354,8 @@ def compiled(report: Report) -> None:
 PARTS: dict[str, Callable[[Report], None]] = {
     part.__name__: part
     for part in (
-        ceilings, agreement, frame_loop, waits, iterations, reference, chunks, attention, audio_half, encoder, tests,
-        profile, compiled,
+        ceilings, agreement, frame_loop, waits, iterations, repeated, reference, chunks, attention, audio_half, encoder,
+        tests, recipe, validation, profile, compiled,
     )
 }  # fmt: skip
 

@@ -93,12 +93,17 @@ def seconds(function: Callable[[], object], device: torch.device, repeats: int =
     function()
     times: list[float] = []
     while len(times) < repeats and (not times or sum(times) < limit):
-        wait(device)
-        began = time.perf_counter()
-        function()
-        wait(device)
-        times.append(time.perf_counter() - began)
+        times.append(seconds_once(function, device))
     return statistics.median(times)
+
+
+def seconds_once(function: Callable[[], object], device: torch.device) -> float:
+    """Of one call, from an idle device to an idle device."""
+    wait(device)
+    began = time.perf_counter()
+    function()
+    wait(device)
+    return time.perf_counter() - began
 
 
 @contextlib.contextmanager
