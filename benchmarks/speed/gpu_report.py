@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import platform
 import statistics
+import subprocess
 import sys
 import time
 import traceback
@@ -26,6 +28,7 @@ class Report:
         self.device = torch.device(options.device)
         self.size = TINY if options.tiny else FULL
         self.values: dict[str, object] = {"torch": torch.__version__, "device": device_name(self.device)}
+        self.values |= {"python": platform.python_version(), "driver": driver()} if self.cuda else {}
         self.text = [f"# {self.values['device']}, torch {torch.__version__}"]
         self._task: Task | None = None
 
@@ -81,6 +84,15 @@ def shown(value: object) -> str:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+
+
+def driver() -> str:
+    """Version of NVIDIA's driver."""
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        return subprocess.run(query, capture_output=True, text=True, timeout=10).stdout.strip() or "unknown"
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
 
 
 def wait(device: torch.device) -> None:

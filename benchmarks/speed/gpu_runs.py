@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -46,13 +47,13 @@ def validation(report: Report) -> None:
 
 
 def recipe(report: Report) -> None:
-    """`supervised`, `reward`, then `ppo` on a small synthetic corpus, on the CPU and on the device."""
-    rows = []
+    """`supervised`, `reward`, then `ppo` on a small synthetic corpus, on the CPU and beside it on the device."""
     with tempfile.TemporaryDirectory() as folder:
         synthesize_small = "from s2f_rl.data.synthetic import synthesize; synthesize({!r}, 6, 4, vertices=300)"
         run_python(["-c", synthesize_small.format(f"{folder}/corpus")])
         n = 4 if report.options.tiny else 20
-        for device in dict.fromkeys(("cpu", report.device.type)):
+
+        def chain(device: str) -> dict[str, object]:
             shared = [f"root={folder}/{device}", f"corpus.root={folder}/corpus", f"device={device}", "seed=1"]
             shared += ["logger=none", "progress=false"]
             few = ["evaluation.utterances=2", f"listening.iterations={n // 2}"]
@@ -66,7 +67,10 @@ def recipe(report: Report) -> None:
                 row[f"{name}, s"] = time.perf_counter() - began
             last = (Path(folder) / device / "ppo/metrics.jsonl").read_text().splitlines()[-1]
             logged = {key: value for key, value in json.loads(last).items() if key.endswith(("lve", "reward"))}
-            rows.append(row | logged)
+            return row | logged
+
+        with ThreadPoolExecutor() as threads:
+            rows = list(threads.map(chain, dict.fromkeys(("cpu", report.device.type))))
     report.table(f"Recipes, {n} iterations each", rows)
 
 

@@ -25,7 +25,7 @@ MESH_CLIPS = 256  # at once on a CPU: what lies between two products stays in it
 LAYER_NORM_EPS = 1e-6
 PRECISIONS = ("float32", "bfloat16")
 _MOST_BLOCKS = 1000
-# Up to here products and a softmax are faster on CUDA; and cuDNN's attention prepares anew for every number of clips.
+# Up to here products and a softmax are faster on CUDA, where cuDNN's attention is made for many tokens.
 _FEW_TOKENS = 16
 
 
