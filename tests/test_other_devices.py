@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s2f_rl import keys
+from s2f_rl import keys, metrics
 from s2f_rl.collectors import utterance_collector
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.losses.advantages import discounted_returns, group_relative_advantage
@@ -20,6 +20,21 @@ B, T, V, H = 3, 9, 7, 16
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
     return corpus_in(tmp_path_factory.mktemp("corpus"))
+
+
+def test_measures():
+    """Of motions on a device, with regions on the CPU."""
+    motions, truth = torch.empty(B, T, 3 * V, device="meta"), torch.empty(B, T, 3 * V, device="meta")
+    lips, rest = torch.arange(3), torch.empty(3 * V)
+    for found in (
+        metrics.max_vertex_error(motions, truth),
+        metrics.lip_vertex_error(motions, truth, lips),
+        metrics.amplitude_ratio(motions, truth, lips),
+        metrics.jitter_ratio(motions, truth, lips),
+        metrics.lip_intensity(motions, lips),
+        metrics.upper_face_dynamics_deviation(motions, truth, rest, lips),
+    ):
+        assert found.shape == (B,) and found.is_meta
 
 
 class TestWithoutValues:

@@ -81,7 +81,7 @@ def as_template(template: object, frames: Tensor, argument: str = "template") ->
 
 def as_indices(indices: object, frames: Tensor, argument: str) -> Tensor:
     """Vertex indices (one, several, or a boolean mask [V]) to int64 [K]; order and repetitions are kept."""
-    tensor = as_tensor(indices, argument).to(frames.device)
+    tensor = as_tensor(indices, argument)  # stays where it is, usually the CPU: its check waits for no device there
     n_vertices = frames.shape[-2]
     if tensor.dtype == torch.bool:
         if tuple(tensor.shape) != (n_vertices,):
@@ -100,4 +100,4 @@ def as_indices(indices: object, frames: Tensor, argument: str) -> Tensor:
 
 def select(frames: Tensor, indices: Tensor) -> Tensor:
     """Chosen vertices [.., T, K, 3] in float64: select first, so that a full-size float64 copy is never made."""
-    return frames.index_select(-2, indices).double()
+    return frames.index_select(-2, indices.to(frames.device)).double()

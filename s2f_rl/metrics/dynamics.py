@@ -8,7 +8,7 @@ from s2f_rl.metrics._meshes import ArrayLike, Indices, as_indices, as_pair, as_t
 
 
 def _dynamics(frames: Tensor, template: Tensor, upper: Tensor) -> Tensor:
-    squared_norm = (select(frames, upper) - template.index_select(-2, upper)).square().sum(-1)
+    squared_norm = (select(frames, upper) - select(template, upper)).square().sum(-1)
     deviation = squared_norm - squared_norm.mean(-2, keepdim=True)
     return deviation.square().mean(-2).sqrt().mean(-1)
 
