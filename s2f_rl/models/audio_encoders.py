@@ -8,7 +8,10 @@ before the network never changes in training.
 
 from __future__ import annotations
 
+import copy
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -346,3 +349,21 @@ def build_audio_encoder(kind: str, **kwargs: Any) -> AudioEncoder:
         return built(**kwargs)
     except TypeError as error:
         raise UserError(f"actor.audio: {error}; see {built.__name__}") from error
+
+
+def packed_encoder(encoder: AudioEncoder) -> Callable[[], AudioEncoder]:
+    """What makes the same encoder in another process, which gets it pickled: frozen, on the CPU, to be evaluated.
+
+    An encoder of this project goes as its settings and weights, since torch pickles no layer with weight norm, which
+    wav2vec2 has; one of one's own goes as it is.
+    """
+    if KINDS.get(encoder.kind) is not type(encoder):
+        return copy.deepcopy(encoder).cpu().requires_grad_(False).eval
+    weights = {name: tensor.detach().cpu() for name, tensor in encoder.state_dict().items()}
+    return partial(_with_weights, partial(build_audio_encoder, **encoder.config()), weights)
+
+
+def _with_weights(make: Callable[[], AudioEncoder], weights: dict[str, Tensor]) -> AudioEncoder:
+    encoder = make()
+    encoder.load_state_dict(weights)
+    return encoder.requires_grad_(False).eval()

@@ -21,7 +21,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.envs import SpeechToFaceEnv
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.audio_encoders import AudioEncoder
+from s2f_rl.models.audio_encoders import AudioEncoder, packed_encoder
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs.tether import die_with
 from s2f_rl.training.parts import RLParts
@@ -131,7 +131,7 @@ def make_collector(config: Mapping[str, object], parts: RLParts) -> UtteranceCol
         _worker_env,
         parent=None if remote else os.getpid(),
         corpus=(options["corpus"]["root"], options["corpus"]["topology"], options["corpus"]["cache"]),
-        encoder=parts.start.actor.audio_encoder,
+        encoder=packed_encoder(parts.start.actor.audio_encoder),
         options=(options["lanes"] // n_workers, options["group_size"], options["style"], options["max_frames"]),
         device="cpu" if remote and not parallel["gpus_per_worker"] else str(env.device),
     )
@@ -145,7 +145,7 @@ def make_collector(config: Mapping[str, object], parts: RLParts) -> UtteranceCol
 def _worker_env(
     parent: int | None,
     corpus: tuple[str, str | None, str | None],
-    encoder: AudioEncoder,
+    encoder: Callable[[], AudioEncoder],
     options: tuple[int, int, str | int, int | None],
     device: str,
     seed: int,
@@ -156,7 +156,7 @@ def _worker_env(
     root, topology, cache = corpus
     train = FaceCorpus(root, split="train", topology=topology)
     lanes, group_size, style, max_frames = options
-    source = CachedAudio(encoder, train, cache)
+    source = CachedAudio(encoder().to(device), train, cache)
     return SpeechToFaceEnv(train, source, lanes, group_size, style, max_frames, seed=seed, device=device)
 
 

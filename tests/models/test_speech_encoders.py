@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import socket
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tiny import WAV2VEC2, WAV2VEC2_BERT
 from s2f_rl.data.audio import conv_frames
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, SpeechAudioEncoder, build_audio_encoder
+from s2f_rl.models.audio_encoders import packed_encoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 from s2f_rl.models.log_mel import paired_log_mel
 from s2f_rl.models.speech_models import SPEECH_MODELS
@@ -236,3 +238,40 @@ def test_files_that_ask_for_another_model(
         return
     with pytest.raises(UserError, match=rf"best\.pt: no actor of this project inside \(.*({match})"):
         load_actor(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["mel", *MODELS])
+def test_in_another_process_it_is_the_same(name: str) -> None:
+    """Torch does not pickle wav2vec2 itself, so a worker that hears gets what it is made of."""
+    torch.manual_seed(0)
+    kind, settings = ("mel", None) if name == "mel" else MODELS[name]
+    options = {"width": 16} if settings is None else {"config": settings}
+    encoder = build_audio_encoder(kind, **options, fps=30.0, features_per_frame=1).eval()
+    if name == "wav2vec2":
+        with pytest.raises(RuntimeError, match="Serialization"):
+            pickle.dumps(encoder)
+    torch.manual_seed(1)
+    again = pickle.loads(pickle.dumps(packed_encoder(encoder)))()
+    assert not again.training and not any(p.requires_grad for p in again.parameters())
+    assert {k: v.tolist() for k, v in again.state_dict().items()} == {
+        k: v.tolist() for k, v in encoder.state_dict().items()
+    }  # which name its features in a cache
+    with torch.no_grad():
+        waveform = torch.randn(1, 8000)
+        assert torch.equal(again(waveform), encoder(waveform))
+
+
+class OwnEncoder(SpeechAudioEncoder):
+    """One that no file can name, and that pickles."""
+
+    def __init__(self) -> None:
+        super().__init__({**WAV2VEC2_BERT}, kind="wav2vec2-bert", fps=30.0, features_per_frame=1)
+
+
+def test_an_encoder_of_ones_own_goes_as_it_is() -> None:
+    encoder = OwnEncoder().eval()
+    again = pickle.loads(pickle.dumps(packed_encoder(encoder)))()
+    waveform = torch.randn(1, 8000)
+    assert type(again) is OwnEncoder and again is not encoder
+    with torch.no_grad():
+        assert torch.equal(again(waveform), encoder(waveform))
