@@ -131,9 +131,11 @@ class UtteranceCollector:
         """Continue where ``state`` was taken, between two batches."""
         if not {"n_collected", "draws"} <= set(state):
             raise UserError("collector state: expected n_collected and draws; was it saved by state_dict()?")
+        self.n_collected = int(state["n_collected"])
         if self._env is not None and state["draws"] is not None:
             self._env.load_draw_state(state["draws"])
-        self.n_collected = int(state["n_collected"])
+        elif self._env is not None:  # of workers, which keep none
+            _draw_after(self._env, self.n_collected)
 
     def shutdown(self) -> None:
         """Close the environments and end the workers."""
@@ -296,6 +298,12 @@ def _end_workers(collector: MultiSyncCollector) -> None:
         scheme.shutdown()
 
 
+def _draw_after(env: SpeechToFaceEnv, n_done: int) -> None:
+    """Let an environment, or part of several, draw what comes after ``n_done`` batches of all of them."""
+    groups = env.numel() // env.group_size * env.draws.n_parts
+    env.load_draw_state({**env.draw_state(), "n_drawn": n_done * groups})
+
+
 def make_worker_env(
     make_env: Callable[..., EnvBase], seed: int, worker: int, n_workers: int, n_done: int = 0
 ) -> EnvBase:
@@ -303,9 +311,7 @@ def make_worker_env(
     env = make_env(seed=seed)
     base = base_env(env)
     base.draws.take_part(worker, n_workers)
-    state = base.draw_state()
-    groups = base.numel() // base.group_size * n_workers
-    base.load_draw_state({**state, "n_drawn": n_done * groups})
+    _draw_after(base, n_done)
     base.draws.keep_next()  # the Collector resets once for itself when it is built
     return env
 

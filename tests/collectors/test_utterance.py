@@ -226,6 +226,15 @@ class TestContinuation:
         collector.next()
         assert not torch.equal(first["action"], kept["action"])
 
+    def test_after_batches_of_workers(self, corpus):
+        """Their state is the number of batches, from which the draws follow."""
+        collector, other = self.build(corpus), self.build(corpus)
+        for _ in range(3):
+            collector.next()
+        other.load_state_dict({"n_collected": 3, "draws": None})
+        assert other.state_dict() == collector.state_dict()
+        assert torch.equal(other.next()["utterance"], collector.next()["utterance"])
+
     def test_state_of_something_else(self, corpus):
         with pytest.raises(UserError, match="n_collected"):
             self.build(corpus).load_state_dict({"seed": 1})
