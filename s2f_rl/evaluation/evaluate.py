@@ -35,8 +35,8 @@ from s2f_rl.signs import watched
 logger = logging.getLogger(__name__)
 
 _TOGETHER = 64
-_SCORED_TOGETHER = 16
-"""Motions that are held and scored in one batch: 150 MB at V=5023 and 5 seconds."""
+_SCORED_FRAMES = 2400
+"""Of motions that are held and scored in one batch, each as long as the longest: 150 MB at V=5023."""
 
 
 def style_columns(corpus: Corpus, subject: str, conditions: str | Sequence[int]) -> list[int]:
@@ -103,7 +103,7 @@ def evaluate_actor(
     rows: list[Row] = []
     found = predict_corpus(actor, audio, range(len(corpus)), columns)
     bar = watched(found, "evaluate", len(corpus), enabled=progress, leave=False)
-    for together in _batches(bar, _SCORED_TOGETHER):
+    for together in _batches(bar):
         motions = [_motions(prediction, corpus, mean) for prediction in together]
         scored = None if scorer is None else scorer.scores_together([m[:2] for m in motions], timing, stride)
         for k, (index, vertices, names, spread) in enumerate(motions):
@@ -126,14 +126,15 @@ def _in_turn(columns: list[int], most: int | None, turn: int) -> list[int]:
     return [columns[(turn * most + k) % len(columns)] for k in range(most)]
 
 
-def _batches(found: Iterable[Prediction], motions: int) -> Iterator[list[Prediction]]:
-    """Predictions in lists of at least ``motions`` conditions, but for the last."""
+def _batches(found: Iterable[Prediction]) -> Iterator[list[Prediction]]:
+    """Predictions in lists that are scored at once; one that is too long for that is alone."""
     batch: list[Prediction] = []
     for prediction in found:
-        batch.append(prediction)
-        if sum(len(each.styles) for each in batch) >= motions:
+        longest = max(each.displacement.shape[1] for each in (*batch, prediction))
+        if batch and longest * sum(len(each.styles) for each in (*batch, prediction)) > _SCORED_FRAMES:
             yield batch
             batch = []
+        batch.append(prediction)
     if batch:
         yield batch
 

@@ -71,6 +71,28 @@ def test_rows_are_those_of_single_motions(corpus, reward, actor, stride, styles)
             assert row[name] == pytest.approx(value, abs=2e-6)
 
 
+def test_what_is_scored_at_once_is_bounded(corpus, reward, actor, monkeypatch):
+    """Frames, each motion as long as the longest: a long recording is not multiplied by its neighbours."""
+    lengths = [corpus.n_frames(i) for i in range(len(corpus))]
+    most = 2 * max(lengths)
+    monkeypatch.setattr("s2f_rl.evaluation.evaluate._SCORED_FRAMES", most)
+    batches = []
+
+    class Watched(Scorer):
+        def scores_together(self, motions, *rest):
+            batches.append([vertices.shape[:2] for _, vertices in motions])
+            return super().scores_together(motions, *rest)
+
+    rows = evaluate_actor(actor, corpus, Watched({"train": reward}, corpus), conditions=[0], timing=False)
+    assert [row["frames"] for row in rows] == [n for batch in batches for _, n in batch] == lengths
+    assert 1 < max(map(len, batches)) and len(batches) > 1
+    for batch in batches:
+        assert max(n for _, n in batch) * sum(k for k, _ in batch) <= most
+    batches.clear()
+    evaluate_actor(actor, corpus, Watched({"train": reward}, corpus), timing=False, mean=False)
+    assert all(len(batch) == 1 for batch in batches)
+
+
 def test_with_the_mean_over_styles(corpus, reward, actor):
     """Batches hold the means too, and a row's columns are those of its own motion."""
     scorer = Scorer({"train": reward}, corpus)
