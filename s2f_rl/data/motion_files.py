@@ -20,7 +20,7 @@ SUFFIXES = (".npy", ".npz")
 
 
 def save_motion(path: Path, vertices: Tensor, template: Tensor, precision: str = "float32") -> None:
-    """Write a motion [T, V*3], metres, atomically.
+    """Write a motion [T, V*3], metres, atomically, in place of what is there in either precision.
 
     Args:
         path: without a suffix. template: [V*3], the face at rest.
@@ -29,10 +29,12 @@ def save_motion(path: Path, vertices: Tensor, template: Tensor, precision: str =
     """
     if precision == "float32":
         atomic_save_npy(path.with_name(path.name + ".npy"), vertices.numpy())
+        path.with_name(path.name + ".npz").unlink(missing_ok=True)
         return
     offsets = (vertices - template).numpy().astype(np.float16)
     with atomic_path(path.with_name(path.name + ".npz")) as temporary, open(temporary, "wb") as file:
         np.savez(file, offsets=offsets, template=template.numpy().astype(np.float32))
+    path.with_name(path.name + ".npy").unlink(missing_ok=True)
 
 
 def load_motion(path: str | os.PathLike[str]) -> np.ndarray:

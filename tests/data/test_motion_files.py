@@ -42,6 +42,12 @@ def test_float16_within_the_stated_error(motion, tmp_path):
     np.testing.assert_array_equal(file["template"] + file["offsets"].astype("float32"), loaded)
 
 
+def test_there_is_one_file_of_a_motion(motion, tmp_path):
+    for precision, suffix in (("float32", ".npy"), ("float16", ".npz"), ("float32", ".npy")):
+        save_motion(tmp_path / "a", *motion, precision)
+        assert [path.name for path in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
 @pytest.mark.parametrize("arrays", [{"x": np.zeros(3)}, {"offsets": np.zeros((4, 6)), "template": np.zeros(3)}])
 def test_other_files_are_refused(tmp_path, arrays):
     np.savez(tmp_path / "a.npz", **arrays)
