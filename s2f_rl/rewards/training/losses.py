@@ -61,9 +61,12 @@ class AudioFeatures:
 
     def _of(self, position: int, device: torch.device) -> Tensor:
         """[n, E] of a recording."""
-        mel = self.bank[position].mel_clips
+
+        def encoded() -> Tensor:
+            return self.encoding(self.backbone.encode_audio, self.bank[position].mel_clips.to(device), 1)
+
         with torch.no_grad():
-            return self._known.get(position, lambda: self.encoding(self.backbone.encode_audio, mel.to(device), 1))
+            return self._known.get(position, encoded)
 
 
 def reward_losses(

@@ -163,6 +163,16 @@ def test_features_are_bounded(bank: MotionBank, motion: MotionSubspace) -> None:
         assert features._known.n_bytes <= 2 * most
 
 
+def test_known_features_read_no_recording(corpus, motion: MotionSubspace, monkeypatch) -> None:
+    bank = MotionBank(corpus)
+    small = SpeechMeshTransformer(135, 16, 1, 2)
+    batch = ClipSampler(bank, motion, None, None, chosen_corruptions(["jitter"]), **CLIPS).draw()
+    features = AudioFeatures(small, bank)
+    known = features(batch)
+    monkeypatch.setattr(MotionBank, "__getitem__", lambda *_: pytest.fail("a recording was read"))
+    assert torch.equal(features(batch), known)
+
+
 def test_recordings_are_bounded(corpus, motion: MotionSubspace) -> None:
     whole = MotionBank(corpus)
     most = max(whole[p].nbytes for p in range(len(whole)))
