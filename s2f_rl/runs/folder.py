@@ -47,7 +47,6 @@ BEFORE = {
     "actor.kind": "faceformer",
     "evaluation.stride": 1,
     "evaluation.styles": None,
-    "parallel.kind": "none",
     "precision": "float32",
     "reward.precision": "float32",
 }
