@@ -259,7 +259,7 @@ def add_export(commands: Commands) -> None:
         return 0
 
     parser = _command(commands, "export", run, "write a run's actor to one file that stands alone, to be passed on")
-    _add_checkpoint(parser)
+    _add_checkpoint(parser, "run folder, or its best.pt")
     parser.add_argument("--out", required=True, help=".pt file to write")
 
 
@@ -322,8 +322,10 @@ def _command(commands: Commands, name: str, run: Run, description: str) -> argpa
     return parser
 
 
-def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--checkpoint", required=True, help="run folder, its best.pt, or published FaceFormer weights")
+def _add_checkpoint(
+    parser: argparse.ArgumentParser, what: str = "run folder, its best.pt, or published FaceFormer weights"
+) -> None:
+    parser.add_argument("--checkpoint", required=True, help=what)
     parser.add_argument(
         "--actor-kind", metavar="MODULE:NAME", help="class of an actor of your own, whose kind the checkpoint names"
     )

@@ -43,7 +43,8 @@ class UtteranceCollector:
     runs; None never ends. **A batch is overwritten when the next one is collected**: clone what you keep.
 
     To go on after a kill with the data of an unbroken run, save :meth:`state_dict` and torch's random state between
-    two batches and restore both before the next (one process only: workers keep their own random states).
+    two batches and restore both before the next; start workers anew with ``n_done`` of
+    :func:`multi_utterance_collector`.
 
     Attributes:
         collector: the TorchRL collector underneath.
