@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from s2f_rl.data.audio import SPEECH_RATE_HZ
+from s2f_rl.data.audio import LARGEST_SAMPLE, SPEECH_RATE_HZ
 from s2f_rl.data.sound_decoding import RATES_HZ
 from s2f_rl.errors import UserError
 from s2f_rl.models.latent_actor import LatentActor
@@ -61,6 +63,13 @@ class SpeechStream:
     ) -> None:
         if not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
             raise UserError(f"rate_hz={rate_hz}: give {RATES_HZ[0]} to {RATES_HZ[1]} Hz")
+        for name, ms in (("look_ahead_ms", look_ahead_ms), ("context_ms", context_ms)):
+            if not 0 <= ms < math.inf:
+                raise UserError(f"{name}={ms}: give 0 or more milliseconds")
+        if not 0 < step_ms < math.inf:
+            raise UserError(f"step_ms={step_ms}: give a step above 0 milliseconds")
+        if memory_s is not None and not 0 < memory_s < math.inf:
+            raise UserError(f"memory_s={memory_s}: give seconds above 0; None: as long as the past has any weight")
         if isinstance(style, int):
             if not 0 <= style < actor.n_styles:
                 raise UserError(f"style={style}: the actor has style columns 0 to {actor.n_styles - 1}")
@@ -80,12 +89,12 @@ class SpeechStream:
     def push(self, samples: npt.ArrayLike) -> Tensor:
         """Hear mono samples [n], in -1..1; returns the vertices [T, V*3], metres, that they complete, often none.
 
-        Raises UserError where they are not one row of finite numbers, or after the end.
+        Raises UserError where they are not one row of finite numbers, or beyond a million, and after the end.
         """
-        block = np.asarray(samples, dtype=np.float32)
-        if block.ndim != 1 or not np.isfinite(block).all():
-            raise UserError(f"samples of shape {list(block.shape)}: give one row of finite numbers")
-        return self._hear(block, last=False)
+        block = np.asarray(samples)
+        if block.ndim != 1 or not (np.abs(block) <= LARGEST_SAMPLE).all():
+            raise UserError(f"samples of shape {list(block.shape)}: give one row of finite numbers, within -1 to 1")
+        return self._hear(block.astype(np.float32), last=False)
 
     def finish(self) -> Tensor:
         """End the sound; returns the vertices [T, V*3] of the frames that are left. To be called once."""

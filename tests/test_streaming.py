@@ -107,13 +107,17 @@ def test_mistakes(actor):
         ({"style": 3}, "style columns 0 to 2"),
         ({"style": torch.ones(4)}, "4 columns"),
         ({"template": torch.zeros(9)}, "7 vertices"),
-        ({"step_ms": 0}, "step above 0"),
+        ({"step_ms": 0}, "step_ms=0: give a step above 0"),
+        ({"step_ms": float("inf")}, "step_ms=inf"),
+        ({"look_ahead_ms": -1}, "look_ahead_ms=-1: give 0 or more"),
+        ({"context_ms": float("nan")}, "context_ms=nan"),
+        ({"memory_s": 0}, "memory_s=0: give seconds above 0"),
         ({"rate_hz": 1000}, "4000 to 384000"),
     ):
         with pytest.raises(UserError, match=message):
             SpeechStream(actor, **{"template": template, "style": 0, **wrong})
     stream = SpeechStream(actor, template, 0)
-    for samples in (np.zeros((2, 5)), [0.0, float("nan")]):
+    for samples in (np.zeros((2, 5)), [0.0, float("nan")], [0.0, -1e30]):
         with pytest.raises(UserError, match="one row of finite numbers"):
             stream.push(samples)
     stream.finish()

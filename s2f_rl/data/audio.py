@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 SPEECH_RATE_HZ = 16000
 """Sample rate of the speech encoders."""
-_LARGEST = 1e6
-"""Above what 16 bits count to; the variance of such values still fits float32."""
+LARGEST_SAMPLE = 1e6
+"""That is taken for sound. Above what 16 bits count to; the variance of such values still fits float32."""
 
 
 def wav_header(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -76,7 +76,7 @@ def read_sound(path: str | os.PathLike[str]) -> tuple[np.ndarray, int, tuple[str
         waveform = _gather((block[:, k] for block in sound.blocks()), sound.samples)
     if not np.isfinite(waveform).all():
         raise UserError(f"{sound.path}: holds values that are not finite (NaN or infinity); write it again")
-    if (peak := max(waveform.max(), -waveform.min())) > _LARGEST:
+    if (peak := max(waveform.max(), -waveform.min())) > LARGEST_SAMPLE:
         raise UserError(f"{sound.path}: holds a value of {peak:.0e}, where sound is within -1 to 1; write it again")
     return waveform, sound.rate, notes
 
