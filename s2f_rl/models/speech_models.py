@@ -6,11 +6,14 @@ Of a config only sizes and rates are used; nothing in it names code, files or a 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
 
 from s2f_rl.data.clock import CONV_RATE_HZ
+from s2f_rl.data.soundness import not_finite
 from s2f_rl.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ BERT = "wav2vec2-bert"
 
 _GRID = (400, 320)  # window and hop in samples at 16 kHz
 _LARGEST = 10**6
-_LARGEST_OF = {"max_source_positions": 10**4}  # of a table that is in no file
+_LARGEST_OF = {"max_source_positions": 10**4, "num_hidden_layers": 1000}  # of what is made before a file is read
 _BESIDE = ("model_type", "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id")  # no part of the encoder
 log = logging.getLogger(__name__)
 
@@ -63,15 +66,20 @@ def published_model(pretrained: str, kind: str | None, local_files_only: bool) -
         local_files_only: never ask the network.
 
     Raises:
-        UserError: nothing there, another kind, weights that lack a part, or features at another rate than 50 Hz.
+        UserError: nothing there, another kind, weights that lack a part, are quantised or not finite, or features at
+            another rate than 50 Hz.
     """
     import torch
     from transformers import PretrainedConfig
 
-    where, named = f"actor.audio.pretrained={pretrained}", kind or "a speech model"
+    where, named = f"actor.audio.pretrained={pretrained}", kind or "speech model"
     try:
         found = PretrainedConfig.get_config_dict(pretrained, local_files_only=local_files_only)[0]
+        if not found:
+            raise UserError(f"{where}: no config.json there; give a folder with config.json and model.safetensors")
         named = str(found.get("model_type") if isinstance(found, dict) else None)[:40]
+        if isinstance(found, dict) and found.get("quantization_config"):
+            raise UserError(f"{where}: its weights are quantised (quantization_config); give those of the model itself")
         if named not in SPEECH_MODELS:
             raise UserError(f"{where}: its config.json says {named!r}; known are {', '.join(SPEECH_MODELS)}")
         if kind not in (None, named):
@@ -79,20 +87,43 @@ def published_model(pretrained: str, kind: str | None, local_files_only: bool) -
         # null is what a setting was before it had a name
         settings = {name: value for name, value in found.items() if name in _defaults(named) and value is not None}
         config = _config(named, checked_settings(named, settings, _LARGEST, f"{where}: its "), where)
-        model, report = _class(named, "Model").from_pretrained(
-            pretrained, config=config, local_files_only=local_files_only, dtype=torch.float32, output_loading_info=True
-        )
+        with _quiet():
+            model, report = _class(named, "Model").from_pretrained(
+                pretrained, config=config, local_files_only=local_files_only, dtype=torch.float32,
+                output_loading_info=True,
+            )  # fmt: skip
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(
-            f"{where}: no weights of {named} there; give a folder with config.json and model.safetensors, or set "
+            f"{where}: no weights of a {named} there; give a folder with config.json and model.safetensors, or set "
             "actor.audio.local_files_only=false to download a hub name"
         ) from error
-    except (ValueError, KeyError, RuntimeError) as error:
-        raise UserError(f"{where}: {str(error)[:200]}; give the folder of a whole {named}") from error
+    except Exception as error:  # whatever torch, safetensors and transformers raise for files that cannot be
+        reason = " ".join(str(error).split())[:200]
+        if "ignore_mismatched_sizes" in reason:
+            reason = "its weights have other sizes than its config.json states"
+        if isinstance(error, UnpicklingError):
+            reason = "its pytorch_model.bin is damaged, or holds more than tensors"
+        raise UserError(f"{where}: {reason}; give the folder of a whole {named}") from error
     lacking = sorted(set(report["missing_keys"]) - {"masked_spec_embed"})  # which only training with masks needs
     if lacking:
         raise UserError(f"{where}: its weights lack {', '.join(lacking[:3])}; give the folder of a whole {named}")
+    broken = not_finite(model.state_dict())
+    if broken is not None:
+        raise UserError(f"{where}: {broken} holds NaN or infinite values; give the folder of a whole {named}")
     return named, model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' report of weights that are missing, not used or of another size: one line tells of them."""
+    logger = logging.getLogger("transformers.modeling_utils")
+    before, logger.disabled = logger.disabled, True  # a level would have it say something else
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def known_settings(kind: str, config: PretrainedConfig) -> dict[str, object]:

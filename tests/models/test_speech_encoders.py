@@ -59,6 +59,16 @@ def edit_config(folder: str, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
+class Touch:
+    """Code in a pickle: whoever runs it makes a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.path, "w")
+
+
 def at_frames(features: np.ndarray, topology: str) -> np.ndarray:
     """FaceFormer's two rules, by hand: [C, D] at 50 Hz to 30 fps, end points aligned, or cut to pairs at 25 fps."""
     n = len(features)
@@ -155,14 +165,17 @@ class TestPublished:
         [
             ("wav2vec2", {}, "holds hubert, not wav2vec2; set actor.audio.kind=hubert, or actor=speech"),
             ("speech", {"model_type": "whisper"}, "says 'whisper'; known are wav2vec2, hubert"),
-            ("speech", {"model_type": None}, "says 'None'"),
+            ("speech", {"model_type": None}, "says 'None'; known are"),
             ("speech", {"conv_stride": [5, 2, 2, 2, 2, 2, 4]}, "50 features a second.*theirs are of 400 every 640"),
             ("speech", {"conv_stride": [5, 2, 2]}, "incorrect"),
             ("speech", {"hidden_size": "16"}, "hidden_size is 16; it cannot be"),
             ("speech", {"hidden_act": "owner/name"}, "owner/name"),
             ("speech", {"num_attention_heads": 3}, "divisible"),
             ("speech", {"num_hidden_layers": 2}, "its weights lack encoder.layers.1"),
-            ("speech", {"hidden_size": 32}, "pretrained=.*give the folder of a whole hubert"),
+            ("speech", {"num_attention_heads": 0}, "zero; give the folder of a whole hubert"),
+            ("speech", {"num_hidden_layers": 10**6}, "num_hidden_layers is 1000000; it cannot be"),
+            ("speech", {"hidden_size": 32}, "pretrained=.*other sizes than its config.json.*folder of a whole hubert"),
+            ("speech", {"quantization_config": {"quant_method": "gptq"}}, "its weights are quantised"),
         ],
     )
     def test_what_does_not_fit(self, kind: str, changes: dict[str, Any], match: str, tmp_path: Path) -> None:
@@ -188,7 +201,24 @@ class TestPublished:
         with pytest.raises(UserError, match=match):
             build_audio_encoder("speech", pretrained=folder)
 
-    @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}"])
+    def test_weights_that_cannot_be(self, tmp_path: Path) -> None:
+        """Half a file, numbers that are not finite, and code in place of weights."""
+        model = random_model("HuBERT")
+        for name in ("half", "nan", "code"):
+            folder_of(model, tmp_path / name)
+        weights = (tmp_path / "half" / "model.safetensors").read_bytes()
+        (tmp_path / "half" / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+        with torch.no_grad():
+            model.encoder.layer_norm.bias[0] = float("nan")
+        folder_of(model, tmp_path / "nan")
+        (tmp_path / "code" / "model.safetensors").unlink()
+        torch.save({"a": Touch(str(tmp_path / "ran"))}, tmp_path / "code" / "pytorch_model.bin")
+        for name, match in (("half", "deserializing"), ("nan", "layer_norm.bias' holds NaN"), ("code", "than tensors")):
+            with pytest.raises(UserError, match=f"actor.audio.pretrained={tmp_path / name}: .*{match}"):
+                build_audio_encoder("speech", pretrained=str(tmp_path / name))
+        assert not (tmp_path / "ran").exists()
+
+    @pytest.mark.parametrize("content", [None, "", "{", "[]", "{}", "3"])
     def test_no_config(self, content: str | None, tmp_path: Path) -> None:
         if content is not None:
             (tmp_path / "config.json").write_text(content)
@@ -201,7 +231,7 @@ class TestPublished:
         (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nEvil = EvilModel = None")
         kernels = dict.fromkeys(["attn_implementation", "_attn_implementation"], "kernels-community/x")
         code = {"AutoConfig": "evil.Evil", "AutoModel": "evil.EvilModel"}
-        edit_config(folder, **kernels, auto_map=code, quantization_config={"a": 1})
+        edit_config(folder, **kernels, auto_map=code)
         assert build_audio_encoder("speech", pretrained=folder).config() == sound.config()
         assert not (tmp_path / "ran").exists()
 
@@ -218,7 +248,7 @@ class TestPublished:
     [
         ("hidden_size", 10**6, "its config asks for"),
         ("hidden_size", 10**12, "hidden_size is 1000000000000; it cannot be"),
-        ("num_hidden_layers", 10**5, "asks for 100000 layers, the file holds"),
+        ("num_hidden_layers", 999, "asks for 999 layers, the file holds"),
         ("hidden_dropout", 7, "hidden_dropout is 7; it cannot be"),
         ("layer_norm_eps", float("nan"), "layer_norm_eps is nan"),
         ("hidden_act", ["gelu"], "hidden_act is"),
