@@ -1,18 +1,20 @@
 """Long recordings: memory and time of ``animate``, windows against one pass in mm, the frame loop, live streams.
 
     python benchmarks/speed/long.py [--parts memory loop stream difference] [--encoders [mel] [wav2vec2]]
-        [--frames 100 1000] [--seconds 20] [--checkpoint FOLDER --corpus FOLDER]
+        [--frames 100 1000] [--seconds 20] [--checkpoint FOLDER --corpus FOLDER] [--results FILE.json] [--plot FILE.png]
 
 By itself a short look. The tables of the documents come from ``--frames 100 1800 10000 108000`` (an hour of speech) and
 ``--parts difference --seconds 75``. V=5023; wav2vec2-base has random weights. ``--checkpoint`` and ``--corpus`` (such
 as checkpoints/demo/supervised and data/demo) add a trained actor to ``difference``. Parts:
 
 - memory: ``animate`` to a .npy, a process for each length, sound at 48 kHz: seconds, peak of resident memory
+- evaluate: the same of ``s2f-rl evaluate``, one recording with faces in eight styles and their mean, no reward
 - difference: vertices in windows against one pass, mean and largest over vertices and frames, mm
 - loop: microseconds of the frame loop at frame t, exact and with a memory of 60 s, one thread
 - stream: ``SpeechStream`` on one thread, blocks of 20 ms: how many times real time, and how late a frame is
 
-Prints Markdown tables. An hour (108,000 frames) needs 7 GB of disk in the temporary folder.
+Prints Markdown tables. ``--results`` also keeps the rows of ``memory``, in place of those of the same encoder and
+length; ``--plot`` draws what is kept there. An hour (108,000 frames) needs 7 GB of disk in the temporary folder.
 """
 
 from __future__ import annotations
@@ -25,12 +27,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample, write_wav
+from s2f_rl.data.files import atomic_path, atomic_write_json
 from s2f_rl.data.synthetic import synthesize
 from s2f_rl.models import FaceFormer, MelAudioEncoder, Wav2Vec2AudioEncoder
 from s2f_rl.models.checkpoint import load_actor
@@ -54,20 +58,24 @@ LIVE = [Windows(0.6, 1.0, 0.2), Windows(1.0, 1.0, 0.2), Windows(0.6, 2.0, 1.0)]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parts", nargs="+", default=["memory", "loop", "stream"])
+    parser.add_argument("--parts", nargs="*", default=["memory", "loop", "stream"])
     parser.add_argument("--encoders", nargs="*", default=list(ENCODERS))
     parser.add_argument("--frames", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--seconds", type=float, default=20.0, help="of speech for difference and stream")
     parser.add_argument("--checkpoint")
     parser.add_argument("--corpus")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, help="file that keeps what memory measures")
+    parser.add_argument("--plot", type=Path, help="picture to draw of --results")
+    parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        animate_here(*options.child)
+        called_here(*options.child)
         return
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts:
-            {"memory": memory, "difference": difference, "loop": loop, "stream": stream}[part](options, Path(folder))
+            PARTS[part](options, Path(folder))
+    if options.plot:
+        plot(json.loads(options.results.read_text(encoding="utf-8")), options.plot)
 
 
 def table(*columns: str) -> None:
@@ -116,28 +124,93 @@ def memory(options: argparse.Namespace, folder: Path) -> None:
     corpus = FaceCorpus(folder / "corpus", split="train")
     table("encoder", "frames", "seconds", "CPU seconds", "peak memory, MB", "file, MB")
     for encoder in options.encoders:
-        actor = random_actor(encoder)
-        actor.decoder.obj_vector = torch.nn.Linear(len(corpus.subjects), actor.decoder.feature_dim, bias=False)
-        actor.n_styles = actor.decoder.n_subjects = len(corpus.subjects)
-        (folder / encoder).mkdir()
-        torch.save({"actor": actor_entry(actor, corpus)}, folder / encoder / "best.pt")
-        del actor
+        save(random_actor(encoder), corpus, folder / encoder)
         for n_frames in options.frames:
             wav, out = folder / "speech.wav", folder / "out.npy"
             minute = speech(min(60.0, n_frames / FPS + 0.1), 48000)
             n_samples = round((n_frames / FPS + 0.1) * 48000)
             write_wav(wav, np.resize(minute, n_samples), 48000)
-            child = [sys.executable, __file__, "--child", str(wav), str(folder / encoder), str(out)]
-            found = json.loads(subprocess.run(child, check=True, stdout=subprocess.PIPE).stdout)
+            found = called("animate", wav, folder / encoder, out)
             row(encoder, n_frames, found["seconds"], found["cpu"], found["peak_mb"], out.stat().st_size / 1e6)
+            if options.results:
+                keep(options.results, {"encoder": encoder, "frames": n_frames, **found})
             out.unlink()
 
 
-def animate_here(wav: str, checkpoint: str, out: str) -> None:
+def keep(path: Path, found: dict[str, object]) -> None:
+    """Put a row into the file, in place of one of the same encoder and length."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    same = found["encoder"], found["frames"]
+    rows = [each for each in rows if (each["encoder"], each["frames"]) != same]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = sorted([*rows, found], key=lambda each: (each["encoder"], each["frames"]))
+    atomic_write_json(path, rows)
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """CPU seconds and peak of memory against the number of frames, a line for each encoder."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, cells = pyplot.subplots(1, 2, figsize=(8, 2.8), layout="constrained")
+    for encoder in sorted({each["encoder"] for each in rows}):
+        own = [each for each in rows if each["encoder"] == encoder]
+        for cell, key in zip(cells, ("cpu", "peak_mb"), strict=True):
+            cell.plot([each["frames"] for each in own], [each[key] for each in own], "o-", label=encoder)
+    ticks = sorted({each["frames"] for each in rows})
+    for cell, label in zip(cells, ("CPU seconds", "peak of memory, MB"), strict=True):
+        cell.set(xscale="log", xlabel="frames", ylabel=label)
+        cell.minorticks_off()
+        cell.set_xticks(ticks, [str(each) for each in ticks])
+    cells[0].set_yscale("log")
+    cells[1].set_ylim(bottom=0)
+    cells[0].legend(frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130, format="png")
+    pyplot.close(figure)
+
+
+def save(actor: FaceFormer, corpus: FaceCorpus, folder: Path) -> None:
+    """As a checkpoint with the styles of the corpus."""
+    actor.decoder.obj_vector = torch.nn.Linear(len(corpus.subjects), actor.decoder.feature_dim, bias=False)
+    actor.n_styles = actor.decoder.n_subjects = len(corpus.subjects)
+    folder.mkdir()
+    torch.save({"actor": actor_entry(actor, corpus)}, folder / "best.pt")
+
+
+def evaluation(options: argparse.Namespace, folder: Path) -> None:
+    root = folder / "faces"
+    synthesize(root, 12, 1, vertices=5023)
+    corpus, tested = FaceCorpus(root, split="train"), FaceCorpus(root, split="test").names
+    save(random_actor("mel"), corpus, folder / "actor")
+    motion = np.load(root / "vertices_npy" / f"{tested[0]}.npy")
+    table("frames", "styles", "seconds", "CPU seconds", "peak memory, MB")
+    for n_frames in options.frames:
+        (root / "phones" / f"{tested[0]}.json").unlink(missing_ok=True)
+        np.save(root / "vertices_npy" / f"{tested[0]}.npy", np.resize(motion, (2 * n_frames, *motion.shape[1:])))
+        write_wav(root / "wav" / f"{tested[0]}.wav", speech(n_frames / FPS + 0.1), SPEECH_RATE_HZ)
+        found = called("evaluate", folder / "actor", root, folder / f"out{n_frames}")
+        row(n_frames, len(corpus.subjects), found["seconds"], found["cpu"], found["peak_mb"])
+
+
+def called(*command: object) -> dict[str, float]:
+    """Seconds and peak of memory of a command in a process of its own."""
+    child = [sys.executable, __file__, "--child", *map(str, command)]
+    found: dict[str, float] = json.loads(subprocess.run(child, check=True, stdout=subprocess.PIPE).stdout)
+    return found
+
+
+def called_here(name: str, *paths: str) -> None:
     from s2f_rl.evaluation.animate import animate
+    from s2f_rl.evaluation.evaluate import evaluate_checkpoint
 
     began = time.perf_counter()
-    animate(wav, checkpoint, out)
+    if name == "animate":
+        animate(*paths)
+    else:
+        evaluate_checkpoint(*paths, progress=False)
     seconds = time.perf_counter() - began
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     peak = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
@@ -237,6 +310,8 @@ def blocks(sound: np.ndarray, n: int = 320) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, len(sound), n):
         yield start + n, sound[start : start + n]
 
+
+PARTS = {"memory": memory, "evaluate": evaluation, "difference": difference, "loop": loop, "stream": stream}
 
 if __name__ == "__main__":
     main()

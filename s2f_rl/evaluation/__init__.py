@@ -2,8 +2,9 @@
 
 Floor plan:
 
-- a split, from checkpoint to report: ``evaluate`` over ``predict`` (motions in every style), ``scorer``
-  (:class:`Scorer`: rewards and judges of one motion), ``truth`` (distance to motions that could have been)
+- a split, from checkpoint to report: ``evaluate`` over ``predict`` (motions in every style), ``motions`` (in which
+  batches they are measured), ``scorer`` (:class:`Scorer`: rewards and judges of one motion), ``truth`` (distance to
+  motions that could have been)
 - its rows and figures: ``tables``, ``partial_rows`` (kept when a command is stopped), ``summary``, ``intervals``
 - a command each: ``animate``, and ``score`` with ``speech`` (sound files in place of a corpus)
 

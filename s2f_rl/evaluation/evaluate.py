@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
@@ -17,12 +16,12 @@ from s2f_rl.data.motion_files import save_motion
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.intervals import bootstrap_intervals
-from s2f_rl.evaluation.predict import Prediction, predict_corpus
+from s2f_rl.evaluation.motions import motions_together
+from s2f_rl.evaluation.predict import predict_corpus
 from s2f_rl.evaluation.scorer import Scorer
 from s2f_rl.evaluation.summary import MEAN, counts, summaries
 from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
-from s2f_rl.metrics import diversity
 from s2f_rl.metrics.measures import Measure, definitions, motion_measures, own_measures
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.contract import Actor
@@ -30,13 +29,11 @@ from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
 from s2f_rl.provenance import package_versions, source_commit
 from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.rewards.parts import Rewards
-from s2f_rl.signs import watched
+from s2f_rl.signs import Watch
 
 logger = logging.getLogger(__name__)
 
 _TOGETHER = 64
-_SCORED_FRAMES = 2400
-"""Of motions that are held and scored in one batch, each as long as the longest: 150 MB at V=5023."""
 
 
 def style_columns(corpus: Corpus, subject: str, conditions: str | Sequence[int]) -> list[int]:
@@ -92,6 +89,9 @@ def evaluate_actor(
         mean: also measure the mean prediction over the conditions.
         precision: of the predictions' files, see :func:`~s2f_rl.data.motion_files.save_motion`.
 
+    An utterance of more than 20 seconds is predicted and measured in one condition after another. Each holds all of its
+    faces and the truth's, since measures of dynamics, strength, lag and closure look at all frames at once.
+
     Returns:
         rows with ``utterance``, ``subject``, ``condition`` (a training subject, or ``mean`` for the mean prediction
         over the conditions), ``frames`` and the measures of :func:`motion_measures`, :meth:`Scorer.scores` and
@@ -101,21 +101,23 @@ def evaluate_actor(
     audio = CachedAudio(actor.audio_encoder, corpus) if audio is None else audio
     columns = [_in_turn(style_columns(corpus, corpus[i].subject, conditions), styles, i) for i in range(len(corpus))]
     rows: list[Row] = []
-    found = predict_corpus(actor, audio, range(len(corpus)), columns)
-    bar = watched(found, "evaluate", len(corpus), enabled=progress, leave=False)
-    for together in _batches(bar):
-        motions = [_motions(prediction, corpus, mean) for prediction in together]
-        scored = None if scorer is None else scorer.scores_together([m[:2] for m in motions], timing, stride)
-        for k, (index, vertices, names, spread) in enumerate(motions):
-            utterance = corpus[index]
-            rows += measure_motions(
-                index, utterance, vertices, names, corpus, None, timing, plausible, more,
-                None if scored is None else scored[k],
-            )  # fmt: skip
-            rows[-1] |= spread
-            if predictions is not None:
-                for name, motion in zip(names, vertices, strict=True):
-                    save_motion(_prediction(predictions, utterance.name, name), motion, utterance.template, precision)
+    with Watch("evaluate", len(corpus), enabled=progress, leave=False) as watch:
+        for motions in motions_together(actor, corpus, audio, columns, mean):
+            scored = None
+            if scorer is not None:
+                scored = scorer.scores_together([(m.utterance, m.vertices) for m in motions], timing, stride)
+            for k, own in enumerate(motions):
+                utterance = corpus[own.utterance]
+                rows += measure_motions(
+                    own.utterance, utterance, own.vertices, own.names, corpus, None, timing, plausible, more,
+                    None if scored is None else scored[k],
+                )  # fmt: skip
+                rows[-1] |= own.spread
+                if predictions is not None:
+                    for name, motion in zip(own.names, own.vertices, strict=True):
+                        path = _prediction(predictions, utterance.name, name)
+                        save_motion(path, motion, utterance.template, precision)
+                watch.update(own.last)
     return rows
 
 
@@ -124,32 +126,6 @@ def _in_turn(columns: list[int], most: int | None, turn: int) -> list[int]:
     if most is None or most >= len(columns):
         return columns
     return [columns[(turn * most + k) % len(columns)] for k in range(most)]
-
-
-def _batches(found: Iterable[Prediction]) -> Iterator[list[Prediction]]:
-    """Predictions in lists that are scored at once; one that is too long for that is alone."""
-    batch: list[Prediction] = []
-    for prediction in found:
-        longest = max(each.displacement.shape[1] for each in (*batch, prediction))
-        if batch and longest * sum(len(each.styles) for each in (*batch, prediction)) > _SCORED_FRAMES:
-            yield batch
-            batch = []
-        batch.append(prediction)
-    if batch:
-        yield batch
-
-
-def _motions(prediction: Prediction, corpus: Corpus, mean: bool) -> tuple[int, Tensor, list[str], dict[str, float]]:
-    """Utterance, motions [K, T, V*3], their conditions, and what the mean's row says of all of them."""
-    vertices = prediction.displacement + corpus[prediction.utterance].template
-    names = [corpus.subjects[c] for c in prediction.styles]
-    spread: dict[str, float] = {}
-    if mean and len(names) > 1:
-        if "lips" in corpus.regions:
-            spread = {"diversity_over_styles": float(diversity(vertices, corpus.regions["lips"]))}
-        vertices = torch.cat([vertices, vertices.mean(0, keepdim=True)])
-        names.append(MEAN)
-    return prediction.utterance, vertices, names, spread
 
 
 def predict_own_styles(actor: Actor, corpus: FaceCorpus, folder: str | Path, cache: str | Path | None = None) -> Path:

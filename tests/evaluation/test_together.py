@@ -9,7 +9,7 @@ import torch
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.motion_files import load_motion
-from s2f_rl.evaluation import Scorer, evaluate_actor
+from s2f_rl.evaluation import Scorer, evaluate_actor, motions
 from s2f_rl.evaluation.score import score_folder
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
@@ -75,7 +75,7 @@ def test_what_is_scored_at_once_is_bounded(corpus, reward, actor, monkeypatch):
     """Frames, each motion as long as the longest: a long recording is not multiplied by its neighbours."""
     lengths = [corpus.n_frames(i) for i in range(len(corpus))]
     most = 2 * max(lengths)
-    monkeypatch.setattr("s2f_rl.evaluation.evaluate._SCORED_FRAMES", most)
+    monkeypatch.setattr("s2f_rl.evaluation.motions._SCORED_FRAMES", most)
     batches = []
 
     class Watched(Scorer):
@@ -100,6 +100,30 @@ def test_with_the_mean_over_styles(corpus, reward, actor):
     assert [row["condition"] for row in rows] == [*corpus.subjects, "mean"] * len(corpus)
     for row in rows[len(corpus.subjects) :: len(corpus.subjects) + 1]:
         assert "diversity_over_styles" in row and not math.isnan(row["plrs"])
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_a_long_utterance_is_measured_condition_by_condition(corpus, reward, actor, tmp_path, monkeypatch, mean):
+    """Same rows, diversity and files as of all conditions at once, while single motions are held."""
+    scorer = Scorer({"train": reward}, corpus)
+    monkeypatch.setattr(motions, "WHOLE_S", 100.0)
+    expected = evaluate_actor(actor, corpus, scorer, predictions=tmp_path / "whole", mean=mean)
+    monkeypatch.setattr(motions, "WHOLE_S", 0.9)
+    long = [i for i in range(len(corpus)) if corpus.n_frames(i) > 0.9 * corpus.fps]
+    assert 0 < len(long) < len(corpus)
+    rows = evaluate_actor(actor, corpus, scorer, predictions=tmp_path / "parts", mean=mean)
+    for row, whole in zip(rows, expected, strict=True):
+        assert row.keys() == whole.keys()
+        for name, value in whole.items():
+            same = value if isinstance(value, str) else pytest.approx(value, rel=1e-5, abs=1e-7, nan_ok=True)
+            assert row[name] == same, name
+    for path in (tmp_path / "whole").iterdir():
+        assert abs(load_motion(path) - load_motion(tmp_path / "parts" / path.name)).max() < 1e-7
+    audio = CachedAudio(actor.audio_encoder, corpus)
+    columns = [range(len(corpus.subjects))] * len(corpus)
+    found = [m for batch in motions.motions_together(actor, corpus, audio, columns, mean) for m in batch]
+    assert all((len(m.names) == 1) == (m.utterance in long) for m in found)
+    assert [m.utterance for m in found if m.last] == list(range(len(corpus)))
 
 
 def test_validation_is_a_mean_of_its_rows(corpus, reward, actor, tmp_path):
