@@ -36,7 +36,7 @@ class CachedAudio:
         max_megabytes: bound of the memory cache; the least recently used utterance goes first.
 
     Raises:
-        UserError: encoder and corpus run at different rates.
+        UserError: encoder and corpus run at different rates, or ``folder`` cannot be made.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class TrainingAudio:
         max_megabytes: bound of the memory cache; the least recently used utterance goes first.
 
     Raises:
-        UserError: encoder and corpus run at different rates.
+        UserError: encoder and corpus run at different rates, or ``folder`` cannot be made.
     """
 
     def __init__(
@@ -158,6 +158,12 @@ def _opened(encoder: AudioEncoder, corpus: Corpus, folder: str | Path | None) ->
         )
     if folder is None:
         return None
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: no folder for cached audio features ({error.strerror}); name another (corpus.cache)"
+        ) from error
     remove_leftovers(Path(folder))
     return Path(folder)
 

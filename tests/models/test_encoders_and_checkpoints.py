@@ -135,6 +135,13 @@ class TestCachedAudio:
         b = CachedAudio(other, corpus, tmp_path).get(0)
         assert not torch.allclose(a, b)
 
+    def test_a_folder_that_cannot_be(self, corpus, tmp_path):
+        """Told before a run begins, not for every utterance of it."""
+        (tmp_path / "file").touch()
+        for folder in (tmp_path / "file", tmp_path / "file" / "inside"):
+            with pytest.raises(UserError, match=f"{folder}: no folder.*corpus.cache"):
+                CachedAudio(MelAudioEncoder(width=8), corpus, folder)
+
     def test_bounded(self, corpus):
         cache = CachedAudio(MelAudioEncoder(width=12), corpus, max_megabytes=1e-6)
         for i in range(3):
