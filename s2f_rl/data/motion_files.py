@@ -26,12 +26,19 @@ def save_motion(path: Path, vertices: Tensor, template: Tensor, precision: str =
         path: without a suffix. template: [V*3], the face at rest.
         precision: ``float32``: ``path.npy`` with the vertices; ``float16``: ``path.npz``, where a coordinate is off by
             at most half a float16 step of its offset: 0.004 mm where that is below 15 mm, 0.002 mm below 7 mm, ...
+
+    Raises:
+        UserError: an offset is beyond what float16 holds, 65 km.
     """
     if precision == "float32":
         atomic_save_npy(path.with_name(path.name + ".npy"), vertices.numpy())
         path.with_name(path.name + ".npz").unlink(missing_ok=True)
         return
-    offsets = (vertices - template).numpy().astype(np.float16)
+    exact = (vertices - template).numpy()
+    with np.errstate(over="ignore"):
+        offsets = exact.astype(np.float16)
+    if (np.isinf(offsets) & np.isfinite(exact)).any():
+        raise UserError(f"{path}: moves further than float16 holds; write it with predictions=float32")
     with atomic_path(path.with_name(path.name + ".npz")) as temporary, open(temporary, "wb") as file:
         np.savez(file, offsets=offsets, template=template.numpy().astype(np.float32))
     path.with_name(path.name + ".npy").unlink(missing_ok=True)

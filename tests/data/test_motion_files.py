@@ -53,3 +53,12 @@ def test_other_files_are_refused(tmp_path, arrays):
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(UserError, match="holds no offsets"):
         load_motion(tmp_path / "a.npz")
+
+
+def test_float16_cannot_hold_it(motion, tmp_path):
+    """Motion that has exploded is no infinity in a file."""
+    vertices, template = motion
+    vertices[3, 5] = 7e4
+    with pytest.raises(UserError, match="exploded: moves further than float16 holds; .*predictions=float32"):
+        save_motion(tmp_path / "exploded", vertices, template, "float16")
+    assert not list(tmp_path.iterdir())
