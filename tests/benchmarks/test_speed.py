@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from benchmarks.speed import page, reference
+from benchmarks.speed import long, page, reference
 from benchmarks.speed.full_size import TINY, Task
 from benchmarks.speed.measures import Operations
 from benchmarks.speed.run import measured
@@ -58,3 +59,26 @@ def test_ratios_of_the_goals(results):
         row["frames/s"] = speed
     found = [(value, met) for _, _, value, met in page.goals(results)][:4]
     assert found == [(50.0, True), (109.5, False), (44.0, False), (115.0, True)]
+
+
+def test_lengths_are_kept_once_and_drawn(tmp_path):
+    kept = tmp_path / "long.json"
+    for encoder, frames, peak in (("mel", 1800, 9.0), ("mel", 100, 2.0), ("wav2vec2", 100, 3.0), ("mel", 1800, 5.0)):
+        long.keep(kept, {"encoder": encoder, "frames": frames, "seconds": 1.0, "cpu": 1.0, "peak_mb": peak})
+    rows = json.loads(kept.read_text())
+    assert [(row["encoder"], row["frames"], row["peak_mb"]) for row in rows] == [
+        ("mel", 100, 2.0), ("mel", 1800, 5.0), ("wav2vec2", 100, 3.0),
+    ]  # fmt: skip
+    long.plot(rows, tmp_path / "long.png")
+    assert (tmp_path / "long.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_on_long_recordings_holds_what_was_measured():
+    text = (ROOT / "docs/how-to/long_recordings.md").read_text(encoding="utf-8")
+    rows = json.loads((ROOT / "docs/results/long.json").read_text(encoding="utf-8"))
+    assert len(rows) >= 7
+    for row in rows:
+        encoder = {"wav2vec2": "wav2vec2-base"}.get(row["encoder"], row["encoder"])
+        line = next(x for x in text.splitlines() if re.match(rf"\| {encoder} \| {row['frames']:,}( |\b)", x))
+        cpu, peak = line.split("|")[3:5]
+        assert int(cpu) == round(row["cpu"]) and int(peak) == round(row["peak_mb"])
