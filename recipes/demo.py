@@ -97,10 +97,11 @@ def stages(cfg: DictConfig) -> dict[str, tuple[Any, list[str]]]:
     common = {
         "corpus": {"root": cfg.corpus_folder}, "root": cfg.root, "resume": True, "progress": cfg.progress
     }  # fmt: skip
-    # judge: other architecture, other seed, other corruption draws; PPO and its control from the same start
+    # Of the reward's seeds 0 to 4, 0 alone ended in a poor solution (mean AUC .81 on validation speakers, the others .87 and
+    # more): one would not go on with it. Judge: other architecture, other seed, other corruption draws.
     given = {
         "supervised": ("supervised", {"seed": seed}, cfg.supervised),
-        "reward": ("reward", {"seed": seed, **met}, cfg.reward),
+        "reward": ("reward", {"seed": seed + 1, **met}, cfg.reward),
         "judge": ("judge", {"seed": seed + 1000}, cfg.judge),
         "control": ("ppo", {"seed": seed, **parts, "control": True}, cfg.rl),
         "ppo": ("ppo", {"seed": seed, **parts, "control": False}, cfg.rl),
