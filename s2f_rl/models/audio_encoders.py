@@ -364,6 +364,7 @@ def packed_encoder(encoder: AudioEncoder) -> Callable[[], AudioEncoder]:
 
 
 def _with_weights(make: Callable[[], AudioEncoder], weights: dict[str, Tensor]) -> AudioEncoder:
-    encoder = make()
+    with torch.random.fork_rng(devices=[]):  # its first weights, which are replaced, use up no random number of a run
+        encoder = make()
     encoder.load_state_dict(weights)
     return encoder.requires_grad_(False).eval()
