@@ -97,8 +97,8 @@ def stages(cfg: DictConfig) -> dict[str, tuple[Any, list[str]]]:
     common = {
         "corpus": {"root": cfg.corpus_folder}, "root": cfg.root, "resume": True, "progress": cfg.progress
     }  # fmt: skip
-    # The reward's own seed: with 0 it learns this corpus poorly (mean AUC .81 on the validation speakers; .88, .84, .87 with
-    # 1, 3, 4). Judge: other architecture, seed and corruption draws. PPO and its control from the same start.
+    # The reward's own seed: with 0 it learns this corpus poorly (mean AUC .81 on validation speakers; .88, .84, .87
+    # with 1, 3, 4). Judge: other architecture, seed and corruption draws. PPO and its control from the same start.
     given = {
         "supervised": ("supervised", {"seed": seed}, cfg.supervised),
         "reward": ("reward", {"seed": seed + 1, **met}, cfg.reward),
