@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import NamedTuple
 
@@ -19,7 +18,6 @@ from s2f_rl.device_rows import upload
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.losses import BaselineAdvantage, ClipPPOLoss, SupervisedLoss, WeightedLoss, total_loss
 from s2f_rl.models import FaceFormer, MelAudioEncoder
-from s2f_rl.models.distributions import MaskedNormal
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.training.build_policy import build_policy
 
@@ -220,90 +218,3 @@ class Iteration:
     def run(self) -> None:
         for phase in self.PHASES:
             getattr(self, phase)()
-
-
-# -- a straightforward composition -------------------------------------------------------------------------------------
-
-
-def reference_row(task: Task, wait: Callable[[torch.device], None]) -> dict[str, object]:
-    """Frames per second of an iteration as one would first write it, one utterance at a time; equal in output.
-
-    Every frame from a full pass over the prefix, on vertices (as FaceFormer's own ``predict``); every clip scored by
-    itself, both halves; the loss through an autoregressive forward and backward over the utterance, frame by frame on
-    vertices, once for each epoch.
-    """
-    device, times = task.device, dict[str, float]()
-    batch = task.batch(GROUP)[:1]
-    batch = batch[:, : int(batch[keys.FRAME_MASK].sum())]
-    spoken = task.corpus[int(batch[keys.UTTERANCE][0, 0, 0])]
-    template, mel, vertices = (each.to(device) for each in (spoken.template, spoken.mel_clips, spoken.vertices))
-    noise = batch[keys.LATENT] - batch[keys.LOC]
-
-    def clocked(name: str, function: Callable[[], Tensor]) -> Tensor:
-        for _ in range(2):  # the second counts
-            wait(device)
-            began = time.perf_counter()
-            result = function()
-            wait(device)
-            times[name] = time.perf_counter() - began
-        return result
-
-    audio, style = batch[keys.AUDIO], batch[keys.STYLE][:, 0]
-    motion = clocked("rollout", lambda: prefix_rerun(task.actor, audio, style, noise))
-    scores = clocked("reward", lambda: clip_by_clip(task.model, template + motion[0], mel))
-
-    def update() -> Tensor:
-        for _ in range(EPOCHS):
-            task.optimizer.zero_grad()
-            means = frame_by_frame(task.actor, audio, style, motion)
-            density = MaskedNormal(means, batch[keys.SCALE]).log_prob(batch[keys.LATENT])
-            change = 1e3 * (template + task.actor.decode(means) - vertices)
-            error = change.square().mean() + (change[:, 1:] - change[:, :-1]).square().mean()
-            (error - (density - batch[keys.LATENT_LOG_PROB]).exp().mean()).backward()
-            torch.nn.utils.clip_grad_norm_(task.parameters, 1.0)
-        task.optimizer.zero_grad()
-        return density.detach()
-
-    density = clocked("update", update)
-    ours = task.reward(1)(batch)
-    n = batch.shape[1]
-    row: dict[str, object] = {"frames": n, "frames/s": n / sum(times.values())}
-    row |= {f"{name}, frames/s": n / took for name, took in times.items()}
-    decoded = task.actor.decode(batch[keys.LATENT])
-    row["motion differs by"] = float((decoded - motion).abs().max() / motion.abs().max())
-    row["scores by"] = float((ours["next", keys.LIP_SCORE][0, 4:, 0] - scores).abs().max())
-    row["log-density by"] = float((density - batch[keys.LATENT_LOG_PROB]).abs().max())
-    return row
-
-
-@torch.no_grad()
-def prefix_rerun(actor: FaceFormer, audio: Tensor, style: Tensor, noise: Tensor) -> Tensor:
-    """Displacements [B, T, V*3], each frame from a full pass over the frames so far; ``noise`` [B, T, H]."""
-    decoder = actor.decoder
-    first = decoder.obj_vector(style).unsqueeze(1)
-    embedding, frames = first, []
-    for t in range(audio.shape[1]):
-        hidden = decoder.run_sequence(embedding, audio[:, : t + 1])
-        motion = decoder.decode(hidden + noise[:, : t + 1])
-        frames.append(motion[:, -1:])
-        embedding = torch.cat([embedding, first + decoder.vertice_map(frames[-1])], dim=1)
-    return torch.cat(frames, dim=1)
-
-
-@torch.no_grad()
-def clip_by_clip(model: RewardModel, vertices: Tensor, mel: Tensor) -> Tensor:
-    """Lip scores [n] of every clip by itself."""
-    found = []
-    for i in range(len(mel)):
-        mesh, audio = model.backbone(vertices[i : i + 5][None], mel[i][None, None])
-        found.append(model.heads(mesh, audio)[keys.LIP_SCORE])
-    return torch.cat(found)
-
-
-def frame_by_frame(actor: FaceFormer, audio: Tensor, style: Tensor, motion: Tensor) -> Tensor:
-    """Means [B, T, H] with a gradient, each frame after the one before, fed the displacements [B, T, V*3]."""
-    steps = actor.decoder.steps(style, audio.shape[1], displacements=True)
-    frames = []
-    for t in range(audio.shape[1]):
-        frames.append(steps.advance(steps.hear(audio[:, t]), motion[:, t - 1] if t else None, None))
-    return torch.stack(frames, dim=1)

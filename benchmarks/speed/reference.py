@@ -30,6 +30,7 @@ from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.model.speech_mesh import MEL_PATCH, N_PATCHES, MelPatchEncoder, MeshEncoder
 
 GAMMA, CLIP = 0.7, 0.2
+PARTS = ("collect", "reward", "update")
 
 
 class Rollout(NamedTuple):
@@ -145,7 +146,7 @@ def advantages(lip: Tensor, real: Tensor, n_frames: int) -> tuple[Tensor, Tensor
 
 
 def compare(task: Task) -> dict[str, float]:
-    """One iteration on one utterance both ways: seconds of the reference by part, and the largest differences."""
+    """One iteration on one utterance both ways: seconds and frames/s of the reference, and the largest differences."""
     batch = task.env(GROUP).whole_utterances()[:1]
     rolled = task.policy.core.roll_out(batch[keys.AUDIO], batch[keys.STYLE][:, 0])
     for key, value in zip((keys.LATENT, keys.LOC, keys.SCALE), rolled, strict=True):
@@ -163,7 +164,7 @@ def compare(task: Task) -> dict[str, float]:
     def clock(part: str) -> None:
         if task.device.type == "cuda":
             torch.cuda.synchronize()
-        row[part] = now() - sum(row[key] for key in ("collect", "reward", "update") if key in row) - began
+        row[part] = now() - sum(row[key] for key in PARTS if key in row) - began
 
     began = now()
     motion, latents = rollout(decoder, audio, style, (batch[keys.LATENT] - batch[keys.LOC])[0])
@@ -195,6 +196,7 @@ def compare(task: Task) -> dict[str, float]:
 
     displacement = task.policy.core.decode(batch[keys.LATENT])[0]
     row |= {
+        "frames/s": n / sum(row[part] for part in PARTS),
         "motion differs": apart(displacement, motion),
         "log-density differs": apart(batch[keys.LATENT_LOG_PROB].flatten(), drawn.log_prob),
         "reward differs": apart(batch["next", keys.REWARD].flatten(), reward),
