@@ -100,40 +100,30 @@ class StepCache:
         n_lanes, n_head = len(projected), self._decoder.n_head
         parts = projected.view(n_lanes, 3, n_head, -1).transpose(0, 1).reshape(3, n_lanes * n_head, -1)
         self._append(parts[1:])
-        n, first = self.length, 0
-        if n > min(self._horizons):
-            if min(self._horizons) < max(self._horizons):
-                return self._attend_far(parts[0], dropout)
-            first = n - self._horizons[0]
-        keys, values = self._store[:, :, first:n].unbind(0)
-        query, scale = parts[:1].transpose(0, 1), 1 / math.sqrt(parts.shape[-1])
-        bias = self._bias[:, :, self._bias.shape[2] - (n - first) :]
-        score = torch.baddbmm(bias, query, keys.transpose(1, 2), alpha=scale)
+        query, n, end = parts[:1].transpose(0, 1), self.length, self._bias.shape[2]
+        if n > min(self._horizons) < max(self._horizons):  # head by head, as far back as each looks
+            attended = []
+            for head, horizon in enumerate(self._horizons):
+                own, seen = slice(head, None, n_head), min(n, horizon)
+                store, bias = self._store[:, own, n - seen : n], self._bias[own, :, end - seen :]
+                attended.append(self._look(query[own], store, bias, dropout))
+            return torch.cat(attended, 1).flatten(1)
+        seen = min(n, self._horizons[0])
+        store, bias = self._store[:, :, n - seen : n], self._bias[:, :, end - seen :]
+        return self._look(query, store, bias, dropout).view(n_lanes, -1)
+
+    def _look(self, query: Tensor, store: Tensor, bias: Tensor, dropout: float) -> Tensor:
+        """Attention of queries [rows, 1, H / heads] to the last n frames: store [2, rows, n, ..], bias [rows, 1, n]."""
+        keys, values = store.unbind(0)
+        score = torch.baddbmm(bias, query, keys.transpose(1, 2), alpha=1 / math.sqrt(keys.shape[-1]))
         if self._restarted:
-            dead = torch.arange(first, n, device=score.device) < self.start[:, None, None]
-            score = score.unflatten(0, (n_lanes, -1)).masked_fill(dead.unsqueeze(1), -math.inf).flatten(0, 1)
+            first = self.length - keys.shape[1]
+            dead = torch.arange(first, self.length, device=score.device) < self.start[:, None, None]
+            score = score.unflatten(0, (len(dead), -1)).masked_fill(dead.unsqueeze(1), -math.inf).flatten(0, 1)
         weight = score.softmax(-1)
         if dropout:
             weight = torch.dropout(weight, dropout, True)
-        return torch.bmm(weight, values).view(n_lanes, -1)
-
-    def _attend_far(self, query: Tensor, dropout: float) -> Tensor:
-        """:meth:`attend` head by head, as far back as each looks; query [B * heads, H / heads]."""
-        n, end, attended = self.length, self._bias.shape[2], []
-        for head, horizon in enumerate(self._horizons):
-            own, first = slice(head, None, len(self._horizons)), max(0, n - horizon)
-            keys, values = self._store[:, own, first:n].unbind(0)
-            scale = 1 / math.sqrt(keys.shape[-1])
-            bias = self._bias[own, :, end - (n - first) :]
-            score = torch.baddbmm(bias, query[own].unsqueeze(1), keys.transpose(1, 2), alpha=scale)
-            if self._restarted:
-                dead = torch.arange(first, n, device=score.device) < self.start[:, None, None]
-                score = score.masked_fill(dead, -math.inf)
-            weight = score.softmax(-1)
-            if dropout:
-                weight = torch.dropout(weight, dropout, True)
-            attended.append(torch.bmm(weight, values))
-        return torch.cat(attended, 1).flatten(1)
+        return torch.bmm(weight, values)
 
     def _append(self, new: Tensor) -> None:
         """Keep keys and values [2, B * heads, H / heads] of one more frame."""
