@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
@@ -20,6 +19,7 @@ from s2f_rl.models.latent_actor import LatentActor
 from s2f_rl.models.latent_stream import can_stream, stream_latents
 from s2f_rl.models.meeting import load_actor_of, refuse_other_mesh
 from s2f_rl.render.meshes import FramesOnDemand
+from s2f_rl.signs import Watch
 
 
 def animate(
@@ -117,12 +117,11 @@ def _motion(actor: Actor, signal: Tensor, template: Tensor, style: Tensor) -> np
 def _long_motion(actor: Actor, signal: Tensor, template: Tensor, style: Tensor) -> FramesOnDemand | None:
     """The same in windows, of which only the latents are kept."""
     assert isinstance(actor, LatentActor)
-    with tqdm(desc="frames", unit="frame", disable=None, delay=2, leave=False) as bar:
-        bar.total = actor.audio_encoder.n_frames(len(signal))
-        parts = []
+    parts = []
+    with Watch("frames", actor.audio_encoder.n_frames(len(signal)), "frame", leave=False, delay=2) as watch:
         for part in stream_latents(actor, signal, style, windowed_audio.LONG):
             parts.append(part)
-            bar.update(len(part))
+            watch.update(len(part))
     latents = torch.cat(parts)
 
     @torch.no_grad()
