@@ -16,13 +16,46 @@ from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.stored_features import hash_tensors, stored_features
 from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import UserError
-from s2f_rl.models.audio_encoders import AudioEncoder, FrontEnd
+from s2f_rl.models.audio_encoders import AudioEncoder, FrontEnd, evaluating
 from s2f_rl.models.windowed_audio import encode_long
 
 log = logging.getLogger(__name__)
 
 
-class CachedAudio:
+class _KeptFeatures:
+    """What an encoder hears of a corpus, kept in memory and, with a folder, on disk."""
+
+    def __init__(
+        self,
+        audio_encoder: AudioEncoder,
+        corpus: Corpus,
+        folder: str | Path | None = None,
+        max_megabytes: float = 2048.0,
+    ) -> None:
+        self.audio_encoder, self.corpus = audio_encoder, corpus
+        self.folder, self.max_megabytes = _opened(audio_encoder, corpus, folder), max_megabytes
+        self._memory: ByteCache[Tensor] = ByteCache(int(max_megabytes * 2**20))
+        self._weights: str | None = None  # hash of all that a file's features depend on, but for the sound
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.audio_encoder.parameters()).device
+
+    def _encoded(self, index: int) -> Tensor:
+        """[T, A, D] of the whole encoder, T the natural length."""
+        hidden = encode_long(self.audio_encoder, self.corpus[index].waveform[None].to(self._device))[0]
+        return hidden.unflatten(0, (-1, self.audio_encoder.features_per_frame))
+
+    def _path(self, kind: str, index: int, weights: Callable[[], str], last: int) -> Path | None:
+        """The file of an utterance's features, named by weights, sound and rate; None without a folder."""
+        if self.folder is None:
+            return None
+        self._weights = self._weights or weights()[:16]
+        sound = hashlib.sha256(self.corpus[index].waveform.numpy().tobytes()).hexdigest()[:24]
+        return self.folder / f"{kind}-{self._weights}-{sound}-{self.audio_encoder.clock.fps:.9g}-{last}.npy"
+
+
+class CachedAudio(_KeptFeatures):
     """``CachedAudio(encoder, corpus).get(i)`` is utterance i's audio features [T, A, D], T = ``corpus.n_frames(i)``.
 
     Features keep their natural length and are then cut to the shorter of audio and vertices, never stretched, so that
@@ -39,19 +72,7 @@ class CachedAudio:
         UserError: encoder and corpus run at different rates, or ``folder`` cannot be made.
     """
 
-    def __init__(
-        self,
-        audio_encoder: AudioEncoder,
-        corpus: Corpus,
-        folder: str | Path | None = None,
-        max_megabytes: float = 2048.0,
-    ) -> None:
-        self.audio_encoder, self.corpus = audio_encoder, corpus
-        self.folder = _opened(audio_encoder, corpus, folder)
-        self.max_megabytes = max_megabytes
-        self._memory: ByteCache[Tensor] = ByteCache(int(max_megabytes * 2**20))
-        self._weights: str | None = None
-        self._training: TrainingAudio | None = None
+    _training: TrainingAudio | None = None
 
     @property
     def features_per_frame(self) -> int:
@@ -76,43 +97,29 @@ class CachedAudio:
         return self._memory.get(index, lambda: self._load_or_compute(index))
 
     def _load_or_compute(self, index: int) -> Tensor:
-        n_frames = self.corpus.n_frames(index)
-        path = None
-        if self.folder is not None and self._training is None:
-            weights = self.audio_encoder.state_dict().items()
-            self._weights = self._weights or hash_tensors(weights, as_stored=True)[:16]
-            path = self.folder / f"audio-{self._weights}-{_content(self, index)}-{n_frames}.npy"
+        n_frames, path = self.corpus.n_frames(index), None
+        if self._training is None:
+            path = self._path("audio", index, self._hash, n_frames)
         shape = (n_frames, self.features_per_frame, self.width)
         return _kept(path, shape, lambda: self._compute(index)[:n_frames].cpu().contiguous())
 
+    def _hash(self) -> str:
+        return hash_tensors(self.audio_encoder.state_dict().items(), as_stored=True)
+
     @torch.no_grad()
     def _compute(self, index: int) -> Tensor:
-        encoder = self.audio_encoder
-        was_training = encoder.training
-        encoder.eval()
-        try:
-            if self._training is not None:
-                return self._training.get(index)
-            return _encoded(encoder, self.corpus[index].waveform)
-        finally:
-            encoder.train(was_training)
+        with evaluating(self.audio_encoder):
+            return self._encoded(index) if self._training is None else self._training.get(index)
 
 
-class TrainingAudio:
+class TrainingAudio(_KeptFeatures):
     """``TrainingAudio(encoder, corpus).get(i)`` is utterance i's audio features [T, A, D] while the encoder trains.
 
     The encoder runs as it is (its mode, its weights, its device), with a gradient. What comes before the part that
     trains, wav2vec2's convolutions for one, runs once per utterance: the numbers are those of the whole encoder. An
     encoder all of which trains (:meth:`AudioEncoder.front_end` is None) runs as a whole.
 
-    Args:
-        audio_encoder: what trains in it is settled now.
-        corpus: whose speech is encoded.
-        folder: also keep what does not train here as ``<hash>.npy``; None: in memory only.
-        max_megabytes: bound of the memory cache; the least recently used utterance goes first.
-
-    Raises:
-        UserError: encoder and corpus run at different rates, or ``folder`` cannot be made.
+    Arguments and errors are those of :class:`CachedAudio`; what trains in the encoder is settled now.
     """
 
     def __init__(
@@ -122,31 +129,28 @@ class TrainingAudio:
         folder: str | Path | None = None,
         max_megabytes: float = 2048.0,
     ) -> None:
-        self.audio_encoder, self.corpus = audio_encoder, corpus
-        self.folder = _opened(audio_encoder, corpus, folder)
+        super().__init__(audio_encoder, corpus, folder, max_megabytes)
         self._front = audio_encoder.front_end()
-        self._memory: ByteCache[Tensor] = ByteCache(int(max_megabytes * 2**20))
-        self._weights: str | None = None
 
     def get(self, index: int) -> Tensor:
         """Features [T, A, D] of utterance ``index``, T its natural length, on the encoder's device."""
         encoder, front = self.audio_encoder, self._front
         if front is None:
-            return _encoded(encoder, self.corpus[index].waveform)
+            return self._encoded(index)
         features = self._memory.get(index, lambda: self._load_or_compute(index, front))
-        hidden = encoder.contextualise(features[None].to(_device(encoder)))[0]
+        hidden = encoder.contextualise(features[None].to(self._device))[0]
         return hidden.unflatten(0, (-1, encoder.features_per_frame))
 
     def _load_or_compute(self, index: int, front: FrontEnd) -> Tensor:
         encoder, waveform = self.audio_encoder, self.corpus[index].waveform
-        path = None
-        if self.folder is not None:
-            self._weights = self._weights or hash_tensors(front.tensors.items(), front.settings, as_stored=True)[:16]
-            each = encoder.features_per_frame
-            path = self.folder / f"front-{self._weights}-{_content(self, index)}-{each}.npy"
-        shape = (encoder.n_frames(len(waveform)) * encoder.features_per_frame, front.width)
+        each = encoder.features_per_frame
+
+        def weights() -> str:
+            return hash_tensors(front.tensors.items(), front.settings, as_stored=True)
+
+        path, shape = self._path("front", index, weights, each), (encoder.n_frames(len(waveform)) * each, front.width)
         with torch.no_grad():
-            return _kept(path, shape, lambda: encoder.frame_features(waveform[None].to(_device(encoder)))[0].cpu())
+            return _kept(path, shape, lambda: encoder.frame_features(waveform[None].to(self._device))[0].cpu())
 
 
 def _opened(encoder: AudioEncoder, corpus: Corpus, folder: str | Path | None) -> Path | None:
@@ -166,22 +170,6 @@ def _opened(encoder: AudioEncoder, corpus: Corpus, folder: str | Path | None) ->
         ) from error
     remove_leftovers(Path(folder))
     return Path(folder)
-
-
-def _device(encoder: AudioEncoder) -> torch.device:
-    return next(encoder.parameters()).device
-
-
-def _encoded(encoder: AudioEncoder, waveform: Tensor) -> Tensor:
-    """[T, A, D], T the natural length."""
-    hidden = encode_long(encoder, waveform[None].to(_device(encoder)))[0]
-    return hidden.unflatten(0, (-1, encoder.features_per_frame))
-
-
-def _content(audio: CachedAudio | TrainingAudio, index: int) -> str:
-    """What names an utterance's features: its sound, and the rate of its frames."""
-    sound = hashlib.sha256(audio.corpus[index].waveform.numpy().tobytes()).hexdigest()[:24]
-    return f"{sound}-{audio.audio_encoder.clock.fps:.9g}"
 
 
 def _kept(path: Path | None, shape: tuple[int, ...], compute: Callable[[], Tensor]) -> Tensor:

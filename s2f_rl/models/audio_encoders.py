@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -62,6 +63,17 @@ def resample_to_frames(features: Tensor, clock: Clock | str, n_frames: int | Non
     share = (position - before).to(features)[:, None]
     before = before.to(features.device)
     return features[:, before].lerp(features[:, (before + 1).clamp_max(features.shape[1] - 1)], share)
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within, a module is in evaluation mode."""
+    was_training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(was_training)
 
 
 class FrontEnd(NamedTuple):

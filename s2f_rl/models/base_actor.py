@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
-from s2f_rl.models.audio_encoders import AudioEncoder, build_audio_encoder
+from s2f_rl.models.audio_encoders import AudioEncoder, build_audio_encoder, evaluating
 from s2f_rl.models.contract import LinearMotion, own_parameters
 from s2f_rl.models.windowed_audio import encode_long
 
@@ -161,12 +161,8 @@ class BaseActor(nn.Module):
         lengths = [waveform.shape[1]] * len(waveform) if lengths is None else [int(n) for n in lengths]
         if len(lengths) != len(waveform) or min(lengths) <= 0 or max(lengths) > waveform.shape[1]:
             raise UserError(f"lengths={lengths}: give one number of samples per row, from 1 to {waveform.shape[1]}")
-        was_training = self.training
-        self.eval()
-        try:
+        with evaluating(self):
             rows = [self.encode(w[None, :n])[0] for w, n in zip(waveform, lengths, strict=True)]
-        finally:
-            self.train(was_training)
         audio = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         n_frames = [len(row) for row in rows]
         latents = self.generate(audio, style, n_frames, progress=progress)

@@ -142,10 +142,8 @@ def drawn(td: TensorDictBase) -> Tensor:
     """What was drawn in rows [B, T] of whole utterances, in sequence mode; zero on padding, which may hold anything."""
     index = td.get(keys.FRAME_INDEX, None)
     if index is not None:
-        begins, needs = (
-            (index[:, 0] == 0).all(),
-            "sequence mode needs rows that begin at frame 0: collect whole utterances",
-        )
+        begins = (index[:, 0] == 0).all()
+        needs = "sequence mode needs rows that begin at frame 0: collect whole utterances"
         if begins.is_cuda:
             torch._assert_async(begins, needs)  # raises later; asking here would wait, at every gradient step
         elif not bool(begins):

@@ -9,16 +9,15 @@ over time (:mod:`s2f_rl.models.time_norms`), and where the frames lie on the fea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from s2f_rl.data.audio import SPEECH_RATE_HZ, conv_frames
 from s2f_rl.data.clock import CONV_RATE_HZ
 from s2f_rl.errors import UserError
-from s2f_rl.models.audio_encoders import AudioEncoder
+from s2f_rl.models.audio_encoders import AudioEncoder, evaluating
 from s2f_rl.models.time_norms import SoundStatistics, listening, normed_by, norms_over_time
 
 _HOP, _WINDOW = 320, 400  # samples, see conv_frames
@@ -102,7 +101,7 @@ def measure_sound(encoder: AudioEncoder, waveform: Tensor, raw: bool = False) ->
         for begin in range(0, n_conv, _PIECE):
             samples, n_own = _piece(waveform, 0, begin, min(begin + _PIECE, n_conv), n_conv)
             samples = statistics.normalise(samples.to(parameter), len(samples))
-            with _evaluating(encoder), listening(encoder, statistics, len(samples), n_own):
+            with evaluating(encoder), listening(encoder, statistics, len(samples), n_own):
                 encoder.conv_features(samples[None])
     return statistics
 
@@ -183,7 +182,7 @@ class WindowedEncoder:
                 n_needed = min(n_needed, n_conv)
             elif n_needed > n_conv:
                 return
-            with _evaluating(self.encoder):
+            with evaluating(self.encoder):
                 self._convolve(n_needed, n_conv)
                 hidden = self.encoder.contextualise(self._at(position)[None])[0]
             yield hidden.unflatten(0, (-1, clock.features_per_frame))[self._frame - start : end - start]
@@ -240,13 +239,3 @@ def _piece(samples: Tensor, offset: int, begin: int, end: int, n_conv: int) -> t
     """
     samples = samples[(begin - offset) * _HOP :]
     return (samples, None) if end == n_conv else (samples[: (end - begin) * _HOP + _WINDOW], end - begin)
-
-
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    was_training = module.training
-    module.eval()
-    try:
-        yield
-    finally:
-        module.train(was_training)
