@@ -33,7 +33,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     collector = make_collector(cfg, parts)
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
     a2c = A2CLoss(policy.actor_module, critic, critic_coeff=cfg.critic.coeff, loss_critic_type="l2")
-    loss = WeightedLoss({"policy": (a2c, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss({"policy": (a2c, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing)
     optimizer = parts.make_optimizer(loss)
 
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 batch = estimate(batch, parts.signal(batch))
                 figures = parts.measure_constraint(batch)
                 if iteration == 1:
-                    check_ratio_is_one(policy.actor_module, batch)
+                    check_ratio_is_one(policy.actor_module, parts.heard(batch))
 
             # 4 update
             with run.clock("update"):

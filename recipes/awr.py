@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         max_weight=cfg.max_weight,
         critic_coeff=cfg.critic.coeff,
     )
-    loss = WeightedLoss({"policy": (awr, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss({"policy": (awr, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing)
     optimizer = parts.make_optimizer(loss)
 
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm, replay=buffer) as run:
@@ -63,7 +63,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 buffer.extend(batch)
                 figures = parts.measure_constraint(batch)
                 if iteration == 1:
-                    check_ratio_is_one(policy.actor_module, batch)
+                    check_ratio_is_one(policy.actor_module, parts.heard(batch))
 
             # 4 update
             with run.clock("update"):
@@ -73,7 +73,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                     rows = buffer.sample(cfg.minibatch_lanes)
                     if critic is not None:
                         with torch.no_grad(), set_recurrent_mode(True):
-                            value = critic(rows.clone(False))[keys.STATE_VALUE]
+                            value = critic(parts.heard(rows))[keys.STATE_VALUE]
                         rows[keys.ADVANTAGE] = rows[keys.VALUE_TARGET] - value
                     if cfg.normalise_advantage:
                         rows[keys.ADVANTAGE] = masked_standardise(rows[keys.ADVANTAGE], rows[keys.FRAME_MASK])

@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     policy = parts.policy
     collector = make_collector(cfg, parts)
     grpo = ClipPPOLoss(policy.actor_module, clip_epsilon=cfg.clip_epsilon)
-    loss = WeightedLoss({"policy": (grpo, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss({"policy": (grpo, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing)
     optimizer = parts.make_optimizer(loss)
 
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 )
                 figures = parts.measure_constraint(batch)
                 if iteration == 1:
-                    check_ratio_is_one(policy.actor_module, batch)
+                    check_ratio_is_one(policy.actor_module, parts.heard(batch))
 
             # 4 update
             with run.clock("update"):

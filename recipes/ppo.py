@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
     critic_coeff = cfg.critic.coeff if critic is not None else None
     ppo = ClipPPOLoss(policy.actor_module, critic, clip_epsilon=cfg.clip_epsilon, critic_coeff=critic_coeff)
-    loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing)
     optimizer = parts.make_optimizer(loss)
 
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 batch = estimate(batch, parts.signal(batch))
                 figures = parts.measure_constraint(batch)
                 if iteration == 1:
-                    check_ratio_is_one(policy.actor_module, batch)
+                    check_ratio_is_one(policy.actor_module, parts.heard(batch))
 
             # 4 update
             with run.clock("update"):

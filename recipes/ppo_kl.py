@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     penalty = PenaltyCoefficient(cfg.penalty.beta, cfg.penalty.target)
     critic_coeff = cfg.critic.coeff if critic is not None else None
     ppo = KLPenaltyPPOLoss(policy.actor_module, critic, beta=penalty, critic_coeff=critic_coeff)
-    loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing)
     optimizer = parts.make_optimizer(loss)
 
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm, penalty=penalty) as run:
@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 batch = estimate(batch, parts.signal(batch))
                 figures = parts.measure_constraint(batch)
                 if iteration == 1:
-                    check_ratio_is_one(policy.actor_module, batch)
+                    check_ratio_is_one(policy.actor_module, parts.heard(batch))
 
             # 4 update
             with run.clock("update"):

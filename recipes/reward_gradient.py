@@ -32,7 +32,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     collector = make_collector(cfg, parts)
     score, trained = parts.signal.score, cfg.train_output_map
     objective = RewardGradientLoss(policy.actor_module, score, cfg.sampled, trained, reads_latents=True)
-    loss = WeightedLoss({"policy": (objective, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss(
+        {"policy": (objective, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing
+    )
     optimizer = parts.make_optimizer(loss)
 
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
@@ -50,7 +52,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 parts.signal(batch)  # its running moments; the update scores the motion anew, with a gradient
                 figures = parts.measure_constraint(batch)
                 if iteration == 1:
-                    check_ratio_is_one(policy.actor_module, batch)
+                    check_ratio_is_one(policy.actor_module, parts.heard(batch))
 
             # 4 update
             with run.clock("update"):

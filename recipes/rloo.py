@@ -35,7 +35,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     policy = parts.policy
     collector = make_collector(cfg, parts)
     reinforce = ReinforceLoss(policy.actor_module)
-    loss = WeightedLoss({"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss(
+        {"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing
+    )
     optimizer = parts.make_optimizer(loss)
 
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
@@ -56,7 +58,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 batch[keys.ADVANTAGE] = masked_standardise(advantage, mask) if cfg.normalise_advantage else advantage
                 figures = parts.measure_constraint(batch)
                 if iteration == 1:
-                    check_ratio_is_one(policy.actor_module, batch)
+                    check_ratio_is_one(policy.actor_module, parts.heard(batch))
 
             # 4 update
             with run.clock("update"):

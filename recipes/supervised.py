@@ -41,8 +41,8 @@ from s2f_rl.training import (
     StepGuard,
     Validation,
     actor_entry,
+    actor_moments,
     cosine_decay,
-    decoder_moments,
     frozen_encoder,
     make_optimizer,
     open_corpora,
@@ -147,13 +147,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 with average.swapped_in() if average is not None else contextlib.nullcontext():
                     values = ranks.alone(validate)
                 row |= {f"validation/{k}": v for k, v in values.items()}
-            # the encoder's moments are of no use to RL; the rest shares memory with the state: last.pt holds it once
-            found = {"actor": actor_entry(actor, train, average), "moments": decoder_moments(optimizer, actor)}
+            # what a run starts from; it shares memory with the state, so last.pt holds it once
+            found = {"actor": actor_entry(actor, train, average), "moments": actor_moments(optimizer, actor)}
             value = validate.value(values) if due else None
             if value is not None and (state.best is None or value > state.best):
                 state.best = value
                 folder.save_checkpoint("best.pt", {**found, "iteration": state.iteration, "validation": values})
             folder.rows.append(row, state.iteration, state.frames)
+            found["moments"] = actor_moments(optimizer, actor, whole=True)
             folder.save_checkpoint("last.pt", {**state.state_dict(), **found})
         progress.close()
         logger.close()

@@ -30,7 +30,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     parts = prepare_rl(cfg, pick_device(cfg.device))
     collector = make_collector(cfg, parts)
     reinforce = ReinforceLoss(parts.policy.actor_module)
-    loss = WeightedLoss({"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance)
+    loss = WeightedLoss(
+        {"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing
+    )
     optimizer = parts.make_optimizer(loss)
     with RLRun(cfg, parts, optimizer, collector, anchor=loss.anchor_norm) as run:
         for iteration in run:

@@ -7,6 +7,7 @@ Not here: the environment (:mod:`s2f_rl.envs`), a buffer of past batches (:mod:`
 
 from s2f_rl.collectors.ray import ray_utterance_collector
 from s2f_rl.collectors.utterance import (
+    ListeningCollector,
     UtteranceCollector,
     multi_utterance_collector,
     trim_to_longest,
@@ -14,6 +15,7 @@ from s2f_rl.collectors.utterance import (
 )
 
 __all__ = [
+    "ListeningCollector",
     "UtteranceCollector",
     "multi_utterance_collector",
     "ray_utterance_collector",

@@ -150,6 +150,17 @@ class UtteranceCollector:
         self.shutdown()
 
 
+class ListeningCollector(Collector):
+    """A worker's collector whose environment encodes speech with the weights that come with the policy's.
+
+    The environment's source is a :class:`~s2f_rl.models.hearing.Hearing`.
+    """
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        base_env(self.env).audio_source.follow(self.policy)
+
+
 class _StopWhenIdle:
     """Tells a Collector to stop stepping once every lane has ended, instead of padding up to the horizon."""
 

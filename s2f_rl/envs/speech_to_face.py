@@ -23,6 +23,7 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.audio_encoders import AudioEncoder
 
 DONE = ("done", "terminated", "truncated")
+DEVICE_CACHE_MB = 4096.0
 
 
 @runtime_checkable
@@ -65,7 +66,7 @@ class SpeechToFaceEnv(EnvBase):
         device: where observations live.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
         device_cache_mb: what audio features take at most on a device that is not the CPU; the least recently used go
-            first.
+            first. 0: the source is asked every time, for features on that device (an encoder that trains).
 
     Raises:
         UserError: an unknown style, a ``group_size`` that does not divide ``batch_size``, a chosen utterance that
@@ -83,7 +84,7 @@ class SpeechToFaceEnv(EnvBase):
         seed: int = 0,
         device: str | torch.device = "cpu",
         cache_folder: str | Path | None = None,
-        device_cache_mb: float = 4096.0,
+        device_cache_mb: float = DEVICE_CACHE_MB,
     ) -> None:
         n_lanes = int(batch_size)
         if n_lanes < 1:

@@ -12,21 +12,21 @@ from s2f_rl.device_rows import upload
 
 
 class KeptFeatures:
-    """Features of utterances on a device. On the CPU it keeps none: there the source itself is the cache.
+    """Features of utterances on a device. On the CPU, or with no room, it keeps none: the source itself is the cache.
 
     Args:
-        load: utterance -> features [T, ..] on the CPU.
-        max_megabytes: what the least recently used utterances leave the device beyond.
+        load: utterance -> features [T, ..] on the CPU; with no room, on the device itself.
+        max_megabytes: what the least recently used utterances leave the device beyond; 0: no room.
     """
 
     def __init__(self, load: Callable[[int], Tensor], max_megabytes: float) -> None:
-        self._load = load
+        self._load, self._keeps = load, max_megabytes > 0
         self._kept: ByteCache[Tensor] = ByteCache(int(max_megabytes * 2**20))
 
     def get(self, utterances: Iterable[int], device: torch.device) -> list[Tensor]:
         """Features of each of the utterances; those that are not there yet go up together, in one copy."""
         utterances = list(utterances)
-        if device.type == "cpu":
+        if device.type == "cpu" or not self._keeps:
             return [self._load(u) for u in utterances]
         features = {u: kept for u in utterances if (kept := self._kept.find((u, device))) is not None}
         missing = [u for u in utterances if u not in features]

@@ -14,6 +14,7 @@ from torchrl.objectives import LossModule
 from s2f_rl import ranks
 from s2f_rl.errors import UserError
 from s2f_rl.models.contract import core_of
+from s2f_rl.models.hearing import Hearing
 
 BALANCES = ("none", "grad_norm")
 APART = ("loss_critic", "loss_penalty")  # entries of a part that are terms of their own
@@ -72,6 +73,8 @@ class WeightedLoss(LossModule):
         unbalanced: further terms that keep their own scale; by default the KL, which is 0 at the start and would be
             blown up.
         output_map: parameters that count in no norm, beside what the policies of the losses take for constants.
+        hearing: makes the ``audio`` of every batch anew, so that the terms train the audio encoder too; None: the
+            batch's own. It reads ``utterance`` and ``frame_mask`` by these names.
 
     Returns (``forward``): per term ``loss_<name>`` (weighted and balanced: the sum of all ``loss_*`` is what to
     minimise), ``value_<name>`` (unweighted), ``grad_norm_<name>`` (over the shared parameters, unweighted; over all
@@ -98,6 +101,7 @@ class WeightedLoss(LossModule):
         anchor: str | None = None,
         unbalanced: Sequence[str] = ("kl",),
         output_map: Iterable[nn.Parameter] = (),
+        hearing: Hearing | None = None,
     ) -> None:
         if balance not in BALANCES:
             raise UserError(f"balance={balance!r} is unknown: use one of {', '.join(BALANCES)}")
@@ -107,6 +111,7 @@ class WeightedLoss(LossModule):
             if _number(weight) < 0:
                 raise UserError(f"weight of {name} is {weight}: weights are not negative")
         super().__init__()
+        self.hearing = hearing
         self.parts = nn.ModuleDict({name: loss for name, (loss, _) in losses.items()})
         self.weights: dict[str, Weight] = {name: weight for name, (_, weight) in losses.items()}
         if anchor is not None and anchor not in losses:
@@ -148,6 +153,8 @@ class WeightedLoss(LossModule):
     def _terms(self, tensordict: TensorDictBase) -> tuple[dict[str, tuple[Tensor, float]], dict[str, Tensor]]:
         terms: dict[str, tuple[Tensor, float]] = {}
         statistics: dict[str, Tensor] = {}
+        if self.hearing is not None:
+            tensordict = self.hearing(tensordict)
         for name, part in self.parts.items():
             out = part(tensordict)
             own = [out.get(k) for k in out.keys() if k.startswith("loss_") and k not in APART]

@@ -16,9 +16,9 @@ from s2f_rl import keys
 class DecoderCritic(TensorDictModuleBase):
     """State value from the policy's mean motion, the audio of the frame and the style: writes ``state_value``.
 
-    Reads ``loc`` as the rollout stored it, so the critic never moves the actor and needs no history of its own
-    (works in step and in sequence mode alike). With ``exploration="vertex"`` ``loc`` has V*3 columns: pass them as
-    ``latent_width``.
+    Reads ``loc`` as the rollout stored it, and no gradient goes into the audio, so the critic never moves the actor and
+    needs no history of its own (works in step and in sequence mode alike). With ``exploration="vertex"`` ``loc`` has
+    V*3 columns: pass them as ``latent_width``.
 
     Args:
         latent_width: H (or V*3).
@@ -45,7 +45,7 @@ class DecoderCritic(TensorDictModuleBase):
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         loc = tensordict.get(self.state_key).detach()
-        audio = tensordict.get(keys.AUDIO).flatten(-2)
+        audio = tensordict.get(keys.AUDIO).detach().flatten(-2)
         return tensordict.set(keys.STATE_VALUE, self.mlp(torch.cat([loc, audio, tensordict.get(keys.STYLE)], dim=-1)))
 
 

@@ -10,7 +10,7 @@ import torch
 from tensordict import TensorDictBase
 from tensordict.nn import InteractionType, TensorDictModuleBase, TensorDictSequential
 from tensordict.nn.probabilistic import interaction_type
-from torch import Tensor
+from torch import Tensor, nn
 from torchrl.modules import ProbabilisticActor
 from torchrl.modules.tensordict_module.rnn import recurrent_mode
 
@@ -53,6 +53,8 @@ class MotionPolicy(TensorDictSequential):
     Attributes:
         writes_action: whether :meth:`complete` decodes. Set it to False where nobody reads displacements [.., V*3]:
             batches then hold latents alone, which ``core.decode`` turns into displacements when they are wanted.
+        encoder: parameters of an audio encoder that trains with the policy (:class:`~s2f_rl.models.hearing.Hearing`),
+            so that they go where its own do: to workers, into averages and checkpoints; None: none trains.
     """
 
     def __init__(self, core: PolicyCore) -> None:
@@ -67,6 +69,7 @@ class MotionPolicy(TensorDictSequential):
         )
         super().__init__(actor_module, DecodeLatent(core))
         self._latents_only, self.writes_action = False, True
+        self.encoder: nn.ParameterList | None = None
 
     def forward(self, tensordict: TensorDictBase | None = None, *args: object, **kwargs: Any) -> TensorDictBase:
         """The modules one after the other; a frame in step mode without what TensorDict modules do around each.

@@ -47,8 +47,10 @@ BEFORE = {
     "actor.kind": "faceformer",
     "evaluation.stride": 1,
     "evaluation.styles": None,
+    "optimizer.encoder_lr_factor": 1.0,
     "precision": "float32",
     "reward.precision": "float32",
+    "train_encoder": False,
 }
 """Keys that came later, and the value that says what runs did before; any key that is null is off, as it was."""
 

@@ -115,6 +115,7 @@ class Optimizer(Decay):
     """``optimizer``."""
 
     output_lr_factor: NonNegative = key("the output map learns at lr times this; 0 leaves it alone")
+    encoder_lr_factor: Positive = key("the audio encoder learns at lr times this, where it trains")
     critic_lr_factor: Positive = key("the critic learns at lr times this")
     noise_lr_factor: Positive = key("log sigma learns at lr times this")
     keep_moments: bool = key("go on with the supervised run's Adam moments")
@@ -149,6 +150,7 @@ class RL(Run):
     corpus: CachedCorpus = key("what is trained on")
     actor: StoredActor = key("of start")
     start: Text = key("run folder or checkpoint of the supervised actor")
+    train_encoder: bool = key("train the audio encoder too")
     control: bool = key("give the policy gradient no weight: the compute-matched control")
     iterations: Count = key("collected batches")
     lanes: Size = key("utterances collected per iteration")

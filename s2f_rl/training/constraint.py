@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,19 +37,27 @@ class LipErrorConstraint:
         lips: indices of the lip vertices.
         multiplier: its limit is the allowed ratio.
         weight: of the supervised term; the multiplier multiplies it.
+        speech: utterance -> [T, A, D], what the start hears where the encoder trains; None: the batch's ``audio``.
 
     Raises:
         UserError: the core has no rollout of its mean motion, by which the start is measured.
     """
 
     def __init__(
-        self, core: PolicyCore, truth: SupervisedLoss, lips: Tensor, multiplier: LagrangeMultiplier, weight: float = 1.0
+        self,
+        core: PolicyCore,
+        truth: SupervisedLoss,
+        lips: Tensor,
+        multiplier: LagrangeMultiplier,
+        weight: float = 1.0,
+        speech: Callable[[int], Tensor] | None = None,
     ) -> None:
         if not core.reparameterised:
             raise UserError(f"constraint=lve: {type(core).__name__} has no rollout of its mean; use constraint=none")
         start: Any = copy.deepcopy(core)
         self.core, self.start = core, start.requires_grad_(False)
         self.truth, self.lips, self.multiplier, self.weight = truth, lips, multiplier, float(weight)
+        self.speech = speech
         self.start_lve: dict[str, float] = {}
         self._recordings: ByteCache[Tensor] = ByteCache(_LIPS_BYTES)
 
@@ -102,10 +110,12 @@ class LipErrorConstraint:
     def _start(self, lane: TensorDictBase, truth: Tensor) -> float:
         """LVE of the start on one utterance [T], recursed alone so that it does not depend on the batch."""
         style = lane.get(keys.STYLE)[0]
-        key = f"{int(lane.get(keys.UTTERANCE)[0, 0])}:{','.join(f'{w:g}' for w in style.tolist())}"
+        utterance = int(lane.get(keys.UTTERANCE)[0, 0])
+        key = f"{utterance}:{','.join(f'{w:g}' for w in style.tolist())}"
         if key not in self.start_lve:
             decoded = self.start.linear_decode is None
-            motion = self.start.unrolled(lane.get(keys.AUDIO)[None], style[None], decoded=decoded)
+            audio = lane.get(keys.AUDIO) if self.speech is None else self.speech(utterance)[: len(truth)]
+            motion = self.start.unrolled(audio[None], style[None], decoded=decoded)
             lve = self._lve(self._lips_of(self.start, motion)[0], truth)
             if not math.isfinite(lve):
                 return math.nan

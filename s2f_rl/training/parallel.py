@@ -12,6 +12,7 @@ from tensordict import TensorDictBase
 
 from s2f_rl import ranks
 from s2f_rl.collectors import (
+    ListeningCollector,
     UtteranceCollector,
     multi_utterance_collector,
     ray_utterance_collector,
@@ -19,9 +20,11 @@ from s2f_rl.collectors import (
 )
 from s2f_rl.data import FaceCorpus
 from s2f_rl.envs import SpeechToFaceEnv
+from s2f_rl.envs.speech_to_face import DEVICE_CACHE_MB
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.audio_encoders import AudioEncoder, packed_encoder
+from s2f_rl.models.hearing import Hearing
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs.tether import die_with
 from s2f_rl.training.parts import RLParts
@@ -134,8 +137,11 @@ def make_collector(config: Mapping[str, object], parts: RLParts) -> UtteranceCol
         encoder=packed_encoder(parts.start.actor.audio_encoder),
         options=(options["lanes"] // n_workers, options["group_size"], options["style"], options["max_frames"]),
         device="cpu" if remote and not parallel["gpus_per_worker"] else str(env.device),
+        listens=parts.hearing is not None,
     )
     common = {"n_workers": n_workers, "seed": options["seed"]}
+    if parts.hearing is not None:
+        common["collector_class"] = ListeningCollector
     if not remote:
         return WorkerCollector(lambda n: multi_utterance_collector(make_env, policy, n_done=n, **common), policy)
     more = {name: parallel[name] for name in ("cpus_per_worker", "gpus_per_worker", "address")}
@@ -148,16 +154,23 @@ def _worker_env(
     encoder: Callable[[], AudioEncoder],
     options: tuple[int, int, str | int, int | None],
     device: str,
+    listens: bool,
     seed: int,
 ) -> SpeechToFaceEnv:
-    """A worker's environment, in the worker, which ends with the process ``parent``."""
+    """A worker's environment, in the worker, which ends with the process ``parent``.
+
+    ``listens``: the audio encoder trains, so the worker's collector brings the environment its weights.
+    """
     if parent is not None and os.getpid() != parent:
         die_with(parent)
     root, topology, cache = corpus
     train = FaceCorpus(root, split="train", topology=topology)
     lanes, group_size, style, max_frames = options
-    source = CachedAudio(encoder().to(device), train, cache)
-    return SpeechToFaceEnv(train, source, lanes, group_size, style, max_frames, seed=seed, device=device)
+    source = (Hearing if listens else CachedAudio)(encoder().to(device), train, cache)
+    room = 0.0 if listens else DEVICE_CACHE_MB
+    return SpeechToFaceEnv(
+        train, source, lanes, group_size, style, max_frames, seed=seed, device=device, device_cache_mb=room
+    )
 
 
 def _of_a_worker(error: Exception) -> bool:

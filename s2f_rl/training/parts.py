@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,11 +15,15 @@ from s2f_rl import ranks
 from s2f_rl.data import FaceCorpus
 from s2f_rl.device_rows import upload
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
+from s2f_rl.envs.speech_to_face import DEVICE_CACHE_MB
 from s2f_rl.errors import UserError
 from s2f_rl.losses import AdaptiveKL
 from s2f_rl.losses.weighted import Weight
 from s2f_rl.models.actors import use_actor
 from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.audio_encoders import packed_encoder
+from s2f_rl.models.contract import Actor
+from s2f_rl.models.hearing import Hearing
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs import MotionAlarm, PolicyAverage
 from s2f_rl.training.build_policy import build_critic, build_policy
@@ -56,25 +60,49 @@ class RLParts:
     alarm: MotionAlarm
     amplitude: AmplitudeReference
     lips: Tensor
+    hearing: Hearing | None = None
 
     def make_optimizer(self, loss: nn.Module) -> torch.optim.Adam:
-        """Adam over the loss's parameters, the decoder's moments carried over from the supervised run."""
+        """Adam over the loss's parameters, the actor's moments carried over from the supervised run."""
         options = self.optimizer
         actor = self.start.actor
+        wanted = {id(p) for p in loss.parameters() if p.requires_grad}
+        encoder = [(n, p) for n, p in actor.named_parameters() if id(p) in self._encoder()]
+        if any(id(p) not in wanted for _, p in encoder):
+            raise UserError(
+                "train_encoder=true: the loss of this recipe does not train it; write WeightedLoss(..., "
+                "hearing=parts.hearing)"
+            )
+        rest = [(n, p) for n, p in actor.named_parameters() if id(p) not in self._encoder()]
         noise = options["noise_lr_factor"]  # what the policy has beyond the actor: the logarithm of its noise
-        groups = [(list(actor.named_parameters()), 1.0), (list(self.policy.named_parameters()), noise)]
+        groups = [(rest, 1.0), (list(self.policy.named_parameters()), noise)]
+        if encoder:
+            groups.insert(1, (encoder, options["encoder_lr_factor"]))
         if self.critic is not None:
             groups.append((list(self.critic.named_parameters()), options["critic_lr_factor"]))
-        wanted = {id(p) for p in loss.parameters() if p.requires_grad}
         groups = [([(n, p) for n, p in named if id(p) in wanted], factor) for named, factor in groups]
         output_map = list(actor.output_map())
         optimizer = make_optimizer(groups, options["lr"], options["output_lr_factor"], output_map=output_map)
-        if options["keep_moments"] and not load_moments(optimizer, actor.named_parameters(), self.start.moments or {}):
+        moments = self.start.moments or {}
+        if options["keep_moments"] and not load_moments(optimizer, rest, moments):
             logger.warning(
                 "optimizer.keep_moments=true, but start holds no moments that fit: Adam starts without any. Give "
                 "start= the best.pt or last.pt of a run, or set optimizer.keep_moments=false"
             )
+        if encoder and options["keep_moments"] and not load_moments(optimizer, encoder, moments):
+            logger.warning(
+                "train_encoder=true, but start holds no moments of the audio encoder: Adam starts there without any. "
+                "Give start= the last.pt of a run that trained it, or set optimizer.keep_moments=false"
+            )
         return optimizer
+
+    def _encoder(self) -> set[int]:
+        """Which parameters are those of an audio encoder that trains."""
+        return set() if self.hearing is None else {id(p) for p in self.hearing.trained}
+
+    def heard(self, batch: TensorDictBase) -> TensorDictBase:
+        """A shallow copy of a batch [B, T] with the ``audio`` that the encoder as it is now makes of its speech."""
+        return batch.clone(False) if self.hearing is None else self.hearing(batch)
 
     def actor_entry(self) -> dict[str, Any]:
         """The ``actor`` entry of a checkpoint, with the averaged weights where there is an average."""
@@ -120,13 +148,20 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
             "with the start itself"
         )
     policy = build_policy(actor, config["exploration"], lips, bool(config["optimizer"]["output_lr_factor"]))
+    speech, hearing = None, None
+    if config["train_encoder"]:
+        if {config["kl"]["kind"], config["constraint"]["kind"]} != {"none"}:  # the start is heard too
+            speech = _speech_of_now(actor, train, corpus["cache"])
+        hearing = Hearing(actor.audio_encoder, train, corpus["cache"])
+        policy.encoder = nn.ParameterList(hearing.trained)
+    source = CachedAudio(actor.audio_encoder, train, corpus["cache"]) if hearing is None else hearing
     env = SpeechToFaceEnv(
-        train, CachedAudio(actor.audio_encoder, train, corpus["cache"]), lanes, config["group_size"],
-        config["style"], config["max_frames"], seed=config["seed"], device=device,
+        train, source, lanes, config["group_size"], config["style"], config["max_frames"], seed=config["seed"],
+        device=device, device_cache_mb=DEVICE_CACHE_MB if hearing is None else 0.0,
     )  # fmt: skip
     built = build_reward(config, train, validation, device)
     built.transform.read_latents(policy.core)
-    auxiliary, adaptive_kl, constraint = build_terms(config, policy, train, lips, device)
+    auxiliary, adaptive_kl, constraint = build_terms(config, policy, train, lips, device, speech)
     head = None if built.model is None else built.model.head
     ranks.same_weights(policy.parameters())
     return RLParts(
@@ -137,12 +172,20 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
         optimizer=config["optimizer"],
         validation=Validation(
             actor, validation, built.scorer, options["conditions"], options["select"], options["max_lve_ratio"],
-            counts=built.select, stride=options["stride"], styles=options["styles"], cache=corpus["cache"],
+            encoder_trains=hearing is not None, counts=built.select, stride=options["stride"],
+            styles=options["styles"], cache=corpus["cache"],
         ),
         average=None if config["ema_decay"] is None else PolicyAverage(policy, config["ema_decay"]),
         alarm=MotionAlarm(action=config["alarm"]["action"]),
-        amplitude=AmplitudeReference(train, lips), lips=lips,
+        amplitude=AmplitudeReference(train, lips), lips=lips, hearing=hearing,
     )  # fmt: skip
+
+
+def _speech_of_now(actor: Actor, corpus: FaceCorpus, cache: str | None) -> Callable[[int], Tensor]:
+    """Utterance -> [T, A, D] on the actor's device, as its audio encoder hears it now, whatever trains it later."""
+    device = actor.device
+    kept = CachedAudio(packed_encoder(actor.audio_encoder)().to(device), corpus, cache)
+    return lambda utterance: kept.get(utterance).to(device)
 
 
 def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBase]:

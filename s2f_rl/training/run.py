@@ -18,7 +18,7 @@ from s2f_rl.models.checkpoint import actor_file
 from s2f_rl.runs import Progress, TrainingState, make_logger, shared_run_folder
 from s2f_rl.training.divergence import StepGuard
 from s2f_rl.training.parts import RLParts
-from s2f_rl.training.setup import decoder_moments, frozen_encoder
+from s2f_rl.training.setup import actor_moments, frozen_encoder
 from s2f_rl.training.statistics import batch_statistics, mean_of, over_ranks
 
 logger = logging.getLogger(__name__)
@@ -165,14 +165,15 @@ class RLRun:
         # Rows before the checkpoint: after a kill, rows beyond it are cut off and none is missing.
         self.folder.rows.append(row, self.iteration, self.state.frames)
         if save:
-            self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **self._actor()})
+            self.folder.save_checkpoint("last.pt", {**self.state.state_dict(), **self._actor(whole=True)})
 
-    def _actor(self) -> dict[str, object]:
+    def _actor(self, whole: bool = False) -> dict[str, object]:
         """The actor as it is validated and its moments, as a run that starts from the checkpoint reads them.
 
         They share memory with the state of the run, so ``last.pt`` holds each number once.
         """
-        return {"actor": self.parts.actor_entry(), "moments": decoder_moments(self.optimizer, self.parts.start.actor)}
+        moments = actor_moments(self.optimizer, self.parts.start.actor, whole)
+        return {"actor": self.parts.actor_entry(), "moments": moments}
 
     def _validate(self) -> None:
         """Validate; write ``best.pt`` (and ``best_head.pt`` with a critic) if it beats the best so far."""

@@ -77,10 +77,15 @@ def frozen_encoder(actor: Actor) -> dict[str, Tensor]:
     return tensors if large and not any(p.requires_grad for p in encoder.parameters()) else {}
 
 
-def decoder_moments(optimizer: torch.optim.Optimizer, actor: Actor) -> Moments:
-    """Adam's moments of an actor's parameters without the audio encoder's: a run that starts from them freezes it."""
-    apart = {id(p) for p in actor.audio_encoder.parameters()}
-    return named_moments(optimizer, ((name, p) for name, p in actor.named_parameters() if id(p) not in apart))
+def actor_moments(optimizer: torch.optim.Optimizer, actor: Actor, whole: bool = False) -> Moments:
+    """Adam's moments of an actor's parameters; those of an audio encoder over 8 MB only if ``whole``.
+
+    ``last.pt`` holds them with the state of the optimizer in any case; in another file they would be twice the encoder.
+    """
+    encoder = {id(p): p for p in actor.audio_encoder.parameters()}
+    left_out = not whole and sum(p.nbytes for p in encoder.values()) > _LARGE_BYTES
+    named = ((name, p) for name, p in actor.named_parameters() if not (left_out and id(p) in encoder))
+    return named_moments(optimizer, named)
 
 
 @dataclass
