@@ -48,6 +48,7 @@ BEFORE = {
     "evaluation.stride": 1,
     "evaluation.styles": None,
     "optimizer.encoder_lr_factor": 1.0,
+    "placebo": False,
     "precision": "float32",
     "reward.precision": "float32",
     "train_encoder": False,

@@ -152,6 +152,7 @@ class RL(Run):
     start: Text = key("run folder or checkpoint of the supervised actor")
     train_encoder: bool = key("train the audio encoder too")
     control: bool = key("give the policy gradient no weight: the compute-matched control")
+    placebo: bool = key("exchange the rewards of a group's samples at random")
     iterations: Count = key("collected batches")
     lanes: Size = key("utterances collected per iteration")
     group_size: Size = key("samples of the same utterance and style")
@@ -187,6 +188,8 @@ class RL(Run):
         if critic == "none" and "group" in self.baselines and self.group_size < 2:
             other = "use group_size=4 or a critic" if "critic" in self.baselines else "use group_size=4"
             raise UserError(f"critic=none with group_size={self.group_size}: nothing to compare a sample with; {other}")
+        if self.placebo:
+            self._refuse_placebo_without_groups()
         if exploration not in self.explorations:
             raise UserError(
                 f"exploration={exploration}: the algorithm of {self.name} supports {' or '.join(self.explorations)} "
@@ -203,6 +206,19 @@ class RL(Run):
             raise UserError(
                 "constraint=lve with supervised=none: the multiplier acts on the supervised term; keep it or drop the "
                 "constraint"
+            )
+
+    def _refuse_placebo_without_groups(self) -> None:
+        if self.control:
+            raise UserError("placebo=true with control=true: the rewards have no weight to begin with; use one of them")
+        if "group" not in self.baselines:
+            raise UserError(
+                f"placebo=true: the algorithm of {self.name} compares no samples of a group; use rloo or ppo"
+            )
+        if self.critic.kind != "none" or self.group_size < 2:
+            raise UserError(
+                "placebo=true needs the group as baseline, else a share of the true reward would stay: set critic=none "
+                "and group_size=4"
             )
 
 

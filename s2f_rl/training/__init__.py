@@ -5,7 +5,7 @@ Floor plan:
 - opening: ``setup`` (corpora, the actor to start from), ``parts`` (all of an RL run), which ``build_policy`` (policy,
   critic), ``build_reward`` and ``build_terms`` (supervised term, KL, constraint) build
 - during a run: ``parallel`` (where it collects), ``run`` (folder, resume, rows, checkpoints around the loop),
-  ``reward_signal``, ``constraint``, ``replay``
+  ``reward_signal`` and its ``placebo``, ``constraint``, ``replay``
 - updates: ``optimizers`` (Adam, rates, moments carried over), ``divergence`` (skips what is not finite)
 - looking on: ``statistics`` (of a batch), ``validation`` (of the actor, choice of the best checkpoint)
 

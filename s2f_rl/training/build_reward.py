@@ -15,6 +15,7 @@ from s2f_rl.evaluation import Scorer
 from s2f_rl.rewards import RewardModel
 from s2f_rl.rewards.parts import score_columns
 from s2f_rl.rewards.registry import build_part
+from s2f_rl.training.placebo import Placebo
 from s2f_rl.training.reward_signal import RewardSignal
 
 SHORT_FORM = "perceptual"
@@ -44,7 +45,8 @@ def build_reward(config: Mapping[str, Any], train: Corpus, validation: Corpus, d
     """Load the reward's parts and bring them to the corpora.
 
     Args:
-        config: with the keys ``reward``, ``critic.kind`` and ``corpus.cache`` of ``recipes/conf/shared/rl.yaml``.
+        config: with the keys ``reward``, ``critic.kind``, ``corpus.cache``, ``placebo``, ``group_size`` and ``seed`` of
+            ``recipes/conf/shared/rl.yaml``.
         train, validation: corpora. device: of the models.
 
     Raises:
@@ -79,7 +81,9 @@ def build_reward(config: Mapping[str, Any], train: Corpus, validation: Corpus, d
     own_name = SHORT_FORM if folder is not None else None
     select = {column: 1.0 if n == own_name else counts[n][score] for column, (n, score) in columns.items()}
     scorer = Scorer({"train": transform.parts.rewards}, validation)
-    return BuiltReward(transform, RewardSignal(transform, normalise), scorer, select, transform.reward_model)
+    placebo = Placebo(config["group_size"], config["seed"]) if config["placebo"] else None
+    signal = RewardSignal(transform, normalise, placebo)
+    return BuiltReward(transform, signal, scorer, select, transform.reward_model)
 
 
 def _part_weights(place: str, part: Mapping[str, Any], score_names: Sequence[str]) -> dict[str, float]:

@@ -15,6 +15,7 @@ from s2f_rl import keys, ranks
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.errors import UserError
 from s2f_rl.models.latent_motion import LatentMotion
+from s2f_rl.training.placebo import Placebo
 
 NORMALISATIONS = ("none", "running", "batch")
 Moments = tuple[float, float, float]
@@ -36,20 +37,26 @@ class RewardSignal:
         transform: scores, weights, scale and caps.
         normalise: ``"none"``; ``"batch"``: mean and deviation of a score over the frames of the batch that have
             it; ``"running"``: over all such frames so far, this batch included.
+        placebo: gives the signal of a lane to another of its group; None: each lane has its own.
 
     Raises:
         UserError: unknown ``normalise``.
     """
 
-    def __init__(self, transform: FrozenRewardTransform, normalise: str = "none") -> None:
+    def __init__(
+        self, transform: FrozenRewardTransform, normalise: str = "none", placebo: Placebo | None = None
+    ) -> None:
         if normalise not in NORMALISATIONS:
             raise UserError(f"reward.normalise={normalise}: use {' or '.join(NORMALISATIONS)}")
-        self.transform, self.normalise = transform, normalise
+        self.transform, self.normalise, self.placebo = transform, normalise, placebo
         self.terms = [name for name in transform.scores if transform.weights.get(name)]
         # per term: number of frames, mean, sum of squared differences from it
         self.moments: dict[str, Moments] = dict.fromkeys(self.terms, (0.0, 0.0, 0.0))
 
     def __call__(self, batch: TensorDictBase) -> Tensor:
+        return self._given({"reward": self._own(batch)})["reward"]
+
+    def _own(self, batch: TensorDictBase) -> Tensor:
         if self.normalise == "none":
             return batch.get(("next", keys.REWARD))
         capped, masks = self._collected(batch)
@@ -60,10 +67,19 @@ class RewardSignal:
     def by_name(self, batch: TensorDictBase) -> dict[str, Tensor]:
         """Every weighted score of a batch, ``scale`` times and capped, [B, T, 1]; 0 where a frame has none."""
         capped, masks = self._collected(batch)
-        return {
-            name: torch.where(masks[name], self.transform.scale * score, 0.0).unsqueeze(-1)
-            for name, score in capped.items()
-        }
+        return self._given(
+            {
+                name: torch.where(masks[name], self.transform.scale * score, 0.0).unsqueeze(-1)
+                for name, score in capped.items()
+            }
+        )
+
+    def _given(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Terms [B, T, 1] as the lanes are given them, the same exchange for all."""
+        if self.placebo is None:
+            return terms
+        lanes = self.placebo.lanes(len(next(iter(terms.values()))))
+        return {name: term[lanes.to(term.device)] for name, term in terms.items()}
 
     def _collected(self, batch: TensorDictBase) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Capped scores of a batch and their masks by name, each [B, T]."""

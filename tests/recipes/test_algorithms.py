@@ -20,7 +20,7 @@ ALGORITHMS = {
     "ppo": ["group_size=2", "minibatch_lanes=2", "kl=adaptive", "constraint=lve"],
     "ppo_kl": ["group_size=2", "minibatch_lanes=2", "reward.normalise=batch"],
     "rloo": ["group_size=2", "reward.cap=truth", "reward.normalise=running"],
-    "grpo": ["group_size=4", "minibatch_lanes=2", "exploration=correlated", "kl=adaptive"],
+    "grpo": ["group_size=4", "minibatch_lanes=2", "exploration=correlated", "kl=adaptive", "placebo=true"],
     "gdpo": ["group_size=2", "minibatch_lanes=2", "reward.cap=truth", "ema_decay=0.9"],
     "reward_gradient": ["constraint=lve", "reward.normalise=running"],
     "awr": ["critic=decoder", "replay.capacity=6", "minibatch_lanes=3"],
@@ -136,6 +136,16 @@ def test_control(recipe, run, workshop, tmp_path):
         assert torch.equal(start.decoder.vertice_map_r.weight, after.decoder.vertice_map_r.weight) != moves
 
 
+@pytest.mark.parametrize("recipe", ["rloo", "gdpo"])
+def test_placebo(recipe, run):
+    """The same first rollout, rewards and size of the gradient; another update."""
+    plain, placebo = (run(recipe, name, "group_size=4", f"placebo={name}") for name in ("false", "true"))
+    for column in ("reward", "lip_score", "real_score", "noise_mm", "amplitude_mm"):
+        assert placebo[1][column] == plain[1][column]
+    assert placebo[1]["grad_norm_policy"] != plain[1]["grad_norm_policy"]
+    assert placebo[1]["validation/lve"] != plain[1]["validation/lve"]
+
+
 @pytest.mark.parametrize("recipes", [("ppo", "ppo_kl"), ("a2c", "reinforce", "reward_gradient")])
 def test_algorithms_of_one_schedule_share_a_control(recipes, run):
     """Without the policy gradient they do the same, with or without a critic, so one control serves all of them."""
@@ -249,6 +259,9 @@ def test_output_map_trains_by_the_reward_on_demand_only(run, workshop, tmp_path)
         ("a2c", ["critic=none"], "critic=none with group_size=1"),
         ("rloo", ["control=true", "supervised=none"], "control=true with supervised=none"),
         ("reward_gradient", ["control=true", "supervised=none"], "control=true with supervised=none"),
+        ("reward_gradient", ["placebo=true"], "compares no samples of a group"),
+        ("ppo", ["placebo=true", "critic=decoder"], "placebo=true needs the group as baseline"),
+        ("rloo", ["placebo=true", "control=true"], "placebo=true with control=true"),
         ("awr", ["control=true", "supervised.weight=0"], "no control"),
         ("ppo", ["constraint=lve", "supervised=none"], "constraint=lve with supervised=none"),
         ("ppo", ["constraint=lve", "constraint.rate=0"], "constraint.rate=0: above 0"),
