@@ -3,8 +3,9 @@
     python benchmarks/adaptation.py data/benchmark data/adaptation
 
 Sentences that the split does not test go into training as audio-only utterances of new subjects (NEW_S09_F, ..), next
-to a few sentences of the old training speakers with their meshes; validation and test stay as they are. Nothing but
-reinforcement learning can use such utterances: a supervised term has nothing to say about them.
+to a few sentences of the old training speakers with their meshes; validation and test stay as they are. The split
+``adapted`` has the same sentences with their meshes, to be measured on. Nothing but reinforcement learning can use the
+audio-only utterances: a supervised term has nothing to say about them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 
 NEW = "NEW_"
-KEPT = ("FLAME_masks.pkl", "faces.npy", "landmarks.json", "colours.npy")
+ADAPTED = "adapted"
+KEPT = ("FLAME_masks.pkl", "faces.npy", "landmarks.json", "colours.npy", "speakers.json")
 
 
 def make(source: str | Path, out: str | Path, split: str = "validation", sentences: int = 5, new: int = 20) -> Path:
@@ -52,7 +54,7 @@ def make(source: str | Path, out: str | Path, split: str = "validation", sentenc
     for name in FaceCorpus(source, split="all").names:
         subject, sentence = parse_name(name)
         if subject in voices and name not in copies and (sentence or 0) <= new:
-            silent[name] = NEW + name
+            silent[NEW + name] = name
     if not silent:
         raise UserError(f"{source}: every sentence of the {split} speakers is tested; nothing is left to adapt on")
 
@@ -60,14 +62,19 @@ def make(source: str | Path, out: str | Path, split: str = "validation", sentenc
     shutil.rmtree(partial, ignore_errors=True)
     for folder in ("wav", "vertices_npy", "phones", "hidden"):
         (partial / folder).mkdir(parents=True)
-    for old, name in (copies | silent).items():
+    copies |= {name: name for name in silent.values()}
+    for name, old in (copies | silent).items():
         for folder, kind in (("wav", "wav"), ("vertices_npy", "npy"), ("phones", "json"), ("hidden", "npz")):
             file = source / folder / f"{old}.{kind}"
-            if file.exists() and not (old in silent and folder == "vertices_npy"):
+            if file.exists() and not (name in silent and folder == "vertices_npy"):
                 shutil.copy2(file, partial / folder / f"{name}.{kind}")
-    for file in (source / name for name in (*KEPT, "speakers.json", "transcripts.json")):
+    for file in (source / name for name in KEPT):
         if file.exists():
             shutil.copy2(file, partial / file.name)
+    if (source / "transcripts.json").exists():
+        said = load_json(source / "transcripts.json")
+        said = {name: said[old] for name, old in (copies | silent).items() if old in said}
+        atomic_write_json(partial / "transcripts.json", said)
     templates = {subject: train.template(subject).view(-1, 3).numpy() for subject in train.subjects}
     for corpus in tested.values():
         for subject in dict.fromkeys(corpus[i].subject for i in range(len(corpus))):
@@ -75,7 +82,10 @@ def make(source: str | Path, out: str | Path, split: str = "validation", sentenc
     templates |= {NEW + subject: templates[subject] for subject in voices}
     (partial / "templates.pkl").write_bytes(pickle.dumps(templates, protocol=2))
     description = load_json(source / "corpus.json")
-    description["splits"]["train"] = {"subjects": [*train.subjects, *(NEW + v for v in voices)], "sentences": [1, new]}
+    last = max(new, sentences)
+    description["splits"]["train"] = {"subjects": [*train.subjects, *(NEW + v for v in voices)], "sentences": [1, last]}
+    first = min(parse_name(name)[1] or 0 for name in tested[split].names)
+    description["splits"][ADAPTED] = {"subjects": list(voices), "sentences": [1, min(new, first - 1)]}
     description["audio_only_subjects"] = [NEW + voice for voice in voices]
     description["adapted_from"] = {"split": split, "sentences": sentences, "new": new}
     atomic_write_json(partial / "corpus.json", description)

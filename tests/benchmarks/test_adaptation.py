@@ -42,6 +42,9 @@ def test_new_voices_join_without_meshes(source: Path, tmp_path: Path) -> None:
     for split in ("validation", "test"):
         old, kept = FaceCorpus(source, split), FaceCorpus(out, split)
         assert kept.names == old.names and torch.equal(kept[0].vertices, old[0].vertices)
+    adapted = FaceCorpus(out, "adapted")
+    assert set(adapted.names) == {"S3_sentence01", "S3_sentence02"} and not {*adapted.names} & names
+    assert torch.equal(adapted["S3_sentence01"].vertices, FaceCorpus(source, "all")["S3_sentence01"].vertices)
     assert not check_corpus(out).has_errors
 
 
