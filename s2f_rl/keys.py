@@ -5,7 +5,7 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 
 | key              | shape      | dtype   | meaning                                                              |
 |------------------|------------|---------|----------------------------------------------------------------------|
-| audio            | [B, A, D]  | float32 | frozen audio encoder output of the current frame                     |
+| audio            | [B, A, D]  | float32 | audio encoder output of the current frame                            |
 | style            | [B, S]     | float32 | weights over the training subjects' styles (one-hot in the reference) |
 | utterance        | [B, 1]     | int64   | index into the corpus                                                |
 | frame_mask       | [B, 1]     | bool    | the lane still has a frame to animate                                |
