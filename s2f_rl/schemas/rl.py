@@ -138,6 +138,7 @@ class Evaluation:
     stride: Count = key("rewards score every stride-th clip")
     select: Annotated[str, Choice(*SELECTORS)] = key("what the best checkpoint is chosen by")
     max_lve_ratio: Annotated[float, Range(above=0, infinite=True)] | None = key("guard of select=reward; null: none")
+    max_closure_drop: Share | None = key("the same, of the closure rate below the start's; null: none")
 
 
 @dataclass

@@ -173,7 +173,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
         validation=Validation(
             actor, validation, built.scorer, options["conditions"], options["select"], options["max_lve_ratio"],
             encoder_trains=hearing is not None, counts=built.select, stride=options["stride"],
-            styles=options["styles"], cache=corpus["cache"],
+            styles=options["styles"], cache=corpus["cache"], max_closure_drop=options["max_closure_drop"],
         ),
         average=None if config["ema_decay"] is None else PolicyAverage(policy, config["ema_decay"]),
         alarm=MotionAlarm(action=config["alarm"]["action"]),

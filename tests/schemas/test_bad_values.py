@@ -30,13 +30,13 @@ ZERO = {
     "lip_score", "real_score",  # of reward.weights, one of them
     "info_nce", "predict", "rank", "pooled", "hardening", "classify", "value", "sync",  # of weights
     "extra_closure", "frame_drop", "missing_closure", "wrong_utterance", "frame_hold", "wrong_speaker",
-    "constant_offset",
+    "constant_offset", "max_closure_drop",
 }  # fmt: skip
 NULL = {
     "topology", "cache", "logger", "max_frames", "ema_decay", "max_grad_norm", "max_lve_ratio", "cap", "backbone",
     "corruptions", "leave_out", "policy", "policy_samples", "register", "utterances", "utterance", "out",
     "reward_folder", "judge_folder", "pretrained", "actor.kind", "measures", "checkpoint_minutes", "evaluation.styles",
-    "address",
+    "address", "max_closure_drop",
 }  # fmt: skip
 HUGE = {"max_lve_ratio"}  # infinity: no limit
 RATES = {"lr", "final_lr"}  # one that is too large is told by the guard of the steps

@@ -26,6 +26,7 @@ from s2f_rl.training import (
     make_optimizer,
     named_moments,
 )
+from s2f_rl.training import validation as validation_module
 from s2f_rl.training.parts import lane_minibatches
 from s2f_rl.training.statistics import mean_amplitude_mm
 from tests.tiny import make_tiny_corpus
@@ -131,15 +132,41 @@ def test_minibatches_cover_every_row_once():
 def test_best_checkpoint_is_guarded():
     validation = Validation.__new__(Validation)
     validation.select, validation.max_lve_ratio, validation.start_lve = "reward", 1.05, 1.0
+    validation.max_closure_drop, validation.start_closure = 0.05, 0.7
     validation.counts = {"lip_score": 1.0, "real_score": 1.0, "closure_score": 0.5}
     fair, cheat = {"lve": 1.04, "lip_score": 0.5, "real_score": 0.5}, {"lve": 1.2, "lip_score": 0.9, "real_score": 0.9}
     assert validation.value(fair) == 1.0
     assert validation.value(fair | {"closure_score": 0.2, "open_score": 9.0}) == pytest.approx(1.1)
     assert validation.value(cheat) == float("-inf")
+    assert validation.value(fair | {"closure_rate": 0.64}) == float("-inf")
+    assert validation.value(fair | {"closure_rate": 0.66}) == 1.0
+    validation.max_closure_drop = None
+    assert validation.value(fair | {"closure_rate": 0.0}) == 1.0
     with pytest.raises(UserError, match="score on no frame of the validation utterances .* use evaluation.select=lve"):
         validation.value({"lve": 1.0})
     validation.select = "lve"
     assert validation.value(fair) > validation.value(cheat)
+
+
+def test_sold_closures_are_told_once(tmp_path, monkeypatch, caplog):
+    """Values as they come from one validation after the other: start, lost with less reward, lost with more, again."""
+    actor, corpus = SimpleNamespace(audio_encoder=MelAudioEncoder(width=10)), FaceCorpus(make_tiny_corpus(tmp_path))
+    validation = Validation(actor, corpus, max_closure_drop=0.05, counts={"lip_score": 1.0})
+    told = []
+    for closure, score in ((0.7, 0.4), (0.5, 0.3), (0.66, 0.5), (0.6, 0.5), (0.3, 0.6)):
+        values = {"lve": 1.0, "closure_rate": closure, "lip_score": score}
+        monkeypatch.setattr(validation_module, "evaluate_actor", lambda *_, row=values, **__: [row])
+        monkeypatch.setattr(validation_module, "summarise", lambda rows: dict(rows[0]))
+        monkeypatch.setattr(validation_module, "counts", lambda rows: {})
+        assert validation() == values
+        told.append(len(caplog.messages))
+    assert told == [0, 0, 0, 1, 1]
+    assert caplog.messages[0].startswith("closures are being sold: the lips close in 60% of the frames where they")
+    other = Validation(actor, corpus, max_closure_drop=0.05)
+    other.load_state_dict(validation.state_dict())
+    assert (other.start_lve, other.start_closure, other.start_score) == (1.0, 0.7, 0.4)
+    other.load_state_dict({"start_lve": 2.0})  # of a run from before the guard
+    assert other.value({"lve": 3.0}) == -3.0 and other.start_closure is None
 
 
 def test_mean_amplitude():
