@@ -43,6 +43,7 @@ class TestStart:
             "render",
             "evaluate",
             "align",
+            "adapt",
             "recipe",
             "copy",
         ):
@@ -62,6 +63,8 @@ class TestStart:
             ["score", "meshes", "--reward", "r", "--out", "o.csv"],
             ["score", "meshes", "--corpus", "c", "--wavs", "w", "--reward", "r", "--out", "o.csv"],
             ["align"],
+            ["adapt", "actor", "--reward", "r", "--out", "o"],
+            ["adapt", "actor", "a.wav", "--out", "o"],
             ["align", "corpus", "--wav", "a.wav", "--text", "words", "--out", "a.json"],
             ["align", "--wav", "a.wav", "--text", "words"],
             ["align", "corpus", "--out", "a.json"],
@@ -139,6 +142,25 @@ class TestOptionsReachTheLibrary:
             "topology": "biwi",
         }
         assert capsys.readouterr().out == "face.mp4\n" * 2
+
+    def test_adapt(self, library: Callable[..., Recorder], capsys: pytest.CaptureFixture[str]) -> None:
+        call = library("s2f_rl.adaptation.run", "adapt", "Lips rose.")
+        assert command("adapt", "A", "a.wav", "b.wav", "--reward", "R", "--out", "O") == 0
+        assert capsys.readouterr().out == "Lips rose.\nO/report.html, and the tuned actor in O/actor.pt\n"
+        assert call.positional == ("A", ["a.wav", "b.wav"], "O", "R")
+        named = ("text", "articulation", "corpus", "style", "hold_back", "judge", "pronunciations", "topology")
+        assert call.named == {**dict.fromkeys(named), "film": True, "settings": [], "device": "auto"}
+        more = ["--text", "t", "--articulation", "p", "--corpus", "C", "--style", "S", "--hold-back", 3, "--judge", "J"]
+        more += ["--words", "w", "--no-film", "--topology", "biwi", "--device", "cpu", "--set", "a=1", "b=2"]
+        assert command("adapt", "A", "a.wav", "--reward", "R", "--out", "O", *more, "--set", "c=3") == 0
+        values = ("t", "p", "C", "S", 3, "J", "w", "biwi")
+        settings = ["a=1", "b=2", "c=3"]
+        assert call.named == {
+            **dict(zip(named, values, strict=True)),
+            "film": False,
+            "settings": settings,
+            "device": "cpu",
+        }
 
     def test_score(self, library: Callable[..., Recorder], capsys: pytest.CaptureFixture[str]) -> None:
         call = library("s2f_rl.evaluation.score", "score_folder", [{}, {}])

@@ -51,6 +51,7 @@ class TestImports:
             "from s2f_rl import cli; cli.main(['check', '--help'])",
             "from s2f_rl import cli; cli.main(['animate', '--help'])",
             "from s2f_rl import cli; cli.main(['evaluate', '--help'])",
+            "from s2f_rl import cli; cli.main(['adapt', '--help'])",
             "from s2f_rl import cli; cli.main(['recipe', '--list'])",
         ],
     )

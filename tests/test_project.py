@@ -50,7 +50,9 @@ LAYERS = [
     "evaluation",
     "training",
     "schemas",
+    "adaptation",
     "cli_commands",
+    "cli_adapt",
     "cli_recipes",
     "cli_reward",
     "cli",
@@ -204,7 +206,10 @@ class TestFiles:
         assert {name: length for name, length in lengths.items() if length > 400} == {}
 
     def test_the_library_does_not_print(self) -> None:
-        terminal = {f"s2f_rl/{name}.py" for name in ("cli", "cli_commands", "cli_recipes", "cli_reward", "runs/main")}
+        terminal = {
+            f"s2f_rl/{name}.py"
+            for name in ("cli", "cli_adapt", "cli_commands", "cli_recipes", "cli_reward", "runs/main")
+        }
         wrong = [
             f"{name_of(path)}:{node.lineno}"
             for path in sorted(PACKAGE.rglob("*.py"))
