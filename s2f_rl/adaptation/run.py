@@ -32,7 +32,7 @@ RUN, CORPUS, ACTOR, FILM = "run", "corpus", "actor.pt", "film.mp4"
 _RECIPE = "gdpo"
 _OURS = ("corpus.root", "name", "resume", "reward.folder", "root", "start")
 # without recorded faces there is no supervised term, so the ratio to it means nothing
-_ALONE = ("supervised=none", "policy_weight=1.0", "kl.weight=0.05")
+_ALONE = ("supervised=none", "policy_weight=1.0")
 _ANCHORS = {
     True: "The supervised error on {n} recordings of the training speakers, and the KL to the start, held it near.",
     False: "No recording with a mesh was at hand (--corpus), so the KL to the start alone held it near.",

@@ -86,6 +86,7 @@ class TestWhole:
         said = adapt(out, text=bench / "words.json", corpus=bench / "corpus", judge=bench / "judge", style="S1")
         train, held = FaceCorpus(out / "corpus", "train"), FaceCorpus(out / "corpus", "held_back")
         assert len(held) == 1 and len(train) == 2 * (SENTENCES - 1)
+        assert not {*held.names} & {*train.names, *FaceCorpus(out / "corpus", "validation").names}
         recorded = [i for i in range(len(train)) if train.has_vertices(i)]
         assert len(recorded) == SENTENCES - 1, "as many recordings as there are takes"
         originals = train.metadata["adaptation"]["recordings"]
