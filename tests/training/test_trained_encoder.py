@@ -8,7 +8,9 @@ import pytest
 import torch
 from tensordict import TensorDict
 from torch.distributions import Normal
+from two_ranks import on_ranks
 
+from s2f_rl import ranks
 from s2f_rl.data.contract import recorded
 from s2f_rl.envs import SpeechToFaceEnv
 from s2f_rl.errors import UserError
@@ -139,6 +141,24 @@ class TestGradient:
                     values.append(slow_loss(corpus, encoder, policy, batch))
                     p.view(-1)[place] -= step
             assert float(gradient.view(-1)[place]) == pytest.approx(float(values[0] - values[1]) / 2e-5, rel=1e-5)
+
+    def test_two_ranks_take_the_step_of_one(self, corpus, tmp_path):
+        _, policy, hearing, batch = self.parts(corpus)
+        terms = {
+            "policy": (ReinforceLoss(policy.actor_module), 3.0),
+            "supervised": (SupervisedLoss(policy.actor_module, corpus), 1.0),
+        }
+        loss = WeightedLoss(terms, balance="grad_norm", hearing=hearing)
+
+        def gradients():
+            half = len(batch) // ranks.count()
+            total_loss(loss(batch[ranks.rank() * half :][:half])).backward()
+            return [p.grad.clone() for p in hearing.trained]
+
+        both = on_ranks(gradients, tmp_path)
+        for one, first, second in zip(gradients(), *both, strict=True):
+            assert torch.equal(first, second)
+            torch.testing.assert_close(first, one, rtol=0, atol=1e-6 * float(one.abs().max()))
 
     def test_a_critic_does_not_move_it(self, corpus):
         encoder, policy, hearing, batch = self.parts(corpus)
