@@ -275,14 +275,14 @@ def add_align(commands: Commands) -> None:
             phones = align_file(options.wav, options.text, options.out, options.words)
             print(f"{options.out}: {len(phones)} phones")
             return 0
-        if options.corpus is None or options.out is not None:
+        if options.corpus is None:
             raise UserError("name a corpus folder (its timings go to its own phones/), or --wav, --text and --out")
         report = align_corpus(
             options.corpus,
             options.text,
             pronunciations=options.words,
             overwrite=options.overwrite,
-            **_given(options, "topology"),
+            **_given(options, "topology", "out"),
         )
         for name, reason in report.failed.items():
             print(one_line(f"{name}: {reason}"))
@@ -305,7 +305,9 @@ def add_align(commands: Commands) -> None:
         "with a sentence per line (default: the corpus's transcripts.json); with --wav, the sentence itself",
     )
     parser.add_argument("--wav", help="one sound file in place of a corpus")
-    parser.add_argument("--out", help="with --wav: .json file to write")
+    parser.add_argument(
+        "--out", help="with --wav: .json file to write; else a folder for the timings, those of the corpus then stay"
+    )
     parser.add_argument("--words", metavar="FILE", help="pronunciations of further words, lines such as: oboe OW B OW")
     parser.add_argument("--overwrite", action="store_true", help="replace timings that are there")
     _add_topology(parser)

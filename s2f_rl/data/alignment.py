@@ -233,6 +233,7 @@ def align_corpus(
     pronunciations: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: bool = True,
+    out: str | os.PathLike[str] | None = None,
 ) -> AlignmentReport:
     """Write ``phones/NAME.json`` for every utterance of a corpus folder whose words are known.
 
@@ -246,6 +247,7 @@ def align_corpus(
         topology: as for :class:`~s2f_rl.data.FaceCorpus`.
         pronunciations: see :class:`Aligner`.
         overwrite: replace timings that are there.
+        out: folder for ``NAME.json`` and ``alignment.json`` in place of the corpus, whose own timings then stay.
 
     Returns:
         what was written, kept, and why the others failed.
@@ -260,9 +262,10 @@ def align_corpus(
     transcripts = find_transcripts(source, corpus.names)
     aligner = Aligner(pronunciations)
     report = AlignmentReport()
+    folder = corpus.root / "phones" if out is None else Path(out)
     for name in watched(corpus.names, "align", enabled=progress):
-        out = corpus.root / "phones" / f"{name}.json"
-        if not overwrite and _has_phones(out):
+        timings = folder / f"{name}.json"
+        if not overwrite and _has_phones(timings):
             report.kept.append(name)
             continue
         try:
@@ -272,12 +275,12 @@ def align_corpus(
         except UserError as error:
             report.failed[name] = str(error)
             continue
-        write_phones(out, phones)
+        write_phones(timings, phones)
         report.written.append(name)
     if report.written or report.failed:
         about = {"aligner": "pocketsphinx", "version": _version(), "model": "en-us", "transcripts": source.name}
         counts = {"written": len(report.written), "kept": len(report.kept), "failed": report.failed}
-        atomic_write_json(corpus.root / REPORT, {**about, **counts})
+        atomic_write_json((corpus.root if out is None else folder) / REPORT, {**about, **counts})
     return report
 
 
