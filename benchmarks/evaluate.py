@@ -17,6 +17,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, TrueDistances, motion_measures, predict_corpus, true_distances, write_rows
 from s2f_rl.evaluation.evaluate import style_columns
+from s2f_rl.evaluation.scorer import styles_of
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for
@@ -140,7 +141,8 @@ def measure(
     utterance = corpus[index]
     about = {"utterance": utterance.name, "subject": utterance.subject}
     measures = motion_measures(vertices, utterance, corpus.regions, corpus.fps, timing)
-    scores = scorer.scores(index, vertices)
+    style = None if list(names) == ["truth"] else styles_of(corpus, names)
+    scores = scorer.scores(index, vertices, style=style)
     rows = [
         {**about, "condition": name, "frames": vertices.shape[1], **measured, **scored}
         for name, measured, scored in zip(names, measures, scores, strict=True)

@@ -31,7 +31,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     policy = parts.policy
     collector = make_collector(cfg, parts)
     score, trained = parts.signal.score, cfg.train_output_map
-    objective = RewardGradientLoss(policy.actor_module, score, cfg.sampled, trained, reads_latents=True)
+    objective = RewardGradientLoss(
+        policy.actor_module, score, cfg.sampled, trained, reads_latents=True, reads_style=True
+    )
     loss = WeightedLoss(
         {"policy": (objective, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing
     )

@@ -45,7 +45,8 @@ class FrozenRewardTransform(Transform):
     * inside an environment: ``TransformedEnv(env, transform)``, with the last frames of every lane in a buffer, as many
       as the scores look back (5 for a reward model); refused where one depends on frames to come.
 
-    Both read ``action``, ``utterance``, ``frame_mask`` and ``frame_index`` of the current frame. Neither passes
+    Both read ``action``, ``utterance``, ``frame_mask``, ``frame_index`` and, for a reward that depends on it, ``style``
+    of the current frame. Neither passes
     gradients; :meth:`score_displacements` does, for objectives that back-propagate through the reward.
 
     Args:
@@ -129,7 +130,7 @@ class FrozenRewardTransform(Transform):
     # -- scores ------------------------------------------------------------------------------------------------
 
     def score_displacements(
-        self, displacement: Tensor | LatentMotion, utterance: Tensor, n_frames: Tensor
+        self, displacement: Tensor | LatentMotion, utterance: Tensor, n_frames: Tensor, style: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Scores and reward of whole utterances, differentiable in ``displacement``.
 
@@ -138,6 +139,7 @@ class FrozenRewardTransform(Transform):
                 that does not need it; frames from ``n_frames`` on may hold anything.
             utterance: [B] indices into the corpus.
             n_frames: [B] valid frames.
+            style: [B, S] that the lanes were asked for in; None: each speaker's own, where there is one.
 
         Returns:
             the scores (``lip_score``, ...) and ``reward``: [B, T] float; ``score_mask``: [B, T] bool; beside scores
@@ -153,13 +155,18 @@ class FrozenRewardTransform(Transform):
         lanes = max(1, at_once // max(n_time, 1))
         utterances = utterance.tolist()
         parts = [
-            self._score_chunk(displacement[i : i + lanes], utterances[i : i + lanes], n_frames[i : i + lanes])
+            self._score_chunk(
+                displacement[i : i + lanes],
+                utterances[i : i + lanes],
+                n_frames[i : i + lanes],
+                None if style is None else style[i : i + lanes],
+            )
             for i in range(0, n_lanes, lanes)
         ]
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _score_chunk(
-        self, displacement: Tensor | LatentMotion, utterances: list[int], n_frames: Tensor
+        self, displacement: Tensor | LatentMotion, utterances: list[int], n_frames: Tensor, style: Tensor | None
     ) -> dict[str, Tensor]:
         device, n_time = displacement.device, displacement.shape[1]
         valid = torch.arange(n_time, device=device) < n_frames.to(device).unsqueeze(-1)
@@ -175,7 +182,7 @@ class FrozenRewardTransform(Transform):
             kept = valid & ~bad
             if not bool(kept.all()):
                 motion = torch.where(kept.unsqueeze(-1), motion, templates.unsqueeze(1))
-        scored, features = self.parts.score(utterances, motion, valid, self.stride, bad, self.write_features)
+        scored, features = self.parts.score(utterances, motion, valid, self.stride, bad, self.write_features, style)
         return self._finish(scored, features, upload(self.caps(utterances), device))
 
     def _finish(self, scored: Mapping[str, Scored], features: dict[str, Tensor], caps: Tensor) -> dict[str, Tensor]:
@@ -240,8 +247,11 @@ class FrozenRewardTransform(Transform):
         displacement = self._displacement(tensordict)
         utterance = tensordict.get(keys.UTTERANCE)[..., 0, 0].flatten()
         n_frames = tensordict.get(keys.FRAME_MASK).flatten(0, -3).sum((1, 2))
+        style = tensordict.get(keys.STYLE, None)
         with torch.no_grad():
-            out = self.score_displacements(displacement, utterance, n_frames)
+            out = self.score_displacements(
+                displacement, utterance, n_frames, None if style is None else style[..., 0, :].flatten(0, -2)
+            )
         for name, value in out.items():
             tensordict.set(("next", name), value.view(*shape, -1))
         return tensordict
@@ -282,20 +292,23 @@ class FrozenRewardTransform(Transform):
 
     def _step(self, tensordict: TensorDictBase, next_tensordict: TensorDictBase) -> TensorDictBase:
         action = tensordict.get(keys.ACTION)
-        lead = action.shape[:-1]
+        lead, style = action.shape[:-1], tensordict.get(keys.STYLE, None)
         with torch.no_grad():
             out = self._score_step(
                 action.flatten(0, -2) if len(lead) else action.unsqueeze(0),
                 tensordict.get(keys.UTTERANCE).flatten(),
                 tensordict.get(keys.FRAME_INDEX).flatten(),
                 tensordict.get(keys.FRAME_MASK).flatten(),
+                None if style is None else style.view(-1, style.shape[-1]),
             )
         for name, value in out.items():
             next_tensordict.set(name, value.view(*lead, -1))
         return next_tensordict
 
-    def _score_step(self, action: Tensor, utterance: Tensor, index: Tensor, valid: Tensor) -> dict[str, Tensor]:
-        """Scores [B, 1] of this frame: action [B, V*3], the others [B]."""
+    def _score_step(
+        self, action: Tensor, utterance: Tensor, index: Tensor, valid: Tensor, style: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Scores [B, 1] of this frame: action [B, V*3], style [B, S], the others [B]."""
         window = self._window
         if window is None or window.shape[::2] != action.shape or window.device != action.device:
             window = action.new_zeros(len(action), (self.parts.look_back or 0) + 1, action.shape[-1])
@@ -312,7 +325,7 @@ class FrozenRewardTransform(Transform):
         # Frames since the last that was idle or not finite; that all are of this utterance, their index tells.
         self._run = torch.where(valid & _finite(action), self._run + 1, torch.zeros_like(self._run))
         scored, features = self.parts.score_last(
-            self._lanes, window, self._lane_templates, self._run, index, self.stride, self.write_features
+            self._lanes, window, self._lane_templates, self._run, index, self.stride, self.write_features, style
         )
         return self._finish(scored, features, self._lane_caps)
 

@@ -18,7 +18,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.motions import motions_together
 from s2f_rl.evaluation.predict import predict_corpus
-from s2f_rl.evaluation.scorer import Scorer
+from s2f_rl.evaluation.scorer import Scorer, styles_of
 from s2f_rl.evaluation.summary import MEAN, counts, summaries
 from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
@@ -27,8 +27,8 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for, refuse_other_corpus
 from s2f_rl.provenance import package_versions, source_commit
-from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.rewards.parts import Rewards
+from s2f_rl.rewards.registry import reward_in
 from s2f_rl.signs import Watch
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,12 @@ def evaluate_actor(
         for motions in motions_together(actor, corpus, audio, columns, mean):
             scored = None
             if scorer is not None:
-                scored = scorer.scores_together([(m.utterance, m.vertices) for m in motions], timing, stride)
+                scored = scorer.scores_together(
+                    [(m.utterance, m.vertices) for m in motions],
+                    timing,
+                    stride,
+                    [styles_of(corpus, m.names) for m in motions],
+                )
             for k, own in enumerate(motions):
                 utterance = corpus[own.utterance]
                 rows += measure_motions(
@@ -277,7 +282,7 @@ def evaluate_checkpoint(
     Args:
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`.
         corpus_root, split, topology: see :class:`~s2f_rl.data.FaceCorpus`.
-        reward, judge: folders of reward models, or any rewards; they must not be the same.
+        reward, judge: folders of reward models or of densities of lips, or any rewards; they must not be the same.
         conditions: see :func:`style_columns`.
         rows_format: ``csv``, or ``parquet`` (needs pyarrow) for the row per value.
         true_distance: ``true``, ``false`` or ``auto`` (where the corpus is the built-in one): also measure the distance
@@ -295,7 +300,7 @@ def evaluate_checkpoint(
     actor, _ = load_actor_for(checkpoint, corpus)
     actor.to(device)
     models = {name: path for name, path in (("train", reward), ("judge", judge)) if path is not None}
-    opened = {n: load_scorer(r, device) if isinstance(r, (str, Path)) else r for n, r in models.items()}
+    opened = {n: reward_in(r, corpus, device) if isinstance(r, (str, Path)) else r for n, r in models.items()}
     scorer = Scorer(opened, corpus, cache) if models else None
     out = Path(out)
     audio = CachedAudio(actor.audio_encoder, corpus, cache)

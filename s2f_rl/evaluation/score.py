@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.contract import Corpus
 from s2f_rl.data.files import require_target
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.data.mesh_identity import MeshIdentity, difference
@@ -22,13 +23,15 @@ from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation.evaluate import write_rows
 from s2f_rl.evaluation.partial_rows import PartialRows
+from s2f_rl.evaluation.scorer import styles_of
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import REWARDS, PerceptualReward, Reward, RewardModel
+from s2f_rl.rewards.contract import ReadsStyle
 from s2f_rl.rewards.judge.judge import AnyReward, Judge, load_scorer
 from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
 from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
-from s2f_rl.rewards.parts import check_scores
-from s2f_rl.rewards.registry import build_part
+from s2f_rl.rewards.parts import check_scores, own_style
+from s2f_rl.rewards.registry import build_part, reward_in
 from s2f_rl.signs import Watch
 
 logger = logging.getLogger(__name__)
@@ -94,7 +97,7 @@ def score_folder(
     corpus = None if corpus_root is None else FaceCorpus(corpus_root, split="all", topology=topology)
     model: Any
     if isinstance(reward, (str, Path)) and not kind:
-        model = load_scorer(reward, device)
+        model = load_scorer(reward, device) if corpus is None else reward_in(reward, corpus, device)
     elif isinstance(reward, (RewardModel, Judge)):
         model = reward
     elif corpus is None:
@@ -126,7 +129,8 @@ def score_folder(
                 for job in group if audio is None else ():
                     if prepared[0] != job.utterance:
                         prepared = job.utterance, framed.prepare(speech[job.utterance])
-                    found.append(_framed(job, framed, prepared[1], device))
+                    style = _style(job, framed, speech)
+                    found.append(_framed(job, framed, prepared[1], device, style))
                 for job, row in zip(group, found, strict=True):
                     rows[job.key] = row
                     partial.add(job.key, row)
@@ -262,8 +266,16 @@ def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> li
     ]
 
 
+def _style(job: _Job, reward: Reward, speech: Corpus) -> Tensor | None:
+    """What a reward that depends on the style is told: that of the file's name, else the speaker's own."""
+    if not isinstance(reward, ReadsStyle):
+        return None
+    named = job.path.stem.partition(_CONDITION)[2]
+    return styles_of(speech, [named])[0] if named else own_style(speech, job.utterance)
+
+
 @torch.no_grad()
-def _framed(job: _Job, reward: Reward, prepared: Any, device: str) -> Row:
+def _framed(job: _Job, reward: Reward, prepared: Any, device: str, style: Tensor | None) -> Row:
     """Row of one sequence by frames; its pieces overlap, so that all that a score looks back to lies in one of them."""
     back, at_once = reward.look_back or 0, job.n_frames if reward.look_back is None else _READ_FRAMES
     values: dict[str, list[Tensor]] = {name: [torch.empty(0)] for name in reward.score_names}
@@ -275,7 +287,10 @@ def _framed(job: _Job, reward: Reward, prepared: Any, device: str) -> Row:
         motion = frames.nan_to_num(0.0, 0.0, 0.0)[None].to(device)
         first = None if reward.look_back is None else torch.tensor([start], device=motion.device)
         there = torch.ones(motion.shape[:2], dtype=torch.bool, device=motion.device)
-        found = reward.score_motion(motion, [prepared], there, first_frame=first)
+        if style is not None and isinstance(reward, ReadsStyle):
+            found = reward.score_motion(motion, [prepared], there, first_frame=first, style=style[None].to(device))
+        else:
+            found = reward.score_motion(motion, [prepared], there, first_frame=first)
         check_scores(type(reward).__name__, reward.score_names, found, there.shape)
         scored = torch.zeros(len(whole), dtype=torch.bool)
         for name in reward.score_names:

@@ -51,23 +51,33 @@ class Scorer:
         return [_prefix(name) + column for column in self.models[name].columns] if name in self.models else []
 
     def scores(
-        self, utterance: int, vertices: Tensor, readability: bool = False, stride: int = 1
+        self,
+        utterance: int,
+        vertices: Tensor,
+        readability: bool = False,
+        stride: int = 1,
+        style: Tensor | None = None,
     ) -> list[dict[str, float]]:
         """Mean of every score over the frames that have it, for each motion in ``vertices`` [K, T, V*3] (metres).
 
         Columns are ``lip_score``, ``real_score`` for the model named ``train`` and ``<name>_lip_score``, .. for others;
         nan where no frame could be scored. With ``readability`` also ``plrs``
         (:func:`s2f_rl.metrics.perceptual_lip_readability`, from the cached audio). ``stride``: over every stride-th of
-        those frames only.
+        those frames only. ``style``: [K, S] that the motions were asked for in, for rewards that depend on it; None:
+        the speaker's own (see :class:`~s2f_rl.rewards.contract.ReadsStyle`).
 
         Raises:
             NotFinite: a frame of finite motion has a score that is not.
         """
-        return self.scores_together([(utterance, vertices)], readability, stride)[0]
+        return self.scores_together([(utterance, vertices)], readability, stride, None if style is None else [style])[0]
 
     @torch.no_grad()
     def scores_together(
-        self, motions: Sequence[tuple[int, Tensor]], readability: bool = False, stride: int = 1
+        self,
+        motions: Sequence[tuple[int, Tensor]],
+        readability: bool = False,
+        stride: int = 1,
+        styles: Sequence[Tensor] | None = None,
     ) -> list[list[dict[str, float]]]:
         """:meth:`scores` of several utterances in one batch, each with motions [K, T, V*3] of its own length."""
         rows: list[list[dict[str, float]]] = [[{} for _ in vertices] for _, vertices in motions]
@@ -76,8 +86,9 @@ class Scorer:
         padded = pad_sequence([motion for _, vertices in motions for motion in vertices], batch_first=True)
         lengths = torch.tensor([vertices.shape[1] for _, vertices in motions for _ in vertices], device=padded.device)
         there = torch.arange(padded.shape[1], device=padded.device) < lengths[:, None]
+        manner = None if styles is None else torch.cat(list(styles))
         for name, parts in self.models.items():
-            found, _ = parts.score(utterances, padded, there, stride)
+            found, _ = parts.score(utterances, padded, there, stride, style=manner)
             for column, (score, mask) in found.items():
                 require_finite_scores({column: score, keys.SCORE_MASK: mask}, f"reward model {name!r}")
                 for row, one, valid in zip(lanes, score, mask, strict=True):
@@ -90,6 +101,11 @@ class Scorer:
                     for row, value in zip(own, _readability(model.model, features, vertices), strict=True):
                         row[_prefix(name) + "plrs"] = value
         return rows
+
+
+def styles_of(corpus: Corpus, conditions: Sequence[str]) -> Tensor:
+    """[K, S] one-hot of conditions by name; zeros for what is no training subject, such as the mean over them."""
+    return torch.tensor([[float(subject == name) for subject in corpus.subjects] for name in conditions])
 
 
 def _prefix(name: str) -> str:

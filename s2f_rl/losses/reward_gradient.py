@@ -48,6 +48,8 @@ class RewardGradientLoss(BatchLoss):
         train_output_map: see :func:`differentiable_rollout`.
         reads_latents: ``score`` takes a :class:`~s2f_rl.models.latent_motion.LatentMotion` as well. It gets one where
             the output map is frozen (``requires_grad`` off): then back-propagation meets no tensor of V*3.
+        reads_style: ``score`` takes the batch's styles [B, S] after these, as
+            :meth:`s2f_rl.training.RewardSignal.score` does.
 
     Returns (``forward``): ``loss_objective`` and ``reward``.
     """
@@ -66,12 +68,14 @@ class RewardGradientLoss(BatchLoss):
         sampled: bool = True,
         train_output_map: bool = False,
         reads_latents: bool = False,
+        reads_style: bool = False,
     ) -> None:
         if not core_of(actor_module).reparameterised:
             raise UserError("reward_gradient: this policy draws what has no gradient; use an algorithm that needs none")
         super().__init__(actor_module)
         self.__dict__["score"] = score  # the frozen reward is no part of what trains
         self.sampled, self.train_output_map, self.reads_latents = sampled, train_output_map, reads_latents
+        self.reads_style = reads_style
         self.out_keys = ["loss_objective"]
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -87,6 +91,7 @@ class RewardGradientLoss(BatchLoss):
                 motion = differentiable_rollout(core, audio, style, noise, self.train_output_map)
             else:
                 motion = LatentMotion(core.unrolled(audio, style, noise, decoded=False), linear)
-        reward, scored = self.score(motion, tensordict.get(keys.UTTERANCE)[:, 0, 0], mask.sum((1, 2)))
+        more = (style,) if self.reads_style else ()
+        reward, scored = self.score(motion, tensordict.get(keys.UTTERANCE)[:, 0, 0], mask.sum((1, 2)), *more)
         mean = torch.where(scored, reward, torch.zeros_like(reward)).sum() / ranks.mean_count(scored.sum()).clamp_min(1)
         return TensorDict({"loss_objective": -mean, "reward": mean.detach()})

@@ -22,8 +22,8 @@ class Reward(Protocol):
     """A frozen judgement of a face's motion, frame by frame, in one or several named scores; larger is better.
 
     A class that derives from this needs ``score_names`` and :meth:`score_motion`, and whatever else differs from what
-    is here. One that is a ``torch.nn.Module`` is moved with the transform that holds it. :class:`ReadsLatents` is what
-    it may have besides.
+    is here. One that is a ``torch.nn.Module`` is moved with the transform that holds it. :class:`ReadsLatents` and
+    :class:`ReadsStyle` are what it may have besides.
 
     A kind is built from the keys of a config by ``from_options(corpus, device, **options)`` if it has that, else by
     calling it with the same arguments (:func:`~s2f_rl.rewards.registry.build_part`).
@@ -104,6 +104,34 @@ class ReadsLatents(Protocol):
         first_frame: Tensor | None = None,
     ) -> dict[str, Scored]:
         """:meth:`Reward.score_motion` of ``motion.vertices()``, differentiable in the latents."""
+        ...
+
+
+@runtime_checkable
+class ReadsStyle(Protocol):
+    """A reward that depends on the way of speaking that is asked for: :meth:`Reward.score_motion`, and where it has it
+    :meth:`ReadsLatents.score_latents`, take one more keyword, ``style``.
+
+    It is a float tensor [B, S], one row for each lane: what the actor was given, in the columns of ``corpus.subjects``;
+    of recorded motion, the speaker's own. A row of zeros is a style that is not known: a speaker who is none of the
+    training subjects, or a mean over styles.
+
+    Attributes:
+        reads_style: True.
+    """
+
+    reads_style: bool
+
+    def score_motion(
+        self,
+        vertices: Tensor,
+        prepared: Sequence[object],
+        frame_mask: Tensor,
+        stride: int = 1,
+        first_frame: Tensor | None = None,
+        style: Tensor | None = None,
+    ) -> dict[str, Scored]:
+        """See :meth:`Reward.score_motion`; ``style`` as above."""
         ...
 
 

@@ -17,7 +17,7 @@ from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.errors import UserError
 from s2f_rl.models.latent_motion import LatentMotion
-from s2f_rl.rewards.contract import ReadsLatents, Reward, Scored
+from s2f_rl.rewards.contract import ReadsLatents, ReadsStyle, Reward, Scored
 from s2f_rl.rewards.judge.judge import AnyReward, Judge
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
 from s2f_rl.rewards.model.perceptual import FEATURES, PerceptualReward
@@ -132,6 +132,7 @@ class RewardParts(nn.Module):
         stride: int = 1,
         spoilt: Tensor | None = None,
         features: bool = False,
+        style: Tensor | None = None,
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         """Every score of a batch of motions, 0 outside its mask, and the features of clips that are asked for.
 
@@ -144,6 +145,7 @@ class RewardParts(nn.Module):
                 depends on one of them is not scored. None: there are none.
             features: also return ``mesh_feature`` and ``audio_feature`` [B, T, E] of the perceptual part, 0 where it
                 has no score.
+            style: [B, S] that the motions were asked for in; None: each speaker's own, zeros for those without one.
 
         Returns:
             name -> (scores [B, T], mask [B, T]), and the features.
@@ -158,7 +160,8 @@ class RewardParts(nn.Module):
             shown = motion
             if isinstance(motion, LatentMotion) and not isinstance(reward, ReadsLatents):
                 shown = decoded = motion.vertices() if decoded is None else decoded
-            found, seen = self._found(reward, shown, prepared, frame_mask, stride, None, features)
+            manner = self._style(reward, utterances, style)
+            found, seen = self._found(reward, shown, prepared, frame_mask, stride, None, features, manner)
             allowed = _allowed(reward.look_back, frame_mask, frame, stride, spoilt)
             scores[name] = {key: _masked(score, mask & allowed) for key, (score, mask) in found.items()}
             written |= _features(seen, scores[name])
@@ -173,6 +176,7 @@ class RewardParts(nn.Module):
         frame: Tensor,
         stride: int = 1,
         features: bool = False,
+        style: Tensor | None = None,
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         """The same of one frame by itself, each [B, 1], from it and the frames before it; no part may look ahead.
 
@@ -181,7 +185,7 @@ class RewardParts(nn.Module):
             window: [B, L, V*3] the last displacements, this frame's last; L at least ``look_back`` + 1.
             templates: [B, V*3]. run: [B] how many of the last frames hold motion that can be scored.
             frame: [B] index of the frame in its utterance.
-            stride, features: as above.
+            stride, features, style: as above.
         """
         scores: dict[str, dict[str, Scored]] = {}
         written: dict[str, Tensor] = {}
@@ -195,7 +199,9 @@ class RewardParts(nn.Module):
                 vertices = templates[lanes].unsqueeze(1) + window[lanes, window.shape[1] - back - 1 :]
                 prepared = [self.prepared(utterances[lane], stride)[name] for lane in lanes.tolist()]
                 there = torch.ones(vertices.shape[:2], dtype=torch.bool, device=window.device)
-                found, seen = self._found(reward, vertices, prepared, there, 1, frame[lanes] - back, features)
+                manner = self._style(reward, utterances, style)
+                manner = None if manner is None else manner[lanes.to(manner.device)]
+                found, seen = self._found(reward, vertices, prepared, there, 1, frame[lanes] - back, features, manner)
             scores[name] = {}
             for key in reward.score_names:
                 score, mask = window.new_zeros(len(window), 1), torch.zeros_like(due).unsqueeze(-1)
@@ -212,6 +218,14 @@ class RewardParts(nn.Module):
                 written = _features(written, scores[name])
         return {column: scores[name][own] for column, (name, own) in self.columns.items()}, written
 
+    def _style(self, reward: Reward, utterances: Sequence[int], style: Tensor | None) -> Tensor | None:
+        """What a reward is told of the lanes' styles [B, S]; None where it does not ask."""
+        if not isinstance(reward, ReadsStyle) or not reward.reads_style:
+            return None
+        if style is not None:
+            return style
+        return torch.stack([own_style(self.corpus, u) for u in utterances])
+
     def _found(
         self,
         reward: Reward,
@@ -221,19 +235,25 @@ class RewardParts(nn.Module):
         stride: int,
         first_frame: Tensor | None,
         features: bool,
+        style: Tensor | None,
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         seen: dict[str, Tensor] = {}
         if features and isinstance(reward, PerceptualReward) and reward is self.perceptual:
             found, seen = reward.score_with_features(motion, prepared, frame_mask, stride, first_frame)
-        elif isinstance(motion, LatentMotion):
-            assert isinstance(reward, ReadsLatents)
-            found = reward.score_latents(motion, prepared, frame_mask, stride, first_frame)
         else:
-            found = reward.score_motion(motion, prepared, frame_mask, stride, first_frame)
+            score = getattr(reward, "score_latents" if isinstance(motion, LatentMotion) else "score_motion")
+            manner = {} if style is None else {"style": style}
+            found = score(motion, prepared, frame_mask, stride, first_frame, **manner)
         check_scores(type(reward).__name__, reward.score_names, found, motion.shape[:2])
         device = motion.device  # a model may live on another
         scores = {key: (score.to(device), mask.to(device)) for key, (score, mask) in found.items()}
         return scores, {key: value.to(device) for key, value in seen.items()}
+
+
+def own_style(corpus: Corpus, utterance: int) -> Tensor:
+    """[S] the speaker's own style; zeros for a speaker who is no training subject."""
+    style = corpus[utterance].style
+    return torch.zeros(len(corpus.subjects)) if style is None else style
 
 
 def named_parts(rewards: Rewards) -> dict[str, AnyReward | Reward]:

@@ -12,11 +12,15 @@ import torch
 from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
 from s2f_rl.registry import Registry
+from s2f_rl.rewards.articulation.density_files import is_articulation
+from s2f_rl.rewards.articulation.likelihood import ArticulationReward
 from s2f_rl.rewards.contract import Reward
+from s2f_rl.rewards.judge.judge import AnyReward, load_scorer
 
 REWARDS: Registry[Any] = Registry(
     "rewards",
     {
+        "articulation": "s2f_rl.rewards.articulation.likelihood:ArticulationReward",
         "closure": "s2f_rl.rewards.articulation.closure:ClosureReward",
         "perceptual": "s2f_rl.rewards.model.perceptual:PerceptualReward",
     },
@@ -67,6 +71,16 @@ def part_maker(kind: str, options: Mapping[str, object], place: str) -> Callable
             "s2f_rl.rewards.Reward"
         ) from error
     return make  # type: ignore[no-any-return]
+
+
+def reward_in(path: str | Path, corpus: Corpus, device: str | torch.device = "cpu") -> AnyReward | Reward:
+    """What a folder or file holds: a reward model, a judge, or a density of lips with the phones of ``corpus``.
+
+    For scoring; what is trained against is built by :func:`build_part`. Raises UserError.
+    """
+    if is_articulation(path):
+        return ArticulationReward(corpus, device, folder=str(path), form="likelihood")
+    return load_scorer(path, device)
 
 
 def build_part(

@@ -4,18 +4,20 @@ A config is checked against its schema before its recipe opens anything (:mod:`s
 schemas and ``recipes/conf`` together.
 
 Floor plan: ``rl`` (the algorithms, and which combinations make no sense), ``reward_parts`` (what they maximise),
-``supervised``, ``reward`` (reward and judge), ``others`` (evaluate, demo), ``shared`` (keys that several have).
+``supervised``, ``reward`` (reward, judge, articulation), ``others`` (evaluate, demo), ``shared`` (keys that several
+have).
 
 Not here: how a schema is read (:mod:`s2f_rl.runs.schema`).
 """
 
 from s2f_rl.schemas.others import Demo, Evaluate
-from s2f_rl.schemas.reward import JudgeRun, RewardRun
+from s2f_rl.schemas.reward import ArticulationRun, JudgeRun, RewardRun
 from s2f_rl.schemas.rl import AWR, GDPO, GRPO, PPO, PPOKL, RLOO, ActorCritic, RewardGradient
 from s2f_rl.schemas.supervised import SupervisedRun
 
 SCHEMAS: dict[str, type] = {
     "a2c": ActorCritic,
+    "articulation": ArticulationRun,
     "awr": AWR,
     "demo": Demo,
     "evaluate": Evaluate,

@@ -1,4 +1,4 @@
-"""Keys of ``recipes/reward.py`` and ``recipes/judge.py``."""
+"""Keys of ``recipes/reward.py``, ``recipes/judge.py`` and ``recipes/articulation.py``."""
 
 from __future__ import annotations
 
@@ -211,6 +211,31 @@ class JudgeRun(Run):
 
     def rules(self) -> None:
         chosen_corruptions(self.corruptions)
+
+
+@dataclass
+class Mistakes:
+    """``mistakes``."""
+
+    substituted: Share = key("of the phones that are another one")
+    boundary_noise_s: Annotated[float, Range(0, 1)] = key("standard deviation of every boundary, seconds")
+    style_left_out: Share = key("of the utterances whose style is not shown")
+
+
+@dataclass
+class ArticulationRun(Run):
+    """``articulation``."""
+
+    phones: Text | None = key("folder of timings that `s2f-rl align --out` wrote; null: those of the corpus")
+    iterations: Count = key("updates")
+    batch_size: Size = key("utterances per batch")
+    coefficients: Annotated[int, Range(1, 64)] = key("principal directions of the lips")
+    width: Size = key("of the convolutions")
+    depth: Annotated[int, Range(1, 99)] = key("convolutions; each sees two frames more to both sides")
+    pca_frames: Annotated[int, Range(2)] = key("that the principal directions are taken from, at most")
+    optimizer: HeadOptimizer = key("AdamW")
+    mistakes: Mistakes = key("in the phones that training is shown")
+    evaluation: Scoring = key("on validation speakers")
 
 
 def _some_weight(weights: object) -> None:

@@ -88,14 +88,16 @@ class RewardSignal:
         masks = {name: keys.mask_of(scored, name).squeeze(-1) for name in self.terms}
         return self._capped(scores, batch.get(keys.UTTERANCE)[:, 0, 0]), masks
 
-    def score(self, displacement: Tensor | LatentMotion, utterance: Tensor, n_frames: Tensor) -> tuple[Tensor, Tensor]:
+    def score(
+        self, displacement: Tensor | LatentMotion, utterance: Tensor, n_frames: Tensor, style: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Signal and score mask, [B, T], of whole utterances, differentiable in ``displacement`` [B, T, V*3].
 
         This may be given by its latents, see :meth:`~s2f_rl.envs.FrozenRewardTransform.score_displacements`.
 
         The moments are those of the last batch that was passed to the signal, and count as constants.
         """
-        scores = self.transform.score_displacements(displacement, utterance, n_frames)
+        scores = self.transform.score_displacements(displacement, utterance, n_frames, style)
         mask = scores[keys.SCORE_MASK]
         if self.normalise == "none":
             return scores[keys.REWARD], mask

@@ -13,6 +13,7 @@ from recipe_tools import load_recipe
 from tiny import make_tiny_corpus
 
 from s2f_rl.errors import UserError
+from s2f_rl.rewards.articulation.lessons import LessonSampler
 from s2f_rl.rewards.judge import Judge, StretchSampler
 from s2f_rl.rewards.training.adversaries import Hardening
 from s2f_rl.rewards.training.clips import ClipSampler
@@ -21,6 +22,7 @@ from s2f_rl.runs import Recipe
 from s2f_rl.runs.overrides import flat
 from s2f_rl.runs.schema import keys_of
 from s2f_rl.schemas import SCHEMAS
+from tests.rewards.articulation.speaking import speaking_corpus
 
 # read from the command line, or for the name of a job of a sweep, by Hydra's surroundings
 ELSEWHERE = {"debug", "name"}
@@ -32,6 +34,7 @@ SMALL = {
                "listening.clips=2", "hardening.steps=1", "motion_directions=6", "rough_directions=3"],
     "judge": ["iterations=1", "evaluation.utterances=1", "judge_model.width=16", "judge_model.hidden=16",
               "stretches.n_stretches=2", "stretches.n_corruptions=1", "motion_directions=6", "rough_directions=3"],
+    "articulation": ["batch_size=2", "width=8", "depth=2", "evaluation.utterances=1"],
     "rl": ["lanes=4", "group_size=2", "kl=adaptive", "constraint=lve"],
 }  # fmt: skip
 
@@ -59,6 +62,8 @@ def test_what_is_configured_is_used(
     main, corpus = load_recipe(recipe), workshop / "corpus"
     if recipe in ("reward", "judge"):  # whose utterances are as long as a judge's window
         corpus = make_tiny_corpus(tmp_path / "corpus", 5, 3, 45, seconds=(1.2, 1.8))
+    if recipe == "articulation":
+        corpus = speaking_corpus(tmp_path / "corpus")
     options = [f"corpus.root={corpus}", "device=cpu", "progress=false", *SMALL.get(recipe, [])]
     if recipe == "evaluate":
         options += [f"checkpoint={workshop / 'runs' / 'start'}", f"out={tmp_path}"]
@@ -72,7 +77,7 @@ def test_what_is_configured_is_used(
         assert left == set() if "critic" in SCHEMAS[recipe].baselines else left <= without
         return
     content = OmegaConf.to_container(main.compose(options))
-    uncached = ("reward", "judge")  # the first asks for it where there is a policy, the second never
+    uncached = ("reward", "judge", "articulation")  # the first asks for it where there is a policy, the others never
     left = {"corpus.cache"} if recipe in uncached else set()
     assert unread(main, content, monkeypatch) - {"parallel.kind"} == left  # which is read before the recipe begins
     if recipe != "judge":
@@ -89,6 +94,7 @@ def test_what_is_configured_is_used(
         ("reward", "hardening", Hardening),
         ("judge", "stretches", StretchSampler),
         ("judge", "judge_model", Judge.of),
+        ("articulation", "mistakes", LessonSampler),
     ],
 )
 def test_a_number_of_a_recipe_stands_in_its_yaml_alone(recipe: str, group: str, takes: Any) -> None:

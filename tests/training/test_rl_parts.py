@@ -30,7 +30,7 @@ class Transform:
     def caps(self, utterances):
         return torch.stack([CAPS[int(u)] for u in utterances])
 
-    def score_displacements(self, displacement, utterance, n_frames):
+    def score_displacements(self, displacement, utterance, n_frames, style=None):
         mask = torch.arange(displacement.shape[1]) < n_frames[:, None]
         lip, real = torch.sigmoid(displacement).unbind(-1)
         return {"lip_score": lip, "real_score": real, "score_mask": mask, "reward": torch.where(mask, lip + real, 0.0)}

@@ -1,6 +1,10 @@
-"""Rewards from what the lips do while a phone is said; they read phone timings and no model.
+"""Rewards from what the lips do while a phone is said; they read phone timings.
 
-    closure.py   lips together on /m b p/, and nowhere else
+    closure.py         lips together on /m b p/, and nowhere else; no model
+    phones.py          classes of phones, features at video rate, mistakes of transcripts
+    density.py         lip coefficients given phones in context and style; density_files.py its file
+    lessons.py         what a density is trained on; the loop is in recipes/articulation.py
+    likelihood.py      the density as a reward
 
 The measures that they come from are in ``s2f_rl.metrics``.
 """

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from s2f_rl.data.contract import SpokenUtterance
 from s2f_rl.errors import UserError
 from s2f_rl.keys import SCORE_MASK
+from s2f_rl.rewards.contract import ReadsStyle, Reward
 from s2f_rl.rewards.judge.judge import AnyReward
 
 _MEAN_DECAY, _SQUARE_DECAY = 0.8, 0.95  # of Adam's averages, for a few dozen steps
@@ -111,6 +113,33 @@ def score_objective(scorer: AnyReward, template: Tensor, audio: Tensor, weights:
         for column, key in enumerate(scorer.score_names):
             mean = (found[key] * mask).sum(1) / mask.sum(1).clamp_min(1)
             total = total + weights[:, column].to(mask.device) * mean
+        return total
+
+    return objective
+
+
+def reward_objective(reward: Reward, utterance: SpokenUtterance, style: Tensor) -> Objective:
+    """Sum of a reward's scores, each its mean over the frames that have it, differentiable in the displacement.
+
+    Args:
+        reward: frozen. utterance: whose speech is scored. style: [S], zeros if it is not known.
+
+    Returns:
+        displacements [B, T, V*3] -> [B].
+    """
+    prepared, template = reward.prepare(utterance), utterance.template
+
+    def objective(displacement: Tensor) -> Tensor:
+        n_lanes = len(displacement)
+        there = torch.ones(displacement.shape[:2], dtype=torch.bool, device=displacement.device)
+        given = template + displacement, [prepared] * n_lanes, there
+        if isinstance(reward, ReadsStyle):
+            found = reward.score_motion(*given, style=style.expand(n_lanes, -1))
+        else:
+            found = reward.score_motion(*given)
+        total = torch.zeros(n_lanes, device=displacement.device)
+        for value, mask in found.values():
+            total = total + (value * mask).sum(1) / mask.sum(1).clamp_min(1)
         return total
 
     return objective
