@@ -1,10 +1,10 @@
 """Which way do reward and judge push an actor: towards the ground truth, or elsewhere?
 
-    python -m benchmarks.slope CORPUS OUT --checkpoint RUN --reward FOLDER --judge FOLDER
+    python -m benchmarks.slope CORPUS OUT --checkpoint RUN --reward FOLDER --judge FOLDER [--articulation FOLDER]
 
-At the actor's motion: the cosine between the gradient of lip + real and the way to the ground truth, and the scores
-along that way; then how much a short climb finds, and what it does to the lip error. Writes ``slope.csv`` and
-``slope.md``.
+At the actor's motion: the cosine between the gradient of lip + real (of the articulation score, in both its forms) and
+the way to the ground truth, and the scores along that way; then how much a short climb finds, and what it does to the
+lip error. Writes ``slope.csv`` and ``slope.md``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from s2f_rl.errors import UserError
 from s2f_rl.evaluation import write_rows
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.calibration.attack import MotionSpace, Objective, ascend, score_objective
+from s2f_rl.rewards.articulation.likelihood import FORMS, ArticulationReward
+from s2f_rl.rewards.calibration.attack import MotionSpace, Objective, ascend, reward_objective, score_objective
 from s2f_rl.rewards.calibration.spoiled_versions import encoded
 from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.rewards.motion.subspace import MotionSubspace
@@ -86,9 +87,25 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def articulation_forms(folder: str, corpus: FaceCorpus, phones: str | None) -> dict[str, ArticulationReward]:
+    """The articulation reward in both forms, by a name for tables."""
+    return {
+        f"articulation, {form.replace('_', ' ')}": ArticulationReward(corpus, folder=folder, form=form, phones=phones)
+        for form in FORMS
+    }
+
+
+def shown_style(corpus: FaceCorpus, utterance: int) -> Tensor:
+    """[S] of :func:`~benchmarks.evaluate.one_motion`: the speaker's own, or the first."""
+    style = corpus[utterance].style
+    return torch.eye(len(corpus.subjects))[0] if style is None else style
+
+
 @torch.no_grad()
 def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parser = actor_parser(__doc__, utterances=16)
+    parser.add_argument("--articulation", metavar="FOLDER", help="a density of lips, in the style of the motion")
+    parser.add_argument("--phones", metavar="FOLDER", help="timings that it reads (default: the corpus's own)")
     parser.add_argument("--directions", type=int, default=20, help="of the corpus's motion (default: %(default)s)")
     options = parser.parse_args(argv)
 
@@ -96,6 +113,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     motion = MotionSubspace.fit(FaceCorpus(options.corpus, split="train"))
     space = MotionSpace("motion", motion.basis[: options.directions])
     models = {"reward": RewardModel.load(options.reward), "judge": load_scorer(options.judge)}
+    parts = {} if options.articulation is None else articulation_forms(options.articulation, corpus, options.phones)
     actor = open_actor(options.checkpoint, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus)
     seen = [i for i in range(len(corpus)) if corpus.has_vertices(i)]
@@ -113,6 +131,10 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
             about = {"model": name, "utterance": utterance.name, "subject": utterance.subject}
             motions = found[:n], recording.displacement[:n]
             objective = score_objective(model, recording.template, encoded(model, recording), ones)
+            rows.append(about | slope(objective, *motions, motion.lips, space))
+        for name, part in parts.items():
+            about = {"model": name, "utterance": utterance.name, "subject": utterance.subject}
+            objective = reward_objective(part, utterance, shown_style(corpus, i))
             rows.append(about | slope(objective, *motions, motion.lips, space))
     write_rows(options.out / "slope.csv", rows)
     text = table(rows)
