@@ -22,6 +22,7 @@ from benchmarks.harness import matrix
 from benchmarks.harness.cluster import on_ray
 from benchmarks.harness.gather import gather
 from benchmarks.harness.inputs import evaluation_inputs, training_inputs
+from benchmarks.harness.judge_notes import notes
 from benchmarks.harness.pool import Job, Step, run_jobs
 from s2f_rl.errors import UserError
 from s2f_rl.runs.mistakes import mistake_line
@@ -56,6 +57,8 @@ def run_suite(
         if run_jobs([Job(f"stage {stage.name}", (step,))], tell=say):
             raise UserError(f"{step.log}: the preparation {stage.name} failed; mend what its last lines say")
 
+    for note in notes(suite["judges"]):
+        say(note)
     read = evaluation_inputs(suite, split)
     records = places["records"] / ("train_speakers" if split == "train" else split)  # train/ has those of the runs
 
