@@ -11,7 +11,7 @@ import torch
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.templates import load_templates
 from s2f_rl.errors import UserError
-from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.checkpoint import MOUTH, load_actor
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards.calibration.auc import spread_evenly
 
@@ -78,8 +78,8 @@ def faces_of(
     if corpus is not None:
         return _from_corpus(checkpoint, FaceCorpus(corpus, "train", topology), style)
     actor, about = load_actor(checkpoint, topology or "vocaset")
-    templates, lips = about.get("templates") or {}, about.get("lips")
-    if not templates or lips is None:
+    templates = about.get("templates") or {}
+    if not templates or about.get("lips") is None:
         raise UserError(f"{checkpoint}: holds no face to animate; give --corpus, its training corpus")
     subjects, triangles, clock = tuple(about["subjects"]), about.get("faces"), actor.audio_encoder.clock
     return Faces(
@@ -87,7 +87,7 @@ def faces_of(
         subjects=subjects,
         templates={name: torch.as_tensor(face).float().flatten().numpy() for name, face in templates.items()},
         triangles=None if triangles is None else torch.as_tensor(triangles).numpy(),
-        regions={"lips": torch.as_tensor(lips).tolist()},
+        regions={name: torch.as_tensor(about[name]).tolist() for name in MOUTH if about.get(name) is not None},
         description={
             "topology": topology or "vocaset",
             "stored_fps": clock.fps,

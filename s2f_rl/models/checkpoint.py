@@ -26,6 +26,8 @@ __all__ = ["actor_file", "actor_from_payload", "actor_payload", "export_actor", 
 
 FORMAT = 1
 logger = logging.getLogger(__name__)
+MOUTH = ("lips", "upper_lip", "lower_lip")
+"""Regions of the mesh that a checkpoint keeps, where its corpus knows them."""
 UNIT = "metres"
 """Unit of every actor that is written, and of every actor in memory."""
 _PUBLISHED_UNIT = {"vocaset": 1.0, "biwi": BIWI_METRES_PER_UNIT}
@@ -136,7 +138,7 @@ def _check_surroundings(payload: dict[str, Any], actor: Actor) -> None:
         whole = isinstance(name, str) and _is_dense(face) and face.is_floating_point()
         if not whole or face.numel() != 3 * actor.n_vertices:
             raise UserError(f"its template of {str(name)[:40]!r} is no face of {actor.n_vertices} vertices")
-    for name in ("faces", "lips"):
+    for name in ("faces", *MOUTH):
         corners = payload.get(name)
         if corners is None:
             continue

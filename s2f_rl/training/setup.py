@@ -13,7 +13,7 @@ from torch import Tensor
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.contract import Corpus
 from s2f_rl.errors import UserError
-from s2f_rl.models.checkpoint import actor_file, actor_payload
+from s2f_rl.models.checkpoint import MOUTH, actor_file, actor_payload
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.runs import PolicyAverage
@@ -51,7 +51,7 @@ def open_corpora(
 
 
 def actor_entry(actor: Actor, corpus: FaceCorpus, average: PolicyAverage | None = None) -> dict[str, Any]:
-    """The ``actor`` entry of a checkpoint, with what `s2f-rl animate` needs: templates, triangles, lips.
+    """The ``actor`` entry of a checkpoint, with what a face needs: templates, triangles, lips and their middles.
 
     ``average``: its weights stand in place of the actor's. Nothing is copied: write it before training goes on.
     """
@@ -65,7 +65,7 @@ def actor_entry(actor: Actor, corpus: FaceCorpus, average: PolicyAverage | None 
         # a corpus of part of the speakers has not all of their faces
         templates={s: corpus.template(s).float() for s in corpus.subjects if s in corpus.templates},
         faces=None if faces is None else torch.as_tensor(faces).int(),
-        lips=corpus.regions["lips"] if "lips" in corpus.regions else None,
+        **{name: corpus.regions.get(name) for name in MOUTH},
     )
 
 

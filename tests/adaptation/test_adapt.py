@@ -49,7 +49,11 @@ class Aligner:
 def bench(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``corpus``, ``actor/best.pt``, ``reward``, ``judge``, and ``sounds`` of a voice that is not in the corpus."""
     root = tmp_path_factory.mktemp("bench")
-    corpus = FaceCorpus(make_tiny_corpus(root / "corpus", n_subjects=4, n_sentences=3), split="train")
+    make_tiny_corpus(root / "corpus", n_subjects=4, n_sentences=3)
+    (root / "corpus/landmarks.json").write_text(
+        '{"upper_lip": [2], "lower_lip": [10]}'
+    )  # not what the lips' shape says
+    corpus = FaceCorpus(root / "corpus", split="train")
     torch.manual_seed(0)
     actor = FaceFormer(MelAudioEncoder(width=16), corpus.n_vertices, feature_dim=16, n_subjects=len(corpus.subjects))
     torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
@@ -118,6 +122,7 @@ class TestWhole:
     def test_without_words_or_corpus(
         self,
         adapt: Callable[..., str],
+        bench: Path,
         tmp_path: Path,
         caplog: pytest.LogCaptureFixture,
         monkeypatch: pytest.MonkeyPatch,
@@ -126,6 +131,8 @@ class TestWhole:
         monkeypatch.setattr("s2f_rl.render.render_film", lambda *given, **more: films.append(given))
         out = tmp_path / "out"
         adapt(out, hold_back=0, film=True)
+        regions, source = FaceCorpus(out / "corpus").regions, FaceCorpus(bench / "corpus").regions
+        assert all(torch.equal(regions[name], source[name]) for name in ("lips", "upper_lip", "lower_lip"))
         config = (out / "run/config.yaml").read_text()
         assert "mode: none" in config and "kind: fixed" in config and "closure" not in config
         text = (out / "report.md").read_text()
