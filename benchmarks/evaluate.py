@@ -7,13 +7,17 @@ import s2f_rl.patient  # noqa: F401 (before torch)
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks.harness.rewards import TRAIN, TrainRewards, open_judge
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, TrueDistances, motion_measures, predict_corpus, true_distances, write_rows
 from s2f_rl.evaluation.evaluate import style_columns
@@ -137,7 +141,11 @@ def measure(
     meter: TrueDistances | None = None,
     timing: bool = True,
 ) -> list[Row]:
-    """A row for each of the motions [K, T, V*3] (metres) of an utterance; the true distance of the first alone."""
+    """A row for each of the motions [K, T, V*3] (metres) of an utterance, each in the style that ``names`` has.
+
+    The true distance (lips) is that of the first alone: ``true_distance`` to takes of the utterance's own speaker,
+    ``true_distance_style`` to those that the speaker of its style would have made of the same phones.
+    """
     utterance = corpus[index]
     about = {"utterance": utterance.name, "subject": utterance.subject}
     measures = motion_measures(vertices, utterance, corpus.regions, corpus.fps, timing)
@@ -148,7 +156,12 @@ def measure(
         for name, measured, scored in zip(names, measures, scores, strict=True)
     ]
     if meter is not None:
-        rows[0] |= meter.columns(utterance, vertices[:1])[0]
+        rows[0] |= meter.columns(utterance, vertices[:1], face=False)[0]
+        if names[0] in meter.speakers and names[0] != utterance.subject:
+            styled = meter.columns(utterance, vertices[:1], names[0], face=False)[0]
+            rows[0]["true_distance_style"] = styled["true_distance"]
+        else:
+            rows[0]["true_distance_style"] = rows[0]["true_distance"]
     return rows
 
 
@@ -171,25 +184,56 @@ def _conditions(text: str) -> str | list[int]:
     return [int(column) for column in text.strip("[]").split(",")] if text[:1] in "[0123456789" else text
 
 
+def chosen_utterances(
+    corpus: FaceCorpus, names: Sequence[str] = (), number: int | None = None, open_test: bool = True
+) -> list[int]:
+    """Indices of the utterances that are evaluated.
+
+    Args:
+        corpus: a split.
+        names: patterns (``S33_F_*``), of which one must match; none: every name does.
+        number: so many of them, evenly spread; None: all.
+        open_test: whether the speakers of the split ``test`` may be among them.
+
+    Raises:
+        UserError: nothing is left.
+    """
+    test = corpus.description.splits.get("test")
+    closed = set() if open_test or test is None else set(test.subjects)
+    found = [
+        i
+        for i, name in enumerate(corpus.names)
+        if parse_name(name)[0] not in closed and (not names or any(fnmatchcase(name, each) for each in names))
+    ]
+    if not found:
+        told = f" {', '.join(names)}" if names else ""
+        raise UserError(f"{corpus.root}: split {corpus.split} has no utterances{told}, or only of test speakers")
+    return found if number is None else [found[k] for k in spread(len(found), number)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", required=True, help="corpus folder")
     parser.add_argument("--split", required=True)
-    parser.add_argument("--reward", required=True, help="the reward that was trained against")
+    parser.add_argument("--reward", action="append", required=True, help="trained against: FOLDER, or NAME={json} each")
     parser.add_argument("--judge", action="append", default=[], help="NAME=FOLDER, once for each judge")
     parser.add_argument("--checkpoint", action="append", default=[], help="LABEL=FILE; none: the ground truth")
     parser.add_argument("--gain", action="append", type=float, default=[], help="further factors of the displacement")
     parser.add_argument("--conditions", default="own", type=_conditions, help="own, all, or columns such as [0,8,16]")
     parser.add_argument("--true-distances", type=int, default=0, help="of how many utterances (built-in corpus)")
     parser.add_argument("--utterances", type=int, help="evaluate so many, evenly spread; default: all")
+    parser.add_argument("--name", action="append", default=[], help="a pattern of utterances; default: all")
+    parser.add_argument("--closed-test", action="store_true", help="leave out the test speakers, whatever the split")
     parser.add_argument("--out", required=True, type=Path, help="csv file to write")
     options = parser.parse_args()
     show_log()
     corpus = FaceCorpus(options.corpus, split=options.split, topology=None)
-    scorer = open_scorer(options.reward, _pairs(options.judge), corpus)
+    utterances = chosen_utterances(corpus, options.name, options.utterances, not options.closed_test)
+    rewards = TrainRewards(options.reward, corpus)
+    judges = {name: open_judge(given, corpus) for name, given in _pairs(options.judge).items()}
+    scorer = Scorer({TRAIN: rewards.model, **judges}, corpus)
     plausible = true_distances(corpus, "auto") if options.true_distances else None
     rows: list[Row] = []
-    utterances = None if options.utterances is None else spread(len(corpus), options.utterances)
     if not options.checkpoint:
         found = truth_rows(corpus, scorer, plausible, options.true_distances, utterances)
         rows += [{"checkpoint": "truth", "gain": 1.0, **row} for row in found]
@@ -199,7 +243,8 @@ def main() -> None:
         gains, n_distances = ((1.0, *options.gain), options.true_distances) if last else ((1.0,), 0)
         found = evaluate_with_gains(file, corpus, scorer, gains, options.conditions, plausible, n_distances, utterances)
         rows += [{"checkpoint": label, **row} for row in found]
-    write_rows(options.out, rows)
+    columns = scorer.models[TRAIN].columns
+    write_rows(options.out, [rewards.added_up(row, columns) for row in rows])
 
 
 if __name__ == "__main__":

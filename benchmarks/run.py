@@ -1,4 +1,4 @@
-"""A benchmark suite: every variant x start x seed, its controls and references, evaluated by judges.
+"""A benchmark suite: every variant x start x reward x seed, its controls and references, evaluated by judges.
 
     python benchmarks/run.py suite=algorithms jobs=2 seeds=[0,1,2,3]
 
@@ -10,6 +10,7 @@ Then: ``python benchmarks/report.py FOLDER`` with the folder named at the end. `
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import time
@@ -24,6 +25,8 @@ from benchmarks.harness.gather import gather
 from benchmarks.harness.inputs import evaluation_inputs, training_inputs
 from benchmarks.harness.judge_notes import notes
 from benchmarks.harness.pool import Job, Step, run_jobs
+from benchmarks.harness.rewards import reward_arguments
+from benchmarks.harness.sets import evaluated_sets
 from s2f_rl.errors import UserError
 from s2f_rl.runs.mistakes import mistake_line
 
@@ -33,7 +36,7 @@ EVALUATION = Path(__file__).resolve().parent / "evaluate.py"
 def run_suite(
     suite: Mapping[str, Any], recipes: Path = matrix.RECIPES, evaluation: Path = EVALUATION
 ) -> tuple[Path, int]:
-    """Run what is missing of a suite, evaluate, gather; returns the folder of the results and how many jobs failed.
+    """Run what is missing of a suite, evaluate, gather; returns the (first set's) results and how many jobs failed.
 
     Args:
         suite: what :func:`~benchmarks.harness.matrix.open_suite` returns.
@@ -43,8 +46,6 @@ def run_suite(
         UserError: a preparation failed, or results of other settings are in the way.
     """
     root = Path(suite["root"])
-    split = matrix.evaluated_split(suite)
-    places = {"runs": root / "runs", "records": root / "records", "evaluations": root / "evaluations" / split}
     if recipes == matrix.RECIPES:
         matrix.check_runs(suite)
     make_corpus(suite["corpus"])
@@ -59,43 +60,55 @@ def run_suite(
 
     for note in notes(suite["judges"]):
         say(note)
-    read = evaluation_inputs(suite, split)
-    records = places["records"] / ("train_speakers" if split == "train" else split)  # train/ has those of the runs
+    rewards = matrix.reward_settings(suite)
+    sets = evaluated_sets(suite)
 
-    def evaluate(name: str, *options: str) -> Step:
-        out = places["evaluations"] / f"{name}.csv"
-        judges = [f"--judge={judge}={path}" for judge, path in suite["judges"].items()]
-        # training speakers have a style of their own; the key `conditions` stays as it is, since runs validate in it
-        conditions = "own" if split == "train" else suite["conditions"]
-        some = [] if suite["utterances"] is None else [f"--utterances={suite['utterances']}"]
-        key = (
-            f"--corpus={suite['corpus']['root']}", f"--split={split}", f"--reward={suite['reward']}", *judges,
-            f"--conditions={conditions}", f"--true-distances={suite['true_distances']}", f"--out={out}",
-            *some, *options,
-        )  # fmt: skip
-        command = (sys.executable, str(evaluation), *key)
-        return Step(command, records / f"{name}.json", key, fixed=False, inputs=read)
+    def evaluate(name: str, reward: str | None, *options: str) -> tuple[Step, ...]:
+        """A step for every set: of a run with that reward, or of what serves all rewards (None)."""
+        found = []
+        judges = [f"--judge={judge}={given if isinstance(given, str) else json.dumps(given)}"
+                  for judge, given in suite["judges"].items()]  # fmt: skip
+        for each in sets:
+            out = root / "evaluations" / each.name / f"{name}.csv"
+            key = (
+                f"--corpus={each.corpus}", f"--split={each.split}", *reward_arguments(rewards, reward), *judges,
+                f"--conditions={each.conditions}", f"--true-distances={suite['true_distances']}", f"--out={out}",
+                *each.options(), *options,
+            )  # fmt: skip
+            if each.label is not None and not suite["open_test"]:
+                key = (*key, "--closed-test")
+            scored = rewards if reward is None else {reward: rewards[reward]}
+            read = evaluation_inputs(suite, each, scored)
+            command = (sys.executable, str(evaluation), *key)
+            found.append(Step(command, root / "records" / each.records / f"{name}.json", key, fixed=False, inputs=read))
+        return tuple(found)
 
     runs = matrix.runs(suite)
-    reads = {start: training_inputs(suite, folder) for start, folder in suite["starts"].items()}
-    jobs, references = [], {"truth": (reference(suite, "truth", None), places["evaluations"] / "truth.csv")}
-    jobs.append(Job("truth", (evaluate("truth"),)))
+    references = {"truth": reference(suite, "truth", None)}
+    jobs = [Job("truth", evaluate("truth", None))]
     for start, folder in suite["starts"].items():
         name = f"start/{start}"
-        references[name] = (reference(suite, "start", start), places["evaluations"] / f"{name}.csv")
-        jobs.append(Job(name, (evaluate(name, f"--checkpoint=last={folder}"),)))
+        references[name] = reference(suite, "start", start)
+        jobs.append(Job(name, evaluate(name, None, f"--checkpoint=last={folder}")))
+    reads: dict[Any, Mapping[str, Any]] = {}
     for run in runs:
         command = (
             sys.executable, str(recipes / f"{run.recipe}.py"), *run.overrides, *COMMON,
-            f"root={matrix.literal(str(places['runs']))}", f"name={run.name}",
+            f"root={matrix.literal(str(root / 'runs'))}", f"name={run.name}",
         )  # fmt: skip
-        folder = places["runs"] / run.name
+        folder = root / "runs" / run.name
         gains = [f"--gain={gain}" for gain in suite["gains"] or ()] if run.control is None else []
         checkpoints = [f"--checkpoint={label}={folder / label}.pt" for label in ("last", "best")]
+        place = (run.start, run.corpus, run.reward)
+        if place not in reads:
+            reads[place] = training_inputs(suite, suite["starts"][run.start], run.corpus, rewards.get(run.reward))
         key = (f"recipe={run.recipe}", *run.overrides)
-        train = Step(command, places["records"] / "train" / f"{run.name}.json", key, inputs=reads[run.start])
-        jobs.append(Job(run.name, (train, evaluate(run.name, *checkpoints, *gains))))
-    out = root / "results" / split
+        train = Step(command, root / "records" / "train" / f"{run.name}.json", key, inputs=reads[place])
+        jobs.append(Job(run.name, (train, *evaluate(run.name, run.reward, *checkpoints, *gains))))
+
+    def gathered() -> list[Path]:
+        return [gather(suite, each, runs, references, jobs, root) for each in sets]
+
     try:
         if suite["jobs"] == "ray":
             with on_ray() as launch:
@@ -103,13 +116,14 @@ def run_suite(
         else:
             failed = run_jobs(jobs, suite["jobs"], tell=say)
     except KeyboardInterrupt:
-        gather(suite, runs, places, references, jobs, out)  # what there is already can be looked at
+        gathered()  # what there is already can be looked at
         raise
-    gather(suite, runs, places, references, jobs, out)
-    say(f"results in {out}; next: python benchmarks/report.py {out}")
+    out = gathered()
+    for folder in out:
+        say(f"results in {folder}; next: python benchmarks/report.py {folder}")
     if failed:
         say(f"{failed} of {len(jobs)} jobs failed: their last lines are in the results, the same command tries again")
-    return out, failed
+    return out[0], failed
 
 
 COMMON = ("resume=true", "progress=false", "logger=none")
@@ -129,7 +143,7 @@ def make_corpus(corpus: Mapping[str, Any]) -> None:
 def reference(suite: Mapping[str, Any], variant: str, start: str | None) -> dict[str, Any]:
     """Leading columns of a row that nothing was trained for."""
     about = {"suite": suite["name"], "variant": variant, "family": variant, "settings": {}, "control": None}
-    return about | {"recipe": None, "start": start, "seed": None}
+    return about | {"recipe": None, "start": start, "reward": None, "seed": None}
 
 
 def say(line: str) -> None:

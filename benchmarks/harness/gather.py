@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 
 from benchmarks.harness.matrix import Run
 from benchmarks.harness.pool import Job, Step, is_current, read_record
+from benchmarks.harness.sets import EvaluatedSet
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
 from s2f_rl.evaluation import counts, summarise, write_rows
 from s2f_rl.provenance import package_versions, source_commit
@@ -18,7 +20,7 @@ from s2f_rl.runs import read_rows
 from s2f_rl.threads import available_cores
 
 Row = dict[str, Any]
-TEXT = {"variant", "start", "seed", "checkpoint", "utterance", "subject", "condition"}
+TEXT = {"variant", "start", "reward", "seed", "checkpoint", "utterance", "subject", "condition"}
 
 
 def machine(jobs: int) -> dict[str, Any]:
@@ -33,8 +35,9 @@ def machine(jobs: int) -> dict[str, Any]:
 
 
 def read_sequences(path: Path) -> list[Row]:
-    """Rows of a csv of sequences; what is not text is a number, nan where it could not be measured."""
-    with open(path, newline="", encoding="utf-8") as file:
+    """Rows of a csv of sequences (or a .csv.gz); what is not text is a number, nan where it could not be measured."""
+    unpacked = gzip.open if path.suffix == ".gz" else open
+    with unpacked(path, "rt", newline="", encoding="utf-8") as file:
         return [
             {key: value if key in TEXT else float(value or "nan") for key, value in row.items()}
             for row in csv.DictReader(file)
@@ -51,7 +54,9 @@ def about_run(suite: Mapping[str, Any], run: Run) -> Row:
         "control": run.control,
         "recipe": run.recipe,
         "start": run.start,
+        "reward": run.reward,
         "seed": run.seed,
+        **({"against": dict(run.against)} if run.against else {}),
     }
 
 
@@ -107,59 +112,63 @@ def curve_rows(about: Row, folder: Path) -> list[Row]:
 
 def gather(
     suite: Mapping[str, Any],
+    each: EvaluatedSet,
     matrix: Iterable[Run],
-    places: Mapping[str, Path],
-    references: Mapping[str, tuple[Row, Path]],
+    references: Mapping[str, Row],
     jobs: Iterable[Job],
-    out: Path,
-) -> list[Row]:
-    """Write ``runs.jsonl``, ``sequences.csv``, ``curves.jsonl`` and ``suite.json`` into ``out``; returns the run rows.
+    root: Path,
+) -> Path:
+    """Write a set's ``runs.jsonl``, ``sequences.csv``, ``curves.jsonl`` and ``suite.json``; returns their folder.
 
     Args:
-        suite: the suite's config.
-        matrix: its runs.
-        places: folders ``runs`` and ``evaluations``.
-        references: name -> (the leading columns, evaluation file) of what is not trained: ground truth and starts.
+        suite: the suite's config. each: the set of utterances. matrix: the suite's runs.
+        references: name -> leading columns of what is not trained: ground truth and starts.
         jobs: of every run and reference, by its name; what they ended with is in the records of their steps.
-        out: folder of the results.
+        root: the suite's folder.
 
     A run or reference that failed, has not ended or was last evaluated in another way (other judges, say) is one row
     with its ``status`` and the last lines of its ``error``.
     """
+    out, evaluations, folder_of_runs = root / "results" / each.name, root / "evaluations" / each.name, root / "runs"
     runs: list[Row] = []
     sequences: list[Row] = []
     curves: list[Row] = []
     common = {"status": "done", "commit": source_commit(), "versions": package_versions()}
-    steps = {job.name: job.steps for job in jobs}
-    for name, (about, path) in references.items():
+    label = {} if each.label is None else {"set": each.label}
+    steps: dict[str, tuple[Step, ...]] = {}
+    for job in jobs:  # of this set: what was trained, and its own evaluation
+        own = root / "records" / each.records / f"{job.name}.json"
+        trained = root / "records" / "train" / f"{job.name}.json"
+        steps[job.name] = tuple(step for step in job.steps if step.record in (own, trained))
+    for name, about in references.items():
         status, error = _status(steps[name])
         if status != "done":
-            runs.append({**about, "status": status, "error": error, "attempts": 0, "iteration": None})
+            runs.append({**about, **label, "status": status, "error": error, "attempts": 0, "iteration": None})
             continue
-        found = read_sequences(path)
-        runs += summary_rows({**about, **common, "frames": 0}, found)
+        found = read_sequences(evaluations / f"{name}.csv")
+        runs += summary_rows({**about, **label, **common, "frames": 0}, found)
         sequences += [{**_flat(about), **row} for row in found]
     for run in matrix:
-        about = about_run(suite, run)
+        about = {**about_run(suite, run), **label}
         records = [read_record(step.record) for step in steps[run.name]]
         status, error = _status(steps[run.name])
         wall_s = sum(record["wall_s"] for record in records if record)
         attempts = records[0]["attempts"] if records[0] else 0
-        folder = places["runs"] / run.name
+        folder = folder_of_runs / run.name
         about |= {"status": status, "error": error, "wall_s": wall_s, "attempts": attempts, **training_figures(folder)}
         about["overrides"] = list(run.overrides)
         if status != "done":
             runs.append(about)
             continue
-        found = read_sequences(places["evaluations"] / f"{run.name}.csv")
+        found = read_sequences(evaluations / f"{run.name}.csv")
         runs += summary_rows(about, found)
         sequences += [{**_flat(about_run(suite, run)), **row} for row in found]
         curves += curve_rows(about_run(suite, run), folder)
     write_rows(out / "sequences.csv", sequences)
     _write_lines(out / "runs.jsonl", runs)
     _write_lines(out / "curves.jsonl", curves)
-    atomic_write_json(out / "suite.json", {"suite": dict(suite), "machine": machine(suite["jobs"])})
-    return runs
+    atomic_write_json(out / "suite.json", {"suite": dict(suite), "set": each.label, "machine": machine(suite["jobs"])})
+    return out
 
 
 def _status(steps: Sequence[Step]) -> tuple[str, str]:
@@ -176,7 +185,8 @@ def _status(steps: Sequence[Step]) -> tuple[str, str]:
 
 def _flat(about: Row) -> Row:
     """Leading columns for a csv: few, because they are in every line."""
-    return {key: about[key] for key in ("variant", "start", "seed")}
+    keys = ("variant", "start", "seed") if about["reward"] is None else ("variant", "start", "reward", "seed")
+    return {key: about[key] for key in keys}
 
 
 def _write_lines(path: Path, rows: Iterable[Row]) -> None:

@@ -38,7 +38,8 @@ class Run:
 
     ``family`` is the variant's key in the suite file, ``variant`` that key with the swept values, ``settings`` the
     swept values, ``control`` the variant whose runs of the same start and seed this run is compared with (None: it is
-    a control itself).
+    a control itself), ``against`` further variants that it is compared with, ``reward`` one of ``rewards`` (None: a
+    control, whose loss has no reward, or a suite with one reward).
     """
 
     variant: str
@@ -49,11 +50,24 @@ class Run:
     seed: int
     overrides: tuple[str, ...]
     settings: dict[str, Any] = field(default_factory=dict)
+    reward: str | None = None
+    against: dict[str, str] = field(default_factory=dict)
+    corpus: str = ""
 
     @property
     def name(self) -> str:
-        """``variant/start/seedN``: the run's name, and its place in every folder of the results."""
-        return f"{self.variant}/{self.start}/seed{self.seed}"
+        """``variant/start[/reward]/seedN``: the run's name, and its place in every folder of the results."""
+        return run_name(self.variant, self.start, self.reward, self.seed)
+
+
+def run_name(variant: str, start: str, reward: str | None, seed: int) -> str:
+    """Name of a run.
+
+    Example:
+        >>> run_name("ppo", "first", None, 0), run_name("ppo", "first", "both", 0)
+        ('ppo/first/seed0', 'ppo/first/both/seed0')
+    """
+    return "/".join([variant, start, *([] if reward is None else [reward]), f"seed{seed}"])
 
 
 def suite_names() -> list[str]:
@@ -88,7 +102,6 @@ _OWN = {
     "control": "name a family in controls",
     "start": "use starts",
     "seed": "use seeds",
-    "corpus.root": "use corpus.root of the suite",
     "name": "it is the run's place in the suite",
     "root": "use root of the suite",
     "resume": "a suite goes on by itself",
@@ -127,55 +140,84 @@ def check_runs(suite: Mapping[str, Any], recipes: Path = RECIPES) -> None:
             raise UserError(f"{suite['name']}: {name}: {error}") from error
 
 
-def evaluated_split(suite: Mapping[str, Any]) -> str:
-    """Whose motion is scored: ``validation``, ``train``, or ``test`` once those are opened."""
-    return "test" if suite["open_test"] else str(suite["split"])
-
-
 def stages(suite: Mapping[str, Any]) -> list[Stage]:
-    """The preparations whose run folder a start, the reward or a judge points to; what is there already is not made.
+    """The preparations whose run folder a start, a reward, a judge or a later preparation points to.
 
     Naming other folders (``reward=FOLDER starts.first=FOLDER judges.judge=FOLDER``) therefore leaves stages out.
     """
     root = Path(suite["setup_root"])
-    wanted = {str(Path(path)) for path in (suite["reward"], *suite["starts"].values(), *suite["judges"].values())}
-    found = []
-    for name, stage in suite["setup"].items():
-        folder = root / name
-        if str(folder) in wanted:
-            options = as_overrides({"corpus.root": suite["corpus"]["root"]}, stage["overrides"])
-            found.append(Stage(name, stage["recipe"], (*options, f"root={literal(root)}", f"name={name}"), folder))
+    wanted = set(_texts([suite[key] for key in ("starts", "reward", "rewards", "judges")]))
+    found: list[Stage] = []
+    for name, _, stage, settings in reversed(list(_cells(suite["setup"]))):  # a later one may need an earlier one
+        if str(root / name) in wanted:
+            options = as_overrides({"corpus.root": suite["corpus"]["root"]}, stage["overrides"], settings)
+            found.insert(
+                0, Stage(name, stage["recipe"], (*options, f"root={literal(root)}", f"name={name}"), root / name)
+            )
+            wanted |= set(_texts([stage["overrides"], settings]))
     return found
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in nested values, as a path."""
+    if isinstance(value, str):
+        yield str(Path(value))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _texts(each)
+    elif isinstance(value, Sequence):
+        for each in value:
+            yield from _texts(each)
 
 
 def runs(suite: Mapping[str, Any]) -> list[Run]:
     """Every run of the suite: seed by seed, so that an unfinished benchmark has whole seeds; controls first."""
-    controls = list(_cells(suite["controls"]))
-    cells = [*controls, *_cells(suite["variants"])]
-    names = [variant for variant, *_ in cells]
+    controls, variants = list(_cells(suite["controls"])), list(_cells(suite["variants"]))
+    names = [variant for variant, *_ in (*controls, *variants)]
     if len(set(names)) != len(names):
         raise UserError(f"{suite['name']}: two variants share the name {max(names, key=names.count)}; rename one")
+    rewards = reward_settings(suite)
+    first = next(iter(rewards.values()))  # picks the best checkpoint of a control; nothing else of it sees a reward
+    cells = [(None, cell, first, None, {}) for cell in controls]
+    for reward, given in rewards.items():
+        for cell in variants:
+            others = {
+                label: _matching(cell, family, variants) for label, family in (cell[2].get("against") or {}).items()
+            }
+            cells.append((reward, cell, given, _matching(cell, cell[2]["control"], controls), others))
     found = []
     for seed, (start, folder) in itertools.product(suite["seeds"], suite["starts"].items()):
-        for variant, family, cell, settings in cells:
-            given = {"corpus.root": suite["corpus"]["root"], "start": folder, "reward.folder": suite["reward"]}
-            fixed = {"seed": seed, **({"control": True} if family in suite["controls"] else {})}
-            options = as_overrides(given, suite["base"], cell["overrides"], settings, fixed)
-            control = None if family in suite["controls"] else _control_of(variant, cell, settings, controls)
-            found.append(Run(variant, family, cell["recipe"], control, start, int(seed), tuple(options), settings))
+        for reward, (variant, family, cell, settings), given, control, others in cells:
+            given = {"corpus.root": suite["corpus"]["root"], "start": folder, **given}
+            fixed = {"seed": seed, **({"control": True} if control is None else {})}
+            layers = (given, suite["base"], cell["overrides"], settings, fixed)
+            root = [flat(layer)["corpus.root"] for layer in layers if "corpus.root" in flat(layer)][-1]
+            found.append(Run(variant, family, cell["recipe"], control, start, int(seed), tuple(as_overrides(*layers)),
+                             settings, reward, others, root))  # fmt: skip
     return found
+
+
+def reward_settings(suite: Mapping[str, Any]) -> dict[str | None, dict[str, Any]]:
+    """Overrides of every reward by its name; of a suite with one reward by None."""
+    if not suite["rewards"]:
+        return {None: {"reward.folder": suite["reward"]}}
+    return {
+        name: {"reward.folder": given} if isinstance(given, str) else flat(given)
+        for name, given in suite["rewards"].items()
+    }
 
 
 Cell = tuple[str, str, Mapping[str, Any], dict[str, Any]]
 
 
-def _control_of(variant: str, cell: Mapping[str, Any], settings: Mapping[str, Any], controls: Sequence[Cell]) -> str:
-    """The control that a variant names; of a swept control the one with the variant's own values."""
+def _matching(variant: Cell, family: str, cells: Sequence[Cell]) -> str:
+    """The cell of a family that a variant is compared with; of a swept one that with the variant's own values."""
+    name, _, cell, settings = variant
     values = {**flat(cell["overrides"]), **settings}
-    for name, family, _, swept in controls:
-        if family == cell["control"] and all(values.get(key) == value for key, value in swept.items()):
-            return name
-    raise UserError(f"variant {variant}: its control {cell['control']} is not swept over the same values")
+    for other, its_family, _, swept in cells:
+        if its_family == family and all(values.get(key) == value for key, value in swept.items()):
+            return other
+    raise UserError(f"variant {name}: its control {family} is not swept over the same values")
 
 
 def _cells(group: Mapping[str, Any]) -> Iterator[Cell]:

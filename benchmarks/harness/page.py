@@ -7,7 +7,6 @@ import html
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.harness.matrix import evaluated_split
 from benchmarks.harness.results import Results
 from benchmarks.harness.tables import Table
 
@@ -25,15 +24,25 @@ def facts(results: Results) -> str:
     """What was run, on what, from which source: one line of plain text."""
     suite, machine = results.suite, results.machine
     commits = sorted({str(row["commit"]) for row in results.rows if row.get("commit")})
-    n_runs = len({(row["variant"], row["start"], row["seed"]) for row in results.rows if row["seed"] is not None})
+    trained = [row for row in results.rows if row["seed"] is not None]
+    n_runs = len({(row["variant"], row["start"], row.get("reward"), row["seed"]) for row in trained})
+    versions = sorted({str(row["versions"]) for row in results.rows if row.get("versions")})
+    told = (
+        "machine not recorded"
+        if machine is None
+        else f"{machine['cores']} cores, {machine['jobs']} runs side by side, "
+        f"{machine['system']} {machine['architecture']}"
+    )
     parts = [
         f"suite {suite['name']}",
         f"{n_runs} runs: {len(results.variants)} variants, {len(results.controls)} controls, seeds {suite['seeds']}",
-        f"corpus {Path(suite['corpus']['root']).name}, {evaluated_split(suite)} speakers",
-        f"{machine['cores']} cores, {machine['jobs']} runs side by side, {machine['system']} {machine['architecture']}",
-        str(machine["versions"]),
+        results.where,
+        told,
+        str(machine["versions"]) if machine else ", ".join(versions) or "versions unknown",
         f"commit {', '.join(commits) or 'unknown'}",
     ]
+    if lost := [name for name in results.missing if name != "curves.jsonl"]:  # no table needs those
+        parts.append(f"made without {' and '.join(lost)}, not kept")
     return "; ".join(parts)
 
 

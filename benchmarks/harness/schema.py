@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from s2f_rl.errors import UserError
-from s2f_rl.runs.schema import Choice, Natural, Range, RunName, Seed, Text, key
+from s2f_rl.runs.schema import Choice, Natural, Positive, Range, RunName, Seed, Share, Text, key
 from s2f_rl.schemas import SCHEMAS
 from s2f_rl.schemas.others import CorpusSize
 from s2f_rl.schemas.shared import Conditions
@@ -39,17 +39,11 @@ class SuiteCorpus:
 
 
 @dataclass
-class Stage:
-    """One of ``setup``."""
+class Cell:
+    """One of ``setup`` or ``controls``."""
 
     recipe: Recipe = key("what runs")
     overrides: dict[str, Any] = key("its settings")
-
-
-@dataclass
-class Cell(Stage):
-    """One of ``controls``."""
-
     sweep: dict[str, list[Any]] | None = key("a run for every combination of these values", default=None)
 
 
@@ -58,6 +52,28 @@ class Variant(Cell):
     """One of ``variants``."""
 
     control: Text = key("the control that it is compared with")
+    against: dict[Text, Text] | None = key("further comparisons: what to call one -> a variant", default=None)
+
+
+@dataclass
+class EvaluationSet:
+    """One of ``evaluate``: utterances that every run is evaluated on."""
+
+    corpus: Text | None = key("folder of the corpus; null: the suite's", default=None)
+    split: Text = key("a split of that corpus, or all")
+    names: list[Text] | None = key("patterns of the utterances' names; null: every one of the split", default=None)
+    utterances: Annotated[int, Range(1)] | None = key("how many of them; null: all", default=None)
+    conditions: Conditions | None = key("style conditions; null: the suite's", default=None)
+
+
+@dataclass
+class Veto:
+    """``veto``: what a run may lose to its control before its judges' gain counts no more."""
+
+    lve: Positive = key("its lip error over the control's, at most")
+    closure: Share = key("closures lost, at most")
+    false_closure: Share = key("false closures won, at most")
+    articulation: Text | None = key("a judge whose score must reach the controls' interval; null: none")
 
 
 @dataclass
@@ -78,10 +94,13 @@ class Suite:
     gains: Annotated[list[Any], _factors] | None = key("factors of the controls' motion; null or []: none")
     corpus: SuiteCorpus = key("what is trained and evaluated on")
     setup_root: Text = key("folder of the preparations")
-    setup: dict[str, Stage] = key("recipes that run once")
-    starts: dict[str, Text] = key("supervised actors")
-    reward: Text = key("what is trained against")
-    judges: dict[str, Text] = key("what nothing is trained against")
+    setup: dict[str, Cell] = key("recipes that run once")
+    starts: dict[RunName, Text] = key("supervised actors")
+    reward: Text | None = key("what is trained against; null: see rewards")
+    rewards: dict[RunName, Text | dict[str, Any]] | None = key("in its place several: a folder each, or overrides")
+    judges: dict[Text, Text | dict[str, Any]] = key("what nothing is trained against: a folder, or a part of a reward")
+    veto: Veto = key("when the gain of a judge is not counted")
+    evaluate: dict[RunName, EvaluationSet] | None = key("sets of utterances in place of split, each with its results")
     base: dict[str, Any] = key("settings of every run")
     controls: dict[str, Cell] = key("runs without the policy gradient")
     variants: dict[str, Variant] = key("runs with it")
@@ -95,6 +114,15 @@ class Suite:
             if variant.control not in self.controls:
                 known = " or ".join(self.controls) or "one"
                 raise UserError(f"variants.{name}.control={variant.control}: no such control; use {known}")
+            for other in (variant.against or {}).values():
+                if other not in self.variants or other == name:
+                    raise UserError(f"variants.{name}.against: {other} is no other variant; name one")
+        if (self.reward is None) == (not self.rewards):
+            raise UserError(f"{self.name}: give reward=FOLDER or rewards, and of the other null")
+        if self.veto.articulation not in (None, *self.judges):
+            raise UserError(
+                f"veto.articulation={self.veto.articulation}: no such judge; use {' or '.join(self.judges)}"
+            )
         for each in ("starts", "judges"):
             if not getattr(self, each):
                 raise UserError(f"{self.name}: {each} is empty; give at least one")

@@ -6,6 +6,8 @@ SCORES = {"lip": "lip_score", "real": "real_score"}
 """What a score is called in a table -> its name in the rows; a judge's has the judge's name before it."""
 FIRST_SCORE = "lip"
 """The one that the registered comparison is about."""
+TRAIN_REWARD = "train_reward"
+"""Weighted sum of what a run was trained against; with a reward's name behind it in rows that serve all rewards."""
 
 
 def score_columns(model: str = "", names: tuple[str, ...] = tuple(SCORES)) -> tuple[str, ...]:

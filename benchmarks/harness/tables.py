@@ -5,11 +5,11 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.harness.matrix import evaluated_split
+from benchmarks.harness.matrix import run_name
 from benchmarks.harness.results import Measure, Results
 from benchmarks.harness.statistics import (
     Estimate,
@@ -67,6 +67,31 @@ def with_interval(estimate: Estimate, digits: int, sign: bool = False) -> str:
     return f"{number(estimate.value, digits, sign)} [{ends}]"
 
 
+ABOVE = "▲"
+LEGEND = (
+    f" {ABOVE} k of n: in so many runs the train reward is above the ground truth's own: the reward is mistaken or "
+    "fooled there, and more of it is no gain."
+)
+
+
+def named(results: Results, name: str, checkpoint: str = "last", gain: float = 1.0) -> str:
+    """The name of a row, with the mark of runs whose train reward is above the ground truth's."""
+    above, n = results.above_truth(name, checkpoint, gain)
+    return f"{name} {ABOVE} {above} of {n}" if above else name
+
+
+def with_legend(table: Table) -> Table:
+    """The table; its note explains the mark if it has one."""
+    marked = any(ABOVE in cell for row in table.rows for cell in row)
+    return replace(table, note=table.note + LEGEND) if marked else table
+
+
+def shape(results: Results) -> str:
+    """``3 seeds x 2 starts x 2 rewards``."""
+    rewards = f" x {len(results.rewards)} rewards" if len(results.rewards) > 1 else ""
+    return f"{len(results.seeds)} seeds x {len(results.starts)} starts{rewards}"
+
+
 def over_seeds(scores: np.ndarray) -> Estimate:
     """Mean and t interval over seeds of [seeds, starts]; a seed's starts are averaged first."""
     return mean_t_interval(scores.mean(axis=1)) if len(scores) else Estimate(math.nan, math.nan, math.nan, 0)
@@ -85,11 +110,12 @@ def cell(
 def main_table(results: Results) -> Table:
     """Variant x measure: mean over runs with the 95% t interval; ground truth, starts and controls among the rows."""
     rows = [[label, *(cell(results, name, m) for m in results.measures)] for label, name in _everyone(results)]
-    n = len(results.seeds) * len(results.starts)
+    n = len(results.seeds) * len(results.strata)
     note = (
-        f"Last checkpoint, {evaluated_split(results.suite)} speakers, mean over sequences, then over {n} runs "
-        f"({len(results.seeds)} seeds x {len(results.starts)} starts); 95% t interval over seeds: where another "
-        "seed would land, with the same starts, reward, judges and voices. A judge is a model that nothing was trained "
+        f"Last checkpoint, {results.where}, mean over sequences, then over {n} runs "
+        f"({shape(results)}); 95% t interval over seeds: where another "
+        "seed would land, with the same starts, reward, judges and voices (those are in the intervals of the "
+        "differences over starts, rewards and speakers). A judge is a model that nothing was trained "
         "against. Share of gap closed: 0 is the supervised start, 1 the ground truth's own "
         "score; above 1 a policy fools the model."
     )
@@ -121,7 +147,7 @@ def iqm_table(results: Results) -> Table:
 def differences_table(results: Results) -> Table:
     """Every variant minus its own control, paired by seed and start."""
     rows = []
-    for variant, measure, ours, theirs in _comparisons(results):
+    for variant, other, measure, ours, theirs in _comparisons(results):
         difference = ours - theirs
         estimate = over_seeds(difference)
         drawn = stratified_bootstrap(lambda d: float(d.mean()), difference, n_resamples=N_RESAMPLES)
@@ -136,14 +162,15 @@ def differences_table(results: Results) -> Table:
         for interval in (estimate, drawn):
             ends = (number(interval.low, measure.digits, True), number(interval.high, measure.digits, True))
             cells.append(f"{ends[0]} to {ends[1]}" if math.isfinite(interval.low) else DASH)
-        verdict = _verdict(estimate, better)
-        rows.append([variant, str(results.control_of[variant]), measure.label, *cells, probability, wins, verdict])
+        verdict = verdict_of(estimate, better)
+        rows.append([named(results, variant), other, measure.label, *cells, probability, wins, verdict])
     header = [
-        "variant", "control", "measure", "difference", "95% t", "95% bootstrap", "P(improvement)", "runs better", "",
+        "variant", "minus", "measure", "difference", "95% t", "95% bootstrap", "P(improvement)", "runs better", "",
     ]  # fmt: skip
     note = (
-        "Variant minus its compute-matched control (the same rollouts and updates, no policy gradient), paired by "
-        "seed and start. Algorithms differ in their number of updates at one learning rate, so that only differences "
+        "Variant minus its compute-matched control (the same rollouts and updates, no policy gradient) and minus what "
+        "else the suite compares it with (a placebo, back-propagation), paired by seed, start and reward. "
+        "Algorithms differ in their number of updates at one learning rate, so that only differences "
         "to the own control compare, not the rows of the main table. P(improvement): a run of the variant beats a run "
         "of the control (Mann-Whitney), pairs kept together in the bootstrap. The last column says better or worse "
         "only where the t interval leaves out zero; it is not corrected for the number of comparisons."
@@ -153,12 +180,12 @@ def differences_table(results: Results) -> Table:
 
 def gain_table(results: Results) -> Table:
     """The controls' motion times a constant: what a method has to beat before amplitude explains its gain."""
-    shown = _qualities(results)
+    shown = qualities(results)
     rows = []
     for control in results.controls:
         for gain in (1.0, *results.suite["gains"]):
             cells = [number(over_seeds(results.scores(control, m, gain=gain)).value, m.digits) for m in shown]
-            rows.append([f"{control} x {gain:g}", *cells])
+            rows.append([f"{control} x {gain:g}{named(results, control, gain=gain).removeprefix(control)}", *cells])
     note = (
         "Nothing is trained here: every displacement of the control is multiplied by a constant. A method that only "
         "opens the mouth wider lies on this line."
@@ -187,10 +214,10 @@ def gap_table(results: Results) -> Table:
 
 def best_table(results: Results) -> Table:
     """The best checkpoint (chosen by validation reward within the LVE guard) beside the last one."""
-    shown = _qualities(results)
+    shown = qualities(results)
     rows = [
         [label, *(cell(results, name, m, checkpoint="best") for m in shown)]
-        for label, name in _everyone(results, references=False)
+        for label, name in _everyone(results, references=False, checkpoint="best")
     ]
     note = (
         "best.pt of every run. It was chosen on the validation speakers by the train reward, so on them its scores are "
@@ -203,7 +230,7 @@ def failed_table(results: Results) -> Table:
     """Runs that failed or have not ended."""
     rows = [
         [
-            f"{row['variant']}/{row['start']}/seed{row['seed']}",
+            run_name(row["variant"], row["start"], row.get("reward"), row["seed"]),
             row["status"],
             str(row["attempts"]),
             str(row["iteration"]),
@@ -215,25 +242,29 @@ def failed_table(results: Results) -> Table:
     return Table("Failed runs", note, ["run", "status", "attempts", "iteration", "last lines"], rows)
 
 
-def _qualities(results: Results) -> list[Measure]:
+def qualities(results: Results) -> list[Measure]:
     """What is measured of the motion; what a run costs is left to the main table."""
     return [measure for measure in results.measures if measure.label not in ("updates", "frames/s")]
 
 
-def _comparisons(results: Results) -> Iterator[tuple[str, Measure, np.ndarray, np.ndarray]]:
+def _comparisons(results: Results) -> Iterator[tuple[str, str, Measure, np.ndarray, np.ndarray]]:
     for variant in results.variants:
-        for measure in _qualities(results):
-            ours, theirs = results.pairs(variant, measure)
-            if len(ours):
-                yield variant, measure, ours, theirs
+        for other in results.compared(variant).values():
+            for measure in qualities(results):
+                ours, theirs = results.pairs(variant, measure, other=other)
+                if len(ours):
+                    yield variant, other, measure, ours, theirs
 
 
-def _verdict(estimate: Estimate, better: int) -> str:
+def verdict_of(estimate: Estimate, better: int) -> str:
     if not better or not math.isfinite(estimate.low) or estimate.low <= 0 <= estimate.high:
         return ""
     return "better" if better * estimate.value > 0 else "worse"
 
 
-def _everyone(results: Results, references: bool = True) -> list[tuple[str, str]]:
-    named = [("ground truth", "truth"), ("supervised start", "start")] if references else []
-    return [*named, *((name, name) for name in (*results.controls, *results.variants))]
+def _everyone(results: Results, references: bool = True, checkpoint: str = "last") -> list[tuple[str, str]]:
+    """(label, name) of every row: what is not trained, controls, placebos and the like, variants."""
+    first = [*results.controls, *results.references]
+    trained = [*first, *(name for name in results.variants if name not in first)]
+    ends = [("ground truth", "truth"), (named(results, "start").replace("start", "supervised start", 1), "start")]
+    return [*(ends if references else []), *((named(results, name, checkpoint), name) for name in trained)]

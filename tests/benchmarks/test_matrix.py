@@ -59,7 +59,7 @@ class TestOpenSuite:
         suite = open_suite(["suite=smoke", "seeds=[3,4]", "base.evaluation.every=2", "+base.gamma=0.5", "root=out"])
         assert suite["seeds"] == [3, 4] and suite["setup_root"] == "out/setup"
         options = runs(suite)[0].overrides
-        assert {"evaluation.every=2", "gamma=0.5", "seed=3", "start=out/setup/supervised"} <= set(options)
+        assert {"evaluation.every=2", "gamma=0.5", "seed=3", "start=out/setup/supervised_seed0"} <= set(options)
 
     @pytest.mark.parametrize(
         ("overrides", "message"),
@@ -73,6 +73,11 @@ class TestOpenSuite:
             (["suite=smoke", "split=test"], "the test speakers are opened with open_test=true"),
             (["suite=smoke", "utterances=0"], "utterances=0: at least 1"),
             (["suite=smoke", "seeds=[1,1]"], "twice"),
+            (["suite=smoke", "reward=folder"], "give reward=FOLDER or rewards"),
+            (["suite=rewards", "reward=null"], "give reward=FOLDER or rewards"),
+            (["suite=smoke", "veto.articulation=ear"], "veto.articulation=ear: no such judge; use judge"),
+            (["suite=smoke", "+variants.ppo.against={placebo:ppo}"], "against: ppo is no other variant"),
+            (["suite=smoke", "evaluate={mine:{corpus:null}}"], "evaluate.mine.split: missing"),
             (["suite=smoke", "variants.ppo.control=none_such"], "variants.ppo.control=none_such: no such control"),
         ],
     )
@@ -85,7 +90,7 @@ class TestOpenSuite:
         ("override", "message"),
         [
             ("base.control=true", "base.control: the suite sets it itself; name a family in controls"),
-            ("base.corpus.root=x", "base.corpus.root: the suite sets it itself"),
+            ("base.name=x", "base.name: the suite sets it itself"),
             ("+variants.ppo.sweep={seed:[7,8]}", "variants.ppo.sweep.seed: the suite sets it itself"),
             ("+variants.ppo.sweep={clip_epsilon:[]}", "variants.ppo.sweep.clip_epsilon is empty"),
         ],
@@ -105,6 +110,11 @@ def small_suite(**changes: Any) -> dict[str, Any]:
         "setup": {"supervised": {"recipe": "fake", "overrides": {"lr": 0.5}}},
         "starts": {"first": "out/setup/supervised"},
         "reward": "rewards/one",
+        "rewards": None,
+        "evaluate": None,
+        "open_test": False,
+        "conditions": [0],
+        "veto": {"lve": 1.05, "closure": 0.05, "false_closure": 0.03, "articulation": None},
         "judges": {"judge": "rewards/two"},
         "seeds": [0, 1],
         "split": "validation",
@@ -161,6 +171,52 @@ class TestRuns:
         suite["variants"]["fixed"]["overrides"] = {}
         with pytest.raises(UserError, match="variant fixed: its control control is not swept"):
             runs(suite)
+
+    def test_rewards_are_an_axis_that_controls_do_not_have(self) -> None:
+        """Controls once for all rewards, other references once for each."""
+        both = {"reward.folder": "rewards/one", "reward.parts": {"lips": {"kind": "closure", "weight": 0.5}}}
+        suite = small_suite(
+            seeds=[0],
+            starts={"first": "a", "second": "b"},
+            reward=None,
+            rewards={"plain": "rewards/one", "both": both},
+            variants={
+                "placebo": {"recipe": "fake", "control": "control", "overrides": {"placebo": True}},
+                "ours": {"recipe": "fake", "control": "control", "overrides": {}, "against": {"placebo": "placebo"}},
+            },
+        )
+        assert [run.name for run in runs(suite)] == [
+            name
+            for start in ("first", "second")
+            for name in (
+                f"control/{start}/seed0",
+                *(f"{v}/{start}/{r}/seed0" for r in ("plain", "both") for v in ("placebo", "ours")),
+            )
+        ]
+        ours = runs(suite)[4]
+        assert ours.reward == "both" and ours.against == {"placebo": "placebo"} and ours.corpus == "corpus"
+        assert {"reward.folder=rewards/one", "reward.parts.lips.kind=closure", "reward.parts.lips.weight=0.5"} <= set(
+            ours.overrides
+        )
+        assert runs(suite)[0].reward is None and "reward.folder=rewards/one" in runs(suite)[0].overrides
+
+    def test_a_variant_may_train_on_another_corpus(self) -> None:
+        suite = small_suite(base={"corpus": {"root": "heard"}})
+        assert {run.corpus for run in runs(suite)} == {"heard"} and "corpus.root=heard" in runs(suite)[0].overrides
+
+    def test_swept_stages_and_those_that_stages_need(self) -> None:
+        fake = {"recipe": "fake", "overrides": {}}
+        setup = {
+            "supervised": {**fake, "sweep": {"seed": [0, 1, 2]}},
+            "reward": {"recipe": "fake", "overrides": {"policy": "out/setup/supervised_seed2"}},
+            "unused": {"recipe": "fake", "overrides": {"policy": "out/setup/supervised_seed1"}},
+        }
+        suite = small_suite(
+            setup=setup, starts={"first": "out/setup/supervised_seed0"}, reward=None,
+            rewards={"part": {"reward.parts": {"a": {"kind": "perceptual", "folder": "out/setup/reward"}}}},
+        )  # fmt: skip
+        assert [stage.name for stage in stages(suite)] == ["supervised_seed0", "supervised_seed2", "reward"]
+        assert "seed=2" in stages(suite)[1].overrides
 
     def test_stages_only_where_they_are_needed(self) -> None:
         (stage,) = stages(small_suite())

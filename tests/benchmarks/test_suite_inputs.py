@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from benchmarks import run as suite_command
-from benchmarks.harness import inputs
+from benchmarks.harness import inputs, matrix
 from benchmarks.harness.pool import Step, is_done, read_record
+from benchmarks.harness.sets import evaluated_sets
 from s2f_rl.data.files import atomic_write_json
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import RewardModel, SpeechMeshTransformer
@@ -88,7 +89,8 @@ class TestInputs:
         suite = small_suite()
         assert set(inputs.training_inputs(suite)) == {"corpus"}
         assert set(inputs.training_inputs(suite, "rewards/one/model_loss.pth")) == {"corpus", "start", "reward"}
-        assert set(inputs.evaluation_inputs(suite, "test")) == {"corpus", "reward", "judge judge"}
+        (each,), rewards = evaluated_sets(suite), matrix.reward_settings(suite)
+        assert set(inputs.evaluation_inputs(suite, each, rewards)) == {"corpus", "reward", "judge judge"}
         assert inputs.training_inputs(small_suite(corpus={"root": "absent"}, reward="absent"), "absent") == {}
 
     def test_records_of_before_hold_no_inputs(self, place: Path) -> None:

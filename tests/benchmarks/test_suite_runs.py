@@ -329,7 +329,7 @@ class TestReport:
     def test_no_results(self, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert report.main([str(place)]) == 2
         error = capsys.readouterr().err
-        assert error.startswith("error: ") and "suite.json" in error and len(error.splitlines()) == 1
+        assert error.startswith("error: ") and "runs.jsonl" in error and len(error.splitlines()) == 1
 
     def test_curves(self, place: Path) -> None:
         results = Results(run(place)[0])
