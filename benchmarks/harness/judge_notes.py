@@ -13,11 +13,13 @@ from s2f_rl.rewards.judge.judge import load_scorer
 RECORD = Path(__file__).resolve().parents[2] / "docs" / "results" / "judge_tests" / "record.json"
 
 
-def notes(judges: Mapping[str, str | Path], record: Path = RECORD) -> list[str]:
+def notes(judges: Mapping[str, object], record: Path = RECORD) -> list[str]:
     """A line for each judge that is not known to pass without the veto."""
     known: dict[str, Any] = {entry["hash"]: entry for entry in load_json(record)} if record.exists() else {}
     lines = []
     for name, path in judges.items():
+        if not isinstance(path, (str, Path)):
+            continue  # a part of another kind, which is no judge of speech and motion
         try:
             entry = known.get(load_scorer(path).content_hash())
         except UserError:
