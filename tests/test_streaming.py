@@ -8,7 +8,7 @@ import torch
 
 from s2f_rl.data.audio import resample
 from s2f_rl.errors import UserError
-from s2f_rl.models import FaceFormer, MelAudioEncoder, Wav2Vec2AudioEncoder
+from s2f_rl.models import FaceFormer, ListenerAudioEncoder, MelAudioEncoder, Wav2Vec2AudioEncoder
 from s2f_rl.models.time_norms import SoundStatistics
 from s2f_rl.models.windowed_audio import WindowedEncoder, Windows, measure_sound
 from s2f_rl.streaming import SpeechStream
@@ -17,10 +17,15 @@ from tests.tiny import WAV2VEC2
 V, S = 7, 3
 
 
-@pytest.fixture(params=["mel", "wav2vec2"])
+@pytest.fixture(params=["mel", "listener", "wav2vec2"])
 def actor(request) -> FaceFormer:
     torch.manual_seed(0)
-    encoder = MelAudioEncoder(8, n_mels=10) if request.param == "mel" else Wav2Vec2AudioEncoder(WAV2VEC2)
+    made = {
+        "mel": lambda: MelAudioEncoder(8, n_mels=10),
+        "listener": lambda: ListenerAudioEncoder(8, n_phones=7, ear_width=6, ear_layers=2, n_mels=10),
+        "wav2vec2": lambda: Wav2Vec2AudioEncoder(WAV2VEC2),
+    }
+    encoder = made[request.param]()
     model = FaceFormer(encoder, V, feature_dim=16, n_subjects=S)
     torch.nn.init.normal_(model.decoder.vertice_map_r.weight, std=1e-2)
     return model
@@ -80,7 +85,8 @@ def test_frames_come_a_step_and_the_look_ahead_after_they_are_spoken(actor):
         came = len(stream.push(samples[start : start + 160]))
         due += [(start + 160) / 16000 - frame / 30 for frame in range(n, n + came)]
         n += came
-    assert n > 60 and 0.2 < min(due) and max(due) < 0.2 + 0.3 + 0.09  # the grid of features adds up to 80 ms
+    wider = actor.audio_encoder.look_around / 50
+    assert n > 60 and 0.2 < min(due) and max(due) < 0.2 + 0.3 + wider + 0.09  # the grid of features adds up to 80 ms
 
 
 def test_other_rates_are_resampled(actor):

@@ -6,8 +6,10 @@ Floor plan:
   share: ``base_actor``, ``latent_actor``
 - FaceFormer: ``faceformer`` (:class:`FaceFormer`) over ``decoder`` (all frames at once, and one by one), which is made
   of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
-- what it hears: ``audio_encoders`` over ``speech_models`` (those of transformers) and ``log_mel``;
-  ``audio_cache`` keeps the features that no training changes; ``hearing``: an encoder that RL trains
+- what it hears: ``audio_encoders`` over ``speech_models`` (those of transformers) and ``log_mel``; ``listener`` over
+  the phone ``recogniser`` that comes with the package (``recogniser_files``) and its ``mishearing`` in training; by
+  name: ``encoder_kinds``; ``audio_cache`` keeps the features that no training changes; ``hearing``: an encoder that RL
+  trains
 - speech of any length: ``windowed_audio`` (features, window by window), ``time_norms`` (what is exact about them),
   ``latent_stream`` (from sound in pieces to latents)
 - for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``,
@@ -32,13 +34,14 @@ if TYPE_CHECKING:
         MelAudioEncoder,
         SpeechAudioEncoder,
         Wav2Vec2AudioEncoder,
-        build_audio_encoder,
     )
     from s2f_rl.models.base_actor import BaseActor
     from s2f_rl.models.contract import Actor, LinearMotion, PolicyCore
+    from s2f_rl.models.encoder_kinds import build_audio_encoder
     from s2f_rl.models.faceformer import FaceFormer
     from s2f_rl.models.latent_actor import LatentActor
     from s2f_rl.models.latent_motion import LatentMotion
+    from s2f_rl.models.listener import ListenerAudioEncoder
     from s2f_rl.models.policy import FaceFormerPolicy, MotionPolicy
 
 _HOMES = {
@@ -50,12 +53,13 @@ _HOMES = {
     "LatentActor": "latent_actor",
     "LatentMotion": "latent_motion",
     "LinearMotion": "contract",
+    "ListenerAudioEncoder": "listener",
     "MelAudioEncoder": "audio_encoders",
     "MotionPolicy": "policy",
     "PolicyCore": "contract",
     "SpeechAudioEncoder": "audio_encoders",
     "Wav2Vec2AudioEncoder": "audio_encoders",
-    "build_audio_encoder": "audio_encoders",
+    "build_audio_encoder": "encoder_kinds",
 }
 __all__ = [
     "Actor",
@@ -66,6 +70,7 @@ __all__ = [
     "LatentActor",
     "LatentMotion",
     "LinearMotion",
+    "ListenerAudioEncoder",
     "MelAudioEncoder",
     "MotionPolicy",
     "PolicyCore",

@@ -14,11 +14,12 @@ from torch import Tensor
 from s2f_rl.data.soundness import float_weights
 from s2f_rl.errors import UserError
 from s2f_rl.models.actors import ACTORS, DEFAULT
-from s2f_rl.models.audio_encoders import KINDS
 from s2f_rl.models.contract import Actor
+from s2f_rl.models.encoder_kinds import KINDS
 from s2f_rl.models.state_dicts import require_dense
 
-_ONLY_FROM_USERS = ("self", "pretrained", "local_files_only")  # they make the program look for weights elsewhere
+# they make the program look for weights elsewhere; errors are for training alone
+_ONLY_FROM_USERS = ("self", "pretrained", "local_files_only", "errors")
 _LARGEST = 10**7  # of any setting
 _WHOLE = {
     "n_vertices": 10**7,
@@ -29,6 +30,9 @@ _WHOLE = {
     "width": 10**6,
     "n_mels": 1024,
     "n_layers": 1000,
+    "n_phones": 1000,
+    "ear_width": 10**4,
+    "ear_layers": 1000,
 }
 """Settings that are whole numbers from 1, and their largest values. All but period and heads must fit the tensors."""
 
@@ -80,8 +84,9 @@ def checked_settings(config: object, n_tensors: int, built: type) -> dict[str, A
     for name, value in (*settings.items(), *audio.items()):
         if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):
             raise UserError(f"{name} is {str(value)[:40]}; it must be a whole number from 1 to {_WHOLE[name]}")
-    if audio.get("n_layers", 0) > n_tensors:
-        raise UserError(f"n_layers is {audio['n_layers']}, but the file holds {n_tensors} tensors")
+    for name in ("n_layers", "ear_layers"):
+        if audio.get(name, 0) > n_tensors:
+            raise UserError(f"{name} is {audio[name]}, but the file holds {n_tensors} tensors")
     if {"feature_dim", "n_head"} <= set(settings) and settings["feature_dim"] % settings["n_head"]:
         raise UserError(f"n_head is {settings.get('n_head')}, which does not divide feature_dim")
     dropout = settings.get("dropout", 0.0)

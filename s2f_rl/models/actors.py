@@ -42,7 +42,7 @@ def new_actor(kind: str | None, audio: dict[str, Any], corpus: Corpus, **options
     Raises:
         UserError: a kind or an option that does not exist.
     """
-    from s2f_rl.models.audio_encoders import build_audio_encoder
+    from s2f_rl.models.encoder_kinds import build_audio_encoder
 
     cls = use_actor(kind)
     encoder = build_audio_encoder(**audio, fps=corpus.fps, features_per_frame=corpus.audio_features_per_frame)

@@ -8,22 +8,18 @@ before the network never changes in training.
 
 from __future__ import annotations
 
-import copy
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from s2f_rl.data.audio import SPEECH_RATE_HZ, conv_frames
 from s2f_rl.data.clock import Clock, clock_of
 from s2f_rl.errors import UserError
-from s2f_rl.models.log_mel import paired_log_mel
+from s2f_rl.models.log_mel import normed_pairs, paired_log_mel, slaney_filters, slaney_log_mel
+from s2f_rl.models.recogniser import convolved, residual_convolutions
 from s2f_rl.models.speech_models import (
     BERT,
     SPEECH_MODELS,
@@ -103,9 +99,11 @@ class AudioEncoder(nn.Module):
 
     kind: str
     windowed: bool = False
-    """Whether it may be given a recording in pieces (:mod:`s2f_rl.models.windowed_audio`): ``conv_features`` hears
+    """Whether it may be given a recording in pieces (:mod:`s2f_rl.models.windowed_audio`): ``local_features`` hears
     nothing before a feature's 400 samples and less than 320 behind them, and what normalises over time is a norm of
-    :mod:`s2f_rl.models.time_norms`."""
+    :mod:`s2f_rl.models.time_norms` in it."""
+    look_around: int = 0
+    """Features on either side that ``widened`` hears."""
 
     def __init__(
         self, width: int, topology: str = "vocaset", fps: float | None = None, features_per_frame: int | None = None
@@ -131,7 +129,7 @@ class AudioEncoder(nn.Module):
         self.requires_grad_(train)
 
     def config(self) -> dict[str, Any]:
-        """Plain keyword arguments that rebuild this encoder (:func:`build_audio_encoder`)."""
+        """Plain keyword arguments of :func:`~s2f_rl.models.encoder_kinds.build_audio_encoder` that rebuild this one."""
         raise TypeError(f"{type(self).__name__} has no config()")
 
     @classmethod
@@ -145,6 +143,14 @@ class AudioEncoder(nn.Module):
     def conv_features(self, waveform: Tensor) -> Tensor:
         """Features at 50 Hz: [B, N] -> [B, C, D0]."""
         raise TypeError(f"{type(self).__name__} has no conv_features()")
+
+    def local_features(self, waveform: Tensor) -> Tensor:
+        """What of :meth:`conv_features` hears no more than each feature's own samples: [B, N] -> [B, C, D1]."""
+        return self.conv_features(waveform)
+
+    def widened(self, features: Tensor) -> Tensor:
+        """The rest of :meth:`conv_features`: [B, C, D1] -> [B, C, D0]."""
+        return features
 
     def contextualise(self, features: Tensor) -> Tensor:
         """Features at the video's rate: [B, T*A, D0] -> [B, T*A, D]."""
@@ -251,22 +257,6 @@ Wav2Vec2AudioEncoder = SpeechAudioEncoder
 """Its name where wav2vec 2.0 is meant, which is what it is unless told otherwise."""
 
 
-def slaney_filters(n_mels: int) -> np.ndarray:
-    """Triangles on Slaney's mel scale from 40 Hz to 7.6 kHz over the bins of a 512-point FFT at 16 kHz: [257, n_mels].
-
-    The scale is linear below 1 kHz (200/3 Hz a step), logarithmic above (27 steps for a factor of 6.4); each triangle
-    has the same area (Slaney, Auditory Toolbox, 1998).
-    """
-    linear, turn = 3 / 200, 15.0  # steps per Hz; steps at 1 kHz
-    growth = math.log(6.4) / 27
-    mel = np.linspace(40.0 * linear, turn + math.log(7.6) / growth, n_mels + 2)
-    edges = np.where(mel < turn, mel / linear, 1000.0 * np.exp(growth * (mel - turn)))
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]
-    bins = np.linspace(0, SPEECH_RATE_HZ / 2, 257)[:, None]
-    rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
-    return np.maximum(0.0, np.minimum(rising, falling)) * (2.0 / (right - left))
-
-
 class MelAudioEncoder(AudioEncoder):
     """A small convolution stack on log-mel, trained from scratch: the embedded default, needs no download.
 
@@ -301,9 +291,7 @@ class MelAudioEncoder(AudioEncoder):
         self.register_buffer("window", torch.hann_window(400), persistent=False)
         self.band_norm = BandNorm()
         self.input = nn.Linear(2 * n_mels, width)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(width, width, 5, dilation=1 + i % 2, padding=2 * (1 + i % 2)) for i in range(n_layers)
-        )
+        self.convolutions = residual_convolutions(width, n_layers)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(n_layers + 1))
 
     def config(self) -> dict[str, Any]:
@@ -319,64 +307,7 @@ class MelAudioEncoder(AudioEncoder):
         return FrontEnd(2 * self.n_mels, f"{self.kind} {self.n_mels}", {})
 
     def conv_features(self, waveform: Tensor) -> Tensor:
-        n_conv = conv_frames(waveform.shape[1])
-        padded = F.pad(waveform, (0, 160))  # the second 100 Hz window of the last pair
-        spectrum = torch.stft(padded, 512, 160, 400, self.window, center=False, return_complex=True).abs().square()
-        mel = (spectrum.transpose(1, 2) @ self.mel_filters).clamp_min(1e-6).log()
-        # torch.stft centres a 400-sample window in 512 samples, so the last window may be missing: repeat the last one.
-        missing = 2 * n_conv - mel.shape[1]
-        if missing > 0:
-            mel = torch.cat([mel, mel[:, -1:].expand(-1, missing, -1)], dim=1)
-        mel = mel[:, : 2 * n_conv]
-        mel = self.band_norm(mel)
-        return mel.reshape(mel.shape[0], n_conv, 2 * self.n_mels)
+        return normed_pairs(slaney_log_mel(waveform, self.mel_filters, self.window), self.band_norm)
 
     def contextualise(self, features: Tensor) -> Tensor:
-        x = self.input(features)
-        for norm, convolution in zip(self.norms, self.convolutions, strict=False):
-            x = x + F.gelu(convolution(norm(x).transpose(1, 2))).transpose(1, 2)
-        return self.norms[-1](x)
-
-
-KINDS: dict[str, type[AudioEncoder]] = {
-    **dict.fromkeys(SPEECH_MODELS, SpeechAudioEncoder),
-    MelAudioEncoder.kind: MelAudioEncoder,
-}
-"""What a file may call its encoder."""
-
-
-def build_audio_encoder(kind: str, **kwargs: Any) -> AudioEncoder:
-    """Build an encoder by name; unknown names and arguments raise :class:`UserError`.
-
-    Args:
-        kind: of :data:`KINDS`, or ``"speech"``: whichever of them ``pretrained`` is.
-        **kwargs: of :class:`MelAudioEncoder` for ``"mel"``, else of :class:`SpeechAudioEncoder`.
-    """
-    if kind not in KINDS and kind != "speech":
-        raise UserError(f"actor.audio.kind={kind!r} is unknown: use one of speech, {', '.join(KINDS)}")
-    built = KINDS.get(kind, SpeechAudioEncoder)
-    if built is SpeechAudioEncoder:
-        kwargs["kind"] = None if kind == "speech" else kind
-    try:
-        return built(**kwargs)
-    except TypeError as error:
-        raise UserError(f"actor.audio: {error}; see {built.__name__}") from error
-
-
-def packed_encoder(encoder: AudioEncoder) -> Callable[[], AudioEncoder]:
-    """What makes the same encoder in another process, which gets it pickled: frozen, on the CPU, to be evaluated.
-
-    An encoder of this project goes as its settings and weights, since torch pickles no layer with weight norm, which
-    wav2vec2 has; one of one's own goes as it is.
-    """
-    if KINDS.get(encoder.kind) is not type(encoder):
-        return copy.deepcopy(encoder).cpu().requires_grad_(False).eval
-    weights = {name: tensor.detach().cpu() for name, tensor in encoder.state_dict().items()}
-    return partial(_with_weights, partial(build_audio_encoder, **encoder.config()), weights)
-
-
-def _with_weights(make: Callable[[], AudioEncoder], weights: dict[str, Tensor]) -> AudioEncoder:
-    with torch.random.fork_rng(devices=[]):  # its first weights, which are replaced, use up no random number of a run
-        encoder = make()
-    encoder.load_state_dict(weights)
-    return encoder.requires_grad_(False).eval()
+        return convolved(self.input(features), self.convolutions, self.norms)

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
-from s2f_rl.models.audio_encoders import AudioEncoder, build_audio_encoder, evaluating
+from s2f_rl.models.audio_encoders import AudioEncoder, evaluating
 from s2f_rl.models.contract import LinearMotion, own_parameters
+from s2f_rl.models.encoder_kinds import build_audio_encoder
 from s2f_rl.models.windowed_audio import encode_long
 
 A = TypeVar("A", bound="BaseActor")

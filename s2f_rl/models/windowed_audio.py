@@ -102,7 +102,7 @@ def measure_sound(encoder: AudioEncoder, waveform: Tensor, raw: bool = False) ->
             samples, n_own = _piece(waveform, 0, begin, min(begin + _PIECE, n_conv), n_conv)
             samples = statistics.normalise(samples.to(parameter), len(samples))
             with evaluating(encoder), listening(encoder, statistics, len(samples), n_own):
-                encoder.conv_features(samples[None])
+                encoder.local_features(samples[None])
     return statistics
 
 
@@ -138,9 +138,10 @@ class WindowedEncoder:
         )
         self.step = max(1, self.step)
         self._parameter = next(encoder.parameters())
-        self._samples = self._parameter.new_zeros(0)  # from feature _convolved on
+        self._samples = self._parameter.new_zeros(0)  # from feature _heard on
+        self._local: Tensor | None = None  # the last before feature _heard, not widened
         self._features: Tensor | None = None  # the last before feature _convolved
-        self._convolved = self._n_heard = self._frame = 0
+        self._heard = self._convolved = self._n_samples = self._frame = 0
         self._ended = False
 
     def push(self, samples: Tensor) -> list[Tensor]:
@@ -151,7 +152,7 @@ class WindowedEncoder:
         if self._ended:
             raise UserError("the sound has ended; begin a new stream")
         self._samples = torch.cat([self._samples, samples.to(self._parameter)])
-        self._n_heard += len(samples)
+        self._n_samples += len(samples)
         return list(self._complete())
 
     def finish(self) -> list[Tensor]:
@@ -159,15 +160,15 @@ class WindowedEncoder:
 
         Raises UserError where the sound has another length than was stated.
         """
-        if self.n_samples not in (None, self._n_heard):
-            raise UserError(f"the sound has {self._n_heard} samples at 16 kHz, {self.n_samples} were stated")
+        if self.n_samples not in (None, self._n_samples):
+            raise UserError(f"the sound has {self._n_samples} samples at 16 kHz, {self.n_samples} were stated")
         self._ended = True
         return list(self._complete())
 
     @torch.no_grad()
     def _complete(self) -> Iterator[Tensor]:
         clock = self.encoder.clock
-        n_conv = conv_frames(self._n_heard) - (not self._ended)  # the last one's mel windows end later
+        n_conv = conv_frames(self._n_samples) - (not self._ended)  # the last one's mel windows end later
         n_frames = clock.frames_of_features(max(0, n_conv))
         while self._frame < n_frames:
             start, end = max(0, self._frame - self.before), self._frame + self.step
@@ -180,7 +181,7 @@ class WindowedEncoder:
             n_needed = int(position[-1]) + 2  # it lies between two
             if self._ended:
                 n_needed = min(n_needed, n_conv)
-            elif n_needed > n_conv:
+            elif n_needed + self.encoder.look_around > n_conv:
                 return
             with evaluating(self.encoder):
                 self._convolve(n_needed, n_conv)
@@ -204,15 +205,29 @@ class WindowedEncoder:
         return index * ((n_conv - 1) / max(1, clock.frames_of_features(n_conv) - 1))
 
     def _convolve(self, n_needed: int, n_conv: int) -> None:
-        while self._convolved < n_needed:
-            begin, end = self._convolved, min(self._convolved + _PIECE, n_needed)
+        """Make the features up to ``n_needed``, of sound that has ``n_conv``."""
+        if self._convolved >= n_needed:
+            return
+        around = self.encoder.look_around
+        self._hear(min(n_needed + around, n_conv), n_conv)
+        local = self._local
+        assert local is not None
+        first = self._heard - len(local)
+        new = self.encoder.widened(local[None])[0, self._convolved - first : n_needed - first]
+        self._features = new if self._features is None else torch.cat([self._features, new])
+        self._local = local[max(0, n_needed - around - first) :]
+        self._convolved = n_needed
+
+    def _hear(self, n_needed: int, n_conv: int) -> None:
+        while self._heard < n_needed:
+            begin, end = self._heard, min(self._heard + _PIECE, n_needed)
             samples, n_own = _piece(self._samples, begin, begin, end, n_conv + (not self._ended))
             samples = self.statistics.normalise(samples, len(samples) if n_own is None else n_own * _HOP)
             with normed_by(self.encoder, self.statistics, len(samples), n_own):
-                new = self.encoder.conv_features(samples[None])[0, : end - begin]
-            self._features = new if self._features is None else torch.cat([self._features, new])
+                new = self.encoder.local_features(samples[None])[0, : end - begin]
+            self._local = new if self._local is None else torch.cat([self._local, new])
             self._samples = self._samples[(end - begin) * _HOP :]
-            self._convolved = end
+            self._heard = end
 
     def _at(self, position: Tensor) -> Tensor:
         """Features at positions, interpolated: [n, D0]."""

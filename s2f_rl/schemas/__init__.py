@@ -4,12 +4,13 @@ A config is checked against its schema before its recipe opens anything (:mod:`s
 schemas and ``recipes/conf`` together.
 
 Floor plan: ``rl`` (the algorithms, and which combinations make no sense), ``reward_parts`` (what they maximise),
-``supervised``, ``reward`` (reward, judge, articulation), ``others`` (evaluate, demo), ``shared`` (keys that several
-have).
+``supervised``, ``reward`` (reward, judge, articulation), ``listener``, ``others`` (evaluate, demo), ``shared`` (keys
+that several have).
 
 Not here: how a schema is read (:mod:`s2f_rl.runs.schema`).
 """
 
+from s2f_rl.schemas.listener import ListenerRun
 from s2f_rl.schemas.others import Demo, Evaluate
 from s2f_rl.schemas.reward import ArticulationRun, JudgeRun, RewardRun
 from s2f_rl.schemas.rl import AWR, GDPO, GRPO, PPO, PPOKL, RLOO, ActorCritic, RewardGradient
@@ -24,6 +25,7 @@ SCHEMAS: dict[str, type] = {
     "gdpo": GDPO,
     "grpo": GRPO,
     "judge": JudgeRun,
+    "listener": ListenerRun,
     "ppo": PPO,
     "ppo_kl": PPOKL,
     "reinforce": ActorCritic,

@@ -52,8 +52,8 @@ class StoredActor:
 
 
 @dataclass
-class Run:
-    """What every training recipe has."""
+class OwnRun:
+    """What every training recipe has, and all of it where a recipe makes its own data."""
 
     name: RunName = key("of the run; its folder is root/name")
     root: Text = key("parent of all runs")
@@ -65,6 +65,12 @@ class Run:
     logger: Logger | list[Logger] | None = key("what draws curves beside metrics.jsonl")
     logger_online: bool = key("let wandb send the run to its server")
     checkpoint_minutes: Positive | None = key("a last.pt at least so often; null: at evaluations alone")
+
+
+@dataclass
+class Run(OwnRun):
+    """What a recipe has that trains on a corpus."""
+
     corpus: Corpus = key("what is trained on")
 
 

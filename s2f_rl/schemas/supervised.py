@@ -23,6 +23,17 @@ class MelAudio:
 
 
 @dataclass
+class ListenerAudio:
+    """``actor.audio`` of ``actor=listener``."""
+
+    kind: Annotated[str, Choice("listener")] = key("which encoder")
+    width: Size = key("channels")
+    n_layers: Annotated[int, Range(0, 64)] = key("residual convolutions that train")
+    pretrained: Text = key("shipped, or a folder that recipes/listener.py wrote")
+    errors: Annotated[float, Range(0, 1)] = key("share of frames at which training hears wrong")
+
+
+@dataclass
 class SpeechAudio:
     """``actor.audio`` of ``actor=speech`` and ``actor=wav2vec2``."""
 
@@ -48,7 +59,7 @@ class FaceFormer:
     kind: Annotated[str, Choice(DEFAULT)] = key("which actor")
     feature_dim: Size = key("width of the decoder")
     dropout: BelowOne = key("in training only")
-    audio: MelAudio | SpeechAudio = key("the audio encoder")
+    audio: ListenerAudio | MelAudio | SpeechAudio = key("the audio encoder")
 
     def rules(self) -> None:
         if self.feature_dim % 4:
@@ -62,7 +73,7 @@ class OwnActor:
     more: ClassVar = True
 
     kind: Annotated[Text, _own_kind] = key("which actor")
-    audio: MelAudio | SpeechAudio = key("the audio encoder")
+    audio: ListenerAudio | MelAudio | SpeechAudio = key("the audio encoder")
 
 
 @dataclass

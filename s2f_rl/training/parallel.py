@@ -23,7 +23,8 @@ from s2f_rl.envs import SpeechToFaceEnv
 from s2f_rl.envs.speech_to_face import DEVICE_CACHE_MB
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.audio_encoders import AudioEncoder, packed_encoder
+from s2f_rl.models.audio_encoders import AudioEncoder
+from s2f_rl.models.encoder_kinds import packed_encoder
 from s2f_rl.models.hearing import Hearing
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs.tether import die_with

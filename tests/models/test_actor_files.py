@@ -11,17 +11,21 @@ import pytest
 import torch
 
 from s2f_rl.errors import UserError
-from s2f_rl.models import FaceFormer, MelAudioEncoder, Wav2Vec2AudioEncoder
+from s2f_rl.models import FaceFormer, ListenerAudioEncoder, MelAudioEncoder, Wav2Vec2AudioEncoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 from tests.tiny import WAV2VEC2
 
 
 def _payload(kind: str) -> dict[str, Any]:
-    encoder = MelAudioEncoder(width=12) if kind == "mel" else Wav2Vec2AudioEncoder(WAV2VEC2)
+    encoder = {
+        "mel": lambda: MelAudioEncoder(width=12),
+        "listener": lambda: ListenerAudioEncoder(width=12, ear_width=8, ear_layers=2),
+        "wav2vec2": lambda: Wav2Vec2AudioEncoder(WAV2VEC2),
+    }[kind]()
     return actor_payload(FaceFormer(encoder, 8, feature_dim=16, n_subjects=2), ["a", "b"])
 
 
-@pytest.fixture(scope="module", params=["mel", "wav2vec2"])
+@pytest.fixture(scope="module", params=["mel", "listener", "wav2vec2"])
 def payload(request: pytest.FixtureRequest) -> dict[str, Any]:
     return _payload(request.param)
 

@@ -11,10 +11,10 @@ from tiny import make_tiny_corpus
 from transformers.audio_utils import mel_filter_bank
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.audio import conv_frames
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder, build_audio_encoder
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.audio_encoders import conv_frames
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 
 

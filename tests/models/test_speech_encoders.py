@@ -17,8 +17,8 @@ from tiny import WAV2VEC2, WAV2VEC2_BERT
 from s2f_rl.data.audio import conv_frames
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, SpeechAudioEncoder, build_audio_encoder
-from s2f_rl.models.audio_encoders import packed_encoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
+from s2f_rl.models.encoder_kinds import packed_encoder
 from s2f_rl.models.log_mel import paired_log_mel
 from s2f_rl.models.speech_models import SPEECH_MODELS
 
@@ -270,11 +270,11 @@ def test_files_that_ask_for_another_model(
         load_actor(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["mel", *MODELS])
+@pytest.mark.parametrize("name", ["mel", "listener", *MODELS])
 def test_in_another_process_it_is_the_same(name: str) -> None:
     """Torch does not pickle wav2vec2 itself, so a worker that hears gets what it is made of."""
     torch.manual_seed(0)
-    kind, settings = ("mel", None) if name == "mel" else MODELS[name]
+    kind, settings = (name, None) if name in ("mel", "listener") else MODELS[name]
     options = {"width": 16} if settings is None else {"config": settings}
     encoder = build_audio_encoder(kind, **options, fps=30.0, features_per_frame=1).eval()
     if name == "wav2vec2":

@@ -21,6 +21,7 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "hubert": {"config": WAV2VEC2},
     "wav2vec2-bert": {"config": WAV2VEC2_BERT},
     "mel": {"width": 12},
+    "listener": {"width": 12, "n_phones": 7, "ear_width": 6, "ear_layers": 2},
 }
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from s2f_rl.data.audio import conv_frames, normalise
 from s2f_rl.errors import UserError
-from s2f_rl.models import FaceFormer, MelAudioEncoder, Wav2Vec2AudioEncoder, windowed_audio
+from s2f_rl.models import FaceFormer, ListenerAudioEncoder, MelAudioEncoder, Wav2Vec2AudioEncoder, windowed_audio
 from s2f_rl.models.audio_encoders import resample_to_frames
 from s2f_rl.models.latent_stream import LatentStream, can_stream, stream_latents
 from s2f_rl.models.time_norms import BandNorm, RunningMoments, SoundStatistics
@@ -28,8 +28,12 @@ def short_pieces(monkeypatch):
 
 def encoder_of(kind: str, **clock):
     torch.manual_seed(0)
-    encoder = MelAudioEncoder(8, n_mels=10, **clock) if kind == "mel" else Wav2Vec2AudioEncoder(WAV2VEC2, **clock)
-    return encoder.eval().double()
+    made = {
+        "mel": lambda: MelAudioEncoder(8, n_mels=10, **clock),
+        "listener": lambda: ListenerAudioEncoder(8, n_phones=7, ear_width=6, ear_layers=3, n_mels=10, **clock),
+        "wav2vec2": lambda: Wav2Vec2AudioEncoder(WAV2VEC2, **clock),
+    }
+    return made[kind]().eval().double()
 
 
 def sound(n: int = SAMPLES, seed: int = 1) -> torch.Tensor:
@@ -55,9 +59,10 @@ def cut(samples, seed: int):
 class TestAgainstOnePass:
     @pytest.mark.parametrize("clock", CLOCKS)
     @pytest.mark.parametrize("seconds", [(30.0, 0.0, 0.0), (0.5, 1.0, 1.0), (0.1, 1.0, 1.0)])
+    @pytest.mark.parametrize("kind", ["mel", "listener"])
     @torch.no_grad()
-    def test_windows_beyond_the_reach_of_the_mel_encoder_are_exact(self, clock, seconds):
-        encoder, x = encoder_of("mel", **clock), sound()
+    def test_windows_beyond_the_reach_of_the_encoder_are_exact(self, kind, clock, seconds):
+        encoder, x = encoder_of(kind, **clock), sound()
         close(torch.cat(list(encode_in_windows(encoder, x, Windows(*seconds)))).flatten(0, 1), encoder(x[None])[0])
 
     @pytest.mark.parametrize("clock", CLOCKS)
@@ -67,7 +72,7 @@ class TestAgainstOnePass:
         encoder, x = encoder_of("wav2vec2", **clock), sound()
         close(torch.cat(list(encode_in_windows(encoder, x, Windows(9, 0, 0)))).flatten(0, 1), encoder(x[None])[0])
 
-    @pytest.mark.parametrize("kind", ["mel", "wav2vec2"])
+    @pytest.mark.parametrize("kind", ["mel", "listener", "wav2vec2"])
     @pytest.mark.parametrize("clock", CLOCKS)
     @torch.no_grad()
     def test_a_window_sees_its_slice_of_the_features(self, kind, clock):
@@ -82,10 +87,11 @@ class TestAgainstOnePass:
             expected.append(hidden[0, (start - first) * per_frame : (end - first) * per_frame])
         close(torch.cat(list(encode_in_windows(encoder, x, Windows(0.7, 0.4, 0.2)))).flatten(0, 1), torch.cat(expected))
 
+    @pytest.mark.parametrize("kind", ["mel", "listener"])
     @torch.no_grad()
-    def test_the_last_windows_see_nothing_beyond_the_last_frame(self):
+    def test_the_last_windows_see_nothing_beyond_the_last_frame(self, kind):
         """Whatever the length: a window is not complete before all its frames are sure to be some."""
-        encoder = encoder_of("mel", fps=24.0)
+        encoder = encoder_of(kind, fps=24.0)
         for n in range(12000, 13400, 160):
             x = sound(n)
             features, stream = encoder.conv_features(x[None])[0], WindowedEncoder(encoder, Windows(0.125, 0.25, 0.25))
@@ -116,7 +122,7 @@ class TestAgainstOnePass:
 
 class TestBlocks:
     @pytest.mark.parametrize(
-        "kind, clock", [("mel", {}), ("wav2vec2", {}), ("wav2vec2", CLOCKS[1]), ("mel", CLOCKS[2])]
+        "kind, clock", [("mel", {}), ("wav2vec2", {}), ("wav2vec2", CLOCKS[1]), ("mel", CLOCKS[2]), ("listener", {})]
     )
     @pytest.mark.parametrize("fixed", [True, False])
     @torch.no_grad()
@@ -133,9 +139,10 @@ class TestBlocks:
             assert torch.equal(found[0], other)
 
     @pytest.mark.parametrize("n", [0, 399, 400, 1000, 1500, 12345])
+    @pytest.mark.parametrize("kind", ["mel", "listener"])
     @torch.no_grad()
-    def test_any_length_has_its_frames(self, n):
-        encoder = encoder_of("mel")
+    def test_any_length_has_its_frames(self, kind, n):
+        encoder = encoder_of(kind)
         stream = WindowedEncoder(encoder, Windows(0.2, 0.2, 0.1), None, SoundStatistics(raw=True))
         windows = [w for block in cut(sound(12345)[:n], n) for w in stream.push(block)] + stream.finish()
         assert sum(map(len, windows)) == encoder.n_frames(n)

@@ -4,6 +4,7 @@ Floor plan:
 
 - the corpus: ``write`` (:func:`synthesize`, :func:`load_take`)
 - what is said: ``sentences``, ``phones``, ``voices``, ``speech``, and ``espeak_child``, the process that speaks
+- what a phone recogniser is taught on, by other voices: ``pretraining``
 - who says it: ``speakers``, and their faces: ``head`` (the shape), ``features`` (where lips, lids and the rest lie on
   it), ``topology`` (vertices and triangles), ``face`` (all of it as one mesh)
 - how the face moves: ``visemes`` (targets), ``coarticulation`` (:func:`generate`: targets to curves to motion), ``rig``

@@ -1,7 +1,8 @@
-"""Speaks one utterance with espeak-ng and ends. Run as a script with nothing but the standard library.
+"""Speaks with espeak-ng and ends. Run as a script with nothing but the standard library.
 
 espeak-ng keeps state between utterances, so the same text sounds different the second time; a process of its own for
-each utterance makes it reproducible. Reads one JSON object from stdin, writes one line of JSON and then PCM to stdout.
+each utterance, or for each list of them, makes it reproducible. Reads one JSON object from stdin, and writes one line
+of JSON and then PCM for each utterance to stdout.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class _Event(ctypes.Structure):
 
 
 def main() -> None:
-    """Speak the request that comes on stdin (JSON) and write sound and phone times to stdout."""
+    """Speak what the request that comes on stdin (JSON) lists, and write sound and phone times to stdout."""
     request = json.loads(sys.stdin.buffer.read())
     library = ctypes.CDLL(request["library"])
     rate_hz = library.espeak_Initialize(_RETRIEVAL, 0, request["data"].encode(), _PHONEME_EVENTS)
@@ -56,14 +57,18 @@ def main() -> None:
         return 0
 
     library.espeak_SetSynthCallback(receive)
-    if library.espeak_SetVoiceByName(request["voice"].encode()) != 0:
-        sys.exit(f"espeak-ng has no voice {request['voice']}")
-    library.espeak_SetParameter(_RATE, request["rate"], 0)
-    library.espeak_SetParameter(_PITCH, request["pitch"], 0)
-    text = request["text"].encode() + b"\0"
-    library.espeak_Synth(text, len(text), 0, 1, 0, _UTF8, None, None)
-    library.espeak_Synchronize()
-    sys.stdout.buffer.write(json.dumps({"rate_hz": rate_hz, "phones": phones}).encode() + b"\n" + bytes(pcm))
+    for each in request["utterances"]:
+        pcm.clear()
+        phones.clear()
+        if library.espeak_SetVoiceByName(each["voice"].encode()) != 0:
+            sys.exit(f"espeak-ng has no voice {each['voice']}")
+        library.espeak_SetParameter(_RATE, each["rate"], 0)
+        library.espeak_SetParameter(_PITCH, each["pitch"], 0)
+        text = each["text"].encode() + b"\0"
+        library.espeak_Synth(text, len(text), 0, 1, 0, _UTF8, None, None)
+        library.espeak_Synchronize()
+        head = json.dumps({"rate_hz": rate_hz, "phones": phones, "n_bytes": len(pcm)})
+        sys.stdout.buffer.write(head.encode() + b"\n" + bytes(pcm))
 
 
 if __name__ == "__main__":

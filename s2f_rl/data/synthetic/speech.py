@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,13 +70,25 @@ def speak(text: str, voice: Voice) -> Speech:
 
     Raises `UserError` when espeak-ng is not installed or fails.
     """
-    library, data = require_espeak()
-    request = {"library": library, "data": data, "voice": voice.espeak, "rate": voice.rate, "pitch": voice.pitch}
+    return speak_in_turn([(text, voice)])[0]
+
+
+def speak_in_turn(texts: Sequence[tuple[str, Voice]], data: str | None = None) -> list[Speech]:
+    """`speak` of many (text, voice) by one process, several times as fast.
+
+    The same list gives the same samples, but a text's samples depend on what was said before it. `data`: a folder of
+    voices in place of espeak-ng's own.
+
+    Raises `UserError` as `speak` does.
+    """
+    library, own = require_espeak()
+    said = [{"voice": v.espeak, "rate": v.rate, "pitch": v.pitch, "text": text} for text, v in texts]
+    request = {"library": library, "data": data or own, "utterances": said}
     child = Path(__file__).with_name("espeak_child.py")
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", str(child)],
-            input=json.dumps({**request, "text": text}).encode(),
+            input=json.dumps(request).encode(),
             capture_output=True,
             timeout=_TIMEOUT_S,
             check=False,
@@ -85,16 +98,24 @@ def speak(text: str, voice: Voice) -> Speech:
     if done.returncode != 0:
         reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise UserError(f"espeak-ng failed ({reason[0]}); reinstall espeakng-loader")
-    head, _, pcm = done.stdout.partition(b"\n")
-    answer = json.loads(head)
-    rate_hz = int(answer["rate_hz"])
-    sound = np.frombuffer(pcm, dtype="<i2")
-    if len(sound) == 0 or not answer["phones"]:
+    rest, found = done.stdout, []
+    for text, _ in texts:
+        head, _, rest = rest.partition(b"\n")
+        answer = json.loads(head)
+        sound = np.frombuffer(rest[: answer["n_bytes"]], dtype="<i2")
+        found.append(_speech(text, int(answer["rate_hz"]), answer["phones"], sound))
+        rest = rest[answer["n_bytes"] :]
+    return found
+
+
+def _speech(text: str, rate_hz: int, onsets: Sequence[tuple[str, int]], sound: NDArray[np.int16]) -> Speech:
+    """What espeak-ng said, at full level and between silences; ``onsets`` of its phones in samples."""
+    if len(sound) == 0 or not onsets:
         raise UserError(f"espeak-ng made no sound of {text!r}; reinstall espeakng-loader")
     scale = PEAK * 32767 / max(int(np.abs(sound.astype(np.int32)).max()), 1)
     lead, tail = np.zeros(round(LEAD_S * rate_hz), np.int16), np.zeros(round(TAIL_S * rate_hz), np.int16)
     samples = np.concatenate([lead, np.round(sound * scale).astype(np.int16), tail])
-    starts = [(from_espeak(name), len(lead) + start) for name, start in answer["phones"]]
+    starts = [(from_espeak(name), len(lead) + start) for name, start in onsets]
     return Speech(samples, rate_hz, _intervals(starts, samples, rate_hz))
 
 
