@@ -100,7 +100,7 @@ def stages(cfg: DictConfig) -> dict[str, tuple[Any, list[str]]]:
     # The reward's own seed: with 0 it learns this corpus poorly (mean AUC .81 on validation speakers; .88, .84, .87
     # with 1, 3, 4). Judge: other architecture, seed and corruption draws. PPO and its control from the same start.
     given = {
-        "supervised": ("supervised", {"seed": seed}, cfg.supervised),
+        "supervised": ("supervised", {"seed": seed, "actor": "listener"}, cfg.supervised),
         "reward": ("reward", {"seed": seed + 1, **met}, cfg.reward),
         "judge": ("judge", {"seed": seed + 1000}, cfg.judge),
         "control": ("ppo", {"seed": seed, **parts, "control": True}, cfg.rl),
@@ -108,7 +108,7 @@ def stages(cfg: DictConfig) -> dict[str, tuple[Any, list[str]]]:
     }
     found = {}
     for name, (script, own, settings) in given.items():
-        ours = {*flat(common), *flat(own), "name"} - {"seed", "progress"}
+        ours = {*flat(common), *flat(own), "name"} - {"seed", "progress", "actor"}
         for key in [key for key in flat(plain(settings)) if key in ours]:
             raise UserError(f"{key} of the stage {name}: the demo sets it itself; take it away")
         recipe, overrides = load_recipe(script), as_overrides(common, own, plain(settings), {"name": name})

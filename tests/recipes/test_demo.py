@@ -76,11 +76,16 @@ class TestDemo:
         runs = done["runs"]
         assert list(runs) == ["supervised", "reward", "judge", "control", "ppo"]
         assert runs["supervised"].iterations == 5 and runs["supervised"].optimizer.lr == 1e-3
+        assert runs["supervised"].actor.audio.kind == "listener"
         assert runs["reward"].weights.rank == 2.5 and runs["reward"].policy == str(tmp_path / "demo" / "supervised")
         assert runs["judge"].judge_model.width == 8 and runs["judge"].seed == 1004
         for name in ("control", "ppo"):
             assert runs[name].kl.kind == "adaptive" and runs[name].gamma == 0.3 and runs[name].seed == 4
             assert runs[name].control is (name == "control")
+
+    def test_the_actor_may_be_another(self, demo: Any, tmp_path: Path) -> None:
+        runs = self.start(demo, self.given(tmp_path, "supervised.actor=mel"))[1]["runs"]
+        assert runs["supervised"].actor.audio.kind == "mel"
 
     def test_another_size_is_not_passed_over(self, demo: Any, tmp_path: Path) -> None:
         self.start(demo, self.given(tmp_path))
