@@ -76,7 +76,7 @@ def run_suite(
                 *each.options(), *options,
             )  # fmt: skip
             if each.label is not None and not suite["open_test"]:
-                key = (*key, "--closed-test")
+                key = (*key, "--test=closed")
             scored = rewards if reward is None else {reward: rewards[reward]}
             read = evaluation_inputs(suite, each, scored)
             command = (sys.executable, str(evaluation), *key)

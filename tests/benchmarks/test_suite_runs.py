@@ -220,6 +220,31 @@ class TestSuite:
         assert run(place)[1] == 0 and len(calls(place)) == n
 
 
+class TestAxes:
+    def test_rewards_and_sets(self, place: Path) -> None:
+        """Controls run once; every set has its own results, and what was trained is trained once for all sets."""
+        sets = {"mine": {"split": "all", "names": ["S33_*"]}, "other": {"split": "validation", "corpus": "elsewhere"}}
+        rewards = {"one": "rewards/one", "both": {"reward": {"folder": "rewards/one", "weights": {"lip_score": 2.0}}}}
+        out, failed = run(place, seeds=[0], reward=None, rewards=rewards, evaluate=sets)
+        assert failed == 0 and out == Path("out/results/mine")
+        names = ["supervised", "control/first/seed0", "ours/first/one/seed0", "ours/first/both/seed0"]
+        assert sorted(line.split()[0] for line in calls(place)) == sorted(names)
+        for name in sets:
+            rows = [json.loads(line) for line in Path(f"out/results/{name}/runs.jsonl").read_text().splitlines()]
+            assert {(row["set"], row["status"]) for row in rows} == {(name, "done")}
+            assert {row["reward"] for row in rows if row["variant"] == "ours"} == {"one", "both"}
+        keys = {
+            name: set(read_record(Path(f"out/records/sets/{name}/{run_}.json"))["key"])  # type: ignore[index]
+            for name, run_ in (("mine", "ours/first/both/seed0"), ("other", "control/first/seed0"))
+        }
+        own = '--reward=train={"folder": "rewards/one", "weights": {"lip_score": 2.0}, "parts": {}}'
+        assert {own, "--split=all", "--name=S33_*", "--corpus=corpus", "--test=closed"} <= keys["mine"]
+        assert {"--split=validation", "--corpus=elsewhere", "--test=closed"} <= keys["other"]
+        assert sum(key.startswith(("--reward=one={", "--reward=both={")) for key in keys["other"]) == 2
+        before = calls(place)
+        assert run(place, seeds=[0], reward=None, rewards=rewards, evaluate=sets)[1] == 0 and calls(place) == before
+
+
 class TestPool:
     def step(self, place: Path, name: str, code: str) -> Step:
         return Step((sys.executable, "-c", code), place / f"{name}.json", (name,))

@@ -281,10 +281,12 @@ class TestFiles:
 
 
 class TestRegister:
-    def test_the_judge_of_the_benchmarks(self) -> None:
+    def test_the_judges_of_the_benchmarks(self) -> None:
         folder = Path(__file__).resolve().parents[3] / "benchmarks"
-        (entry,) = _registered(folder / "judges.json")
-        assert load_scorer(folder / "judge").content_hash() == entry["hash"]
+        entries = _registered(folder / "judges.json")
+        assert {"judge", "judge_v2"} <= {entry["name"] for entry in entries}
+        for entry in entries:
+            assert load_scorer(folder / entry["name"]).content_hash() == entry["hash"]
 
     def test_each_hash_once(self, tmp_path: Path) -> None:
         file = tmp_path / "judges.json"
