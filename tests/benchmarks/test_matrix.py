@@ -201,6 +201,7 @@ class TestRuns:
         assert runs(suite)[0].reward is None and "reward.folder=rewards/one" in runs(suite)[0].overrides
 
     def test_a_variant_may_train_on_another_corpus(self) -> None:
+        check_runs(open_suite(["suite=adaptation", "seeds=[0]"]))
         suite = small_suite(base={"corpus": {"root": "heard"}})
         assert {run.corpus for run in runs(suite)} == {"heard"} and "corpus.root=heard" in runs(suite)[0].overrides
 
