@@ -52,15 +52,18 @@ def slope(objective: Objective, actor: Tensor, truth: Tensor, lips: Tensor, spac
         lips: vertices of the error. space: in which directions and the climb are taken.
 
     Returns:
-        ``cosine`` of gradient and way to the truth, in the coordinates of the space; ``cosine_slow``: both smoothed in
-        time; ``at_<share>``: the score that far along the way; ``climb_gain`` of the score within `RADIUS_MM`,
-        ``climb_error_mm2``: what it does to the mean squared distance of the lips.
+        ``cosine`` of gradient and way to the truth, in the coordinates of the space; ``cosine_lips``: over all
+        coordinates of the lips; ``cosine_slow``: in those of the space, both smoothed in time; ``at_<share>``: the
+        score that far along the way; ``climb_gain`` of the score within `RADIUS_MM`, ``climb_error_mm2``: what it does
+        to the mean squared distance of the lips.
     """
     moving = actor[None].clone().requires_grad_(True)
     with torch.enable_grad():
-        gradient = space.encode(torch.autograd.grad(objective(moving).sum(), moving)[0][0])
+        whole = torch.autograd.grad(objective(moving).sum(), moving)[0][0]
+    gradient = space.encode(whole)
     way = space.encode(truth - actor)
     found = {"cosine": cosine(gradient, way)}
+    found["cosine_lips"] = cosine(*(each.unflatten(-1, (-1, 3))[:, lips] for each in (whole, truth - actor)))
     found["cosine_slow"] = cosine(smooth(gradient, SMOOTHING_FRAMES), smooth(way, SMOOTHING_FRAMES))
     between = objective(torch.stack([actor + share * (truth - actor) for share in SHARES]))
     found |= {f"at_{share:g}": float(value) for share, value in zip(SHARES, between, strict=True)}
@@ -134,7 +137,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
             rows.append(about | slope(objective, *motions, motion.lips, space))
         for name, part in parts.items():
             about = {"model": name, "utterance": utterance.name, "subject": utterance.subject}
-            objective = reward_objective(part, utterance, shown_style(corpus, i))
+            objective = reward_objective(part, part.prepare(utterance), utterance.template, shown_style(corpus, i))
             rows.append(about | slope(objective, *motions, motion.lips, space))
     write_rows(options.out / "slope.csv", rows)
     text = table(rows)

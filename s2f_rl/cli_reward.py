@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from s2f_rl.cli_commands import Commands
+from s2f_rl.errors import UserError
 
 _EXAMPLE = """example:
   s2f-rl reward-report checkpoints/reward --corpus data/demo --judge checkpoints/judge --out report
@@ -17,6 +18,8 @@ def add_reward_report(commands: Commands) -> None:
     """``s2f-rl reward-report REWARD --corpus ROOT --out DIR``"""
 
     def run(options: argparse.Namespace) -> int:
+        from s2f_rl.rewards.articulation.density_files import is_articulation
+        from s2f_rl.rewards.calibration.articulation_report import articulation_report
         from s2f_rl.rewards.calibration.report import reward_report
         from s2f_rl.runs.device import pick_device
 
@@ -27,6 +30,26 @@ def add_reward_report(commands: Commands) -> None:
         for name in ("utterances", "attack_utterances", "attack_steps"):
             if getattr(options, name) is not None:
                 quick[name] = getattr(options, name)
+        if is_articulation(options.reward):
+            for name in ("judge", "actor", "predictions", "lofo"):
+                if getattr(options, name):
+                    raise UserError(f"--{name}: {options.reward} is a density of lips, whose report has no such part")
+            quick.pop("strengths", None)
+            articulation_report(
+                options.reward,
+                options.corpus,
+                options.out,
+                split=options.split,
+                phones=options.phones,
+                topology=options.topology,
+                seed=options.seed,
+                device=str(pick_device(options.device)),
+                **quick,
+            )
+            print(f"{options.out}/articulation.md; rows in articulation.json")
+            return 0
+        if options.phones is not None:
+            raise UserError(f"--phones: {options.reward} reads no phones; leave it out")
         report = reward_report(
             options.reward,
             options.corpus,
@@ -56,12 +79,13 @@ def add_reward_report(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(run=run)
-    parser.add_argument("reward", metavar="REWARD", help="folder of the reward model (or a judge)")
+    parser.add_argument("reward", metavar="REWARD", help="folder of the reward model, a judge, or a density of lips")
     parser.add_argument("--corpus", required=True, help="corpus folder; its training split defines the corruptions")
     parser.add_argument("--out", required=True, help="folder for report.html, its figures and calibration.json")
     parser.add_argument(
         "--judge", action="append", default=[], metavar="FOLDER", help="a model that was not climbed; may be repeated"
     )
+    parser.add_argument("--phones", metavar="FOLDER", help="timings for a density of lips (default: the corpus's own)")
     parser.add_argument("--split", default="validation", choices=["train", "validation", "test", "test_seen", "all"])
     parser.add_argument("--actor", metavar="CKPT", help="confine the attack to what this actor's output map can do")
     parser.add_argument("--predictions", metavar="FOLDER", help="a policy's predictions: a corruption and a start")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from s2f_rl.data.alignment import REPORT
 from s2f_rl.data.content import file_hashes
-from s2f_rl.data.contract import Corpus, SpokenUtterance, place_of
+from s2f_rl.data.contract import Corpus, Phone, SpokenUtterance, place_of
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.tensor_files import content_hash
 from s2f_rl.errors import UserError
@@ -94,10 +94,13 @@ class ArticulationReward(nn.Module, Reward):
 
     def prepare(self, utterance: SpokenUtterance) -> Said:
         """What the utterance's phones say, frame by frame, and its lips at rest."""
+        return self.said(self.source.of(utterance), utterance.template)
+
+    def said(self, phones: Sequence[Phone], template: Tensor) -> Said:
+        """The same of any phones, on the face at rest ``template`` [V*3]."""
         assert self.fps is not None
-        features = phone_features(self.source.of(utterance), self.fps)
         columns = coordinates(self.density.lips.cpu())
-        return Said(next(_numbers), features, torch.as_tensor(utterance.template).flatten()[columns])
+        return Said(next(_numbers), phone_features(phones, self.fps), template.flatten()[columns])
 
     def score_motion(
         self,

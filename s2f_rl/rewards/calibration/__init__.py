@@ -4,6 +4,7 @@
     reliability.py       are scores probabilities?
     attack.py            gradient ascent on a motion; attack_rows.py the same over a corpus, beside the judges
     report.py, page.py, figures.py   ``s2f-rl reward-report``
+    articulation_report.py   the same of a density of lips
 
 Measures of a motion against the truth are in ``s2f_rl.metrics``; rows of policies in ``s2f_rl.evaluation``.
 """

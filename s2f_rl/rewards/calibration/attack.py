@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from s2f_rl.data.contract import SpokenUtterance
 from s2f_rl.errors import UserError
 from s2f_rl.keys import SCORE_MASK
 from s2f_rl.rewards.contract import ReadsStyle, Reward
@@ -118,16 +117,16 @@ def score_objective(scorer: AnyReward, template: Tensor, audio: Tensor, weights:
     return objective
 
 
-def reward_objective(reward: Reward, utterance: SpokenUtterance, style: Tensor) -> Objective:
+def reward_objective(reward: Reward, prepared: object, template: Tensor, style: Tensor) -> Objective:
     """Sum of a reward's scores, each its mean over the frames that have it, differentiable in the displacement.
 
     Args:
-        reward: frozen. utterance: whose speech is scored. style: [S], zeros if it is not known.
+        reward: frozen. prepared: of the utterance whose speech is scored. template: [V*3], metres.
+        style: [S] of the motion, zeros if it is not known.
 
     Returns:
         displacements [B, T, V*3] -> [B].
     """
-    prepared, template = reward.prepare(utterance), utterance.template
 
     def objective(displacement: Tensor) -> Tensor:
         n_lanes = len(displacement)
