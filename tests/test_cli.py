@@ -67,7 +67,6 @@ class TestStart:
             ["adapt", "actor", "a.wav", "--out", "o"],
             ["align", "corpus", "--wav", "a.wav", "--text", "words", "--out", "a.json"],
             ["align", "--wav", "a.wav", "--text", "words"],
-            ["align", "corpus", "--out", "a.json"],
             ["evaluate", "--checkpoint", "a", "--corpus", "b", "--out", "c", "--conditions", "some"],
         ],
     )
@@ -365,6 +364,8 @@ class TestWholePath:
         assert command("align", trained / "corpus", "--text", text) == 1
         shown = capsys.readouterr().out
         assert "S1_sentence01: the dictionary lacks 'xyzzy'" in shown and "1 aligned, 0 had timings" in shown
+        assert command("align", trained / "corpus", "--text", text, "--out", trained / "beside") == 1
+        assert json.loads((trained / "beside" / "S0_sentence01.json").read_text()) == [["hh", 0.0, 0.1]]
         wav, out = trained / "corpus" / "wav" / "S0_sentence01.wav", trained / "one.json"
         assert command("align", "--wav", wav, "--text", "hello", "--out", out) == 0
         assert json.loads(out.read_text()) == [["hh", 0.0, 0.1]]

@@ -6,7 +6,7 @@
     corruptions/   ways to spoil a motion, graded, a module for each family
     training/      batches of true and spoiled clips, losses, adversaries; the loop is in recipes/reward.py
     judge/         the second model, of another architecture, that nothing is trained against
-    articulation/  rewards from phone timings: closure
+    articulation/  rewards from phone timings: closure, and how probable the lips' motion is
     calibration/   how far a score can be trusted: AUC, reliability, attack, the report
 
 A folder imports only from those above it. Not here: the transform that rewards rollouts (``s2f_rl.envs``), objectives

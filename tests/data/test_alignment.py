@@ -22,6 +22,7 @@ from s2f_rl.data.annotations import read_phones
 from s2f_rl.data.transcripts import find_transcripts
 from s2f_rl.errors import UserError
 from s2f_rl.metrics.closure import is_bilabial
+from s2f_rl.rewards.articulation.phones import PhoneSource
 from tests.tiny import make_tiny_corpus
 
 PHONES = [("sil", 0.0, 0.25), ("m", 0.25, 0.3), ("ah", 0.3, 0.41)]
@@ -157,6 +158,18 @@ class TestCorpus:
         words.write_text("".join(f"S{k}_sentence01\tone\n" for k in range(3)))
         assert align_corpus(root, words, progress=False).written == ["S0_sentence01", "S2_sentence01"]
         assert len(align_corpus(root, words, overwrite=True, progress=False).written) == 3
+
+    def test_beside_the_corpus(self, root: Path, tmp_path: Path) -> None:
+        """Its own timings stay as they are, and the other folder is gone on with by itself."""
+        (root / "phones").mkdir()
+        (root / "phones" / "S0_sentence01.json").write_text('[["m", 0, 1]]')
+        (root / "transcripts.json").write_text(json.dumps({f"S{k}_sentence01": "one" for k in range(3)}))
+        report = align_corpus(root, progress=False, out=tmp_path / "aligned")
+        assert len(report.written) == 3 and not (root / alignment.REPORT).exists()
+        assert [path.name for path in (root / "phones").iterdir()] == ["S0_sentence01.json"]
+        assert json.loads((tmp_path / "aligned" / alignment.REPORT).read_text())["written"] == 3
+        assert PhoneSource(tmp_path / "aligned").of(FaceCorpus(root, split="all")["S0_sentence01"]) == PHONES
+        assert len(align_corpus(root, progress=False, out=tmp_path / "aligned").kept) == 3
 
     def test_no_transcripts(self, root: Path) -> None:
         with pytest.raises(UserError, match="--text"):

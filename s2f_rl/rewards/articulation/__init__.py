@@ -15,7 +15,15 @@ from s2f_rl.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from s2f_rl.rewards.articulation.closure import ClosureReward
+    from s2f_rl.rewards.articulation.density import LipDensity
+    from s2f_rl.rewards.articulation.density_files import TrainedDensity
+    from s2f_rl.rewards.articulation.likelihood import ArticulationReward
 
-_HOMES = {"ClosureReward": "closure"}
-__all__ = ["ClosureReward"]
+_HOMES = {
+    "ArticulationReward": "likelihood",
+    "ClosureReward": "closure",
+    "LipDensity": "density",
+    "TrainedDensity": "density_files",
+}
+__all__ = ["ArticulationReward", "ClosureReward", "LipDensity", "TrainedDensity"]
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES)
