@@ -3,9 +3,9 @@
     python -m benchmarks.adversarial_actor CORPUS OUT --checkpoint START
 
 Adversarial imitation (Ho and Ermon, 2016) from a supervised start, by back-propagation: a discriminator is given the
-phones and the motion, and learns to tell recordings from the actor's free-running motion; the actor learns to look
-recorded, next to the supervised error, at a ratio of the gradients' norms. What comes of it moves briskly and says
-something else. Writes ``OUT/last.pt``.
+phones and the motion, both as a capture would have it, and learns to tell recordings from the actor's free-running
+motion; the actor learns to look recorded, next to the supervised error, at a ratio of the gradients' norms. What comes
+of it moves briskly and says something else. Writes ``OUT/last.pt``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from torch.nn.utils.rnn import pad_sequence
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.contract import Phone, recorded
 from s2f_rl.data.tensor_files import save_tensors
+from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.errors import UserError
 from s2f_rl.losses.supervised import motion_errors
 from s2f_rl.models.audio_cache import CachedAudio
@@ -35,6 +36,7 @@ from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.training import actor_entry
 
 _WIDTH, _DIRECTIONS, _LANES = 64, 16, 8
+_CAPTURE_MM = 0.15  # root mean square at the lips in every direction
 
 
 class Discriminator(nn.Module):
@@ -78,7 +80,14 @@ def train(
         raise UserError(f"{corpus.root}: the discriminator is given the phones; run `s2f-rl align {corpus.root}`")
     names = sorted({phone for i in usable for phone, _, _ in corpus[i].phones})
     motion = MotionSubspace.fit(corpus, n_components=_DIRECTIONS)
-    judge = Discriminator(len(names), _DIRECTIONS)
+    noise = _CAPTURE_MM * MILLIMETRE / motion.seen_square(motion.basis).sqrt() / motion.std
+
+    def seen(displacement: Tensor) -> Tensor:
+        """Coefficients [B, T, K] with the noise of a capture: who is told by less is told by nothing that is seen."""
+        exact = motion.coefficients(displacement)
+        return exact + noise * torch.randn_like(exact)
+
+    judge = Discriminator(len(names), len(motion.std))
     learners = [p for p in actor.parameters() if p.requires_grad]
     optimizer, other = torch.optim.Adam(learners, lr), torch.optim.Adam(judge.parameters(), 2e-3, (0.5, 0.9))
     for _ in range(iterations):
@@ -95,14 +104,14 @@ def train(
         made = actor.imitate(heard, style, truth, False)
 
         # the discriminator: recordings against the actor
-        real, fake = (judge(phones, motion.coefficients(m))[mask] for m in (truth, made.detach()))
+        real, fake = (judge(phones, seen(m))[mask] for m in (truth, made.detach()))
         other.zero_grad()
         (F.softplus(-real).mean() + F.softplus(fake).mean()).backward()
         other.step()
 
         # the actor: both gradients brought to the ratio of their weights
         position, velocity = motion_errors(made, truth, mask[..., None])
-        fooled = F.softplus(-judge(phones, motion.coefficients(made))[mask]).mean()
+        fooled = F.softplus(-judge(phones, seen(made))[mask]).mean()
         near = torch.autograd.grad(position + 10 * velocity, learners, retain_graph=True, allow_unused=True)
         far = torch.autograd.grad(fooled, learners, allow_unused=True)
         sizes = [sum(float(g.square().sum()) for g in grads if g is not None) ** 0.5 for grads in (near, far)]
@@ -119,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--checkpoint", required=True, type=Path, help="the supervised start")
-    parser.add_argument("--iterations", type=int, default=300)
+    parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--weight", type=float, default=2.0, help="adversarial : supervised, of the gradients' norms")
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import s2f_rl.patient  # noqa: F401 (before torch)
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -87,18 +88,19 @@ def train_judge(cfg: Any, bank: WorldBank, motion: MotionSubspace) -> Judge:
         optimizer.param_groups[0]["lr_factor"] = min(1.0, iteration / max(1, cfg.optimizer.warmup))
         cosine_decay(optimizer, cfg.optimizer, iteration, cfg.iterations)
         guard.step(sum(cfg.weights[k] * term for k, term in losses.items()), optimizer, cfg.optimizer.max_grad_norm)
-        progress.update(batch.frames.shape[0] * batch.frames.shape[1], {k: float(v) for k, v in losses.items()})
+        progress.update(batch.frames.numel() // batch.frames.shape[-1], {"rank": float(losses["rank"].detach())})
     progress.close()
     return judge.frozen()
 
 
 def main(arguments: Sequence[str]) -> None:
     """The command line."""
-    if not arguments or arguments[0].startswith("-"):
-        print(__doc__)
-        return
-    root, corpus = Path(arguments[0]), Path(arguments[0]) / "corpus"
-    cfg = load_recipe("judge").compose(["seed=2000", "name=second", "stretches.on_base=0", *arguments[1:]])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("root", type=Path, help="folder of all that is made")
+    parser.add_argument("overrides", nargs="*", help="key=value of recipes/judge.py")
+    options = parser.parse_args(arguments)
+    root, corpus = options.root, options.root / "corpus"
+    cfg = load_recipe("judge").compose(["seed=2000", "name=second", "stretches.on_base=0", *options.overrides])
     if cfg.register is not None:
         require_register(cfg.register)
     synthesize(corpus, **CORPUS, progress=bool(cfg.progress))

@@ -102,6 +102,7 @@ KINDS: dict[str, tuple[Wrong, tuple[str, ...]]] = {
 def wrong_motion(kind: str, take: Take, speaker: Speaker, strength: float, seed: int) -> Tensor:
     """Displacement [T, V*3], metres, at the corpus's rate, of a take that is wrong in one way; strength in [0, 1]."""
     wrong_take, wrong_speaker = KINDS[kind][0](take, speaker, strength, np.random.default_rng(seed))
+    vars(wrong_speaker)["rig"] = speaker.rig  # no kind changes the face, and building one takes long
     motion = generate(wrong_take.phones, take.n_frames, wrong_speaker, take.hidden, STORED_FPS)[::FRAME_STEP]
     return torch.from_numpy(motion).float()
 
