@@ -9,3 +9,16 @@ Floor plan:
 
 Not here: the training itself, which is ``recipes/gdpo.py``, and rewards (:mod:`s2f_rl.rewards`).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from s2f_rl.adaptation.run import adapt
+
+_HOMES = {"adapt": "run"}
+__all__ = ["adapt"]
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

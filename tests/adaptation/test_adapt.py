@@ -187,6 +187,39 @@ class TestWhole:
             adapt(broken, **given, hold_back=2)
 
 
+class Composed:
+    """In place of a recipe: keeps what it is asked for, and ends there."""
+
+    def compose(self, overrides: list[str]) -> None:
+        self.overrides = overrides
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("articulation", [True, False])
+@pytest.mark.parametrize("anchored", [True, False])
+def test_what_is_asked_of_the_recipe(
+    adapt: Callable[..., str], bench: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, articulation, anchored
+) -> None:
+    recipe = Composed()
+    monkeypatch.setattr(run, "load_recipe", lambda _: recipe)
+    with pytest.raises(KeyboardInterrupt):
+        adapt(
+            tmp_path / "out",
+            text=bench / "words.json",
+            articulation="density" if articulation else None,
+            corpus=bench / "corpus" if anchored else None,
+        )
+    asked = {*recipe.overrides}
+    part = {f"reward.parts.articulation.{each}" for each in ("kind=articulation", "folder=density", "weight=2.0")}
+    assert part <= asked if articulation else "reward.parts.closure.kind=closure" in asked
+    assert ("supervised=none" in asked) == (not anchored)
+    weight = {(True, True): None, (False, True): "2.0"}.get((articulation, anchored), "1.0")
+    assert [item for item in asked if item.startswith("policy_weight")] == (
+        [f"policy_weight={weight}"] if weight else []
+    )
+    assert recipe.overrides[-len(SETTINGS) - 1 : -1] == [*SETTINGS], "what a person sets comes last"
+
+
 class TestFigures:
     def test_against_a_slow_recomputation(self, adapt: Callable[..., str], bench: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -267,6 +300,9 @@ class TestMistakes:
     def test_settings_of_its_own(self, adapt: Callable[..., str], tmp_path: Path) -> None:
         with pytest.raises(UserError, match="start=x: adapt sets this itself"):
             adapt(tmp_path / "out", "start=x")
+        with pytest.raises(UserError, match="iterationz"):
+            adapt(tmp_path / "out", "iterationz=3")
+        assert not (tmp_path / "out").exists()
 
     def test_words_that_are_not_said(self, adapt: Callable[..., str], bench: Path, tmp_path: Path) -> None:
         words = dict.fromkeys((path.stem for path in (bench / "sounds").iterdir()), "words") | {
