@@ -21,8 +21,8 @@ from s2f_rl.losses import AdaptiveKL
 from s2f_rl.losses.weighted import Weight
 from s2f_rl.models.actors import use_actor
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.audio_encoders import packed_encoder
 from s2f_rl.models.contract import Actor
+from s2f_rl.models.encoder_kinds import packed_encoder
 from s2f_rl.models.hearing import Hearing
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs import MotionAlarm, PolicyAverage
