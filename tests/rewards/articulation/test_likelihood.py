@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
+from tensordict import TensorDict
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.errors import UserError
-from s2f_rl.evaluation import Scorer
+from s2f_rl.evaluation import Scorer, evaluate_actor, predict_corpus
+from s2f_rl.evaluation.score import score_folder
+from s2f_rl.models import FaceFormer, MelAudioEncoder
+from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.contract import LinearMotion
 from s2f_rl.models.latent_motion import LatentMotion
 from s2f_rl.rewards.articulation.density import FLOOR_M
@@ -191,3 +195,45 @@ def test_what_does_not_fit(corpus: FaceCorpus, folder: str, tmp_path: Path) -> N
     (copied / "corpus.json").write_text(json.dumps(content))
     with pytest.raises(UserError, match="no utterance has phone timings"):
         ArticulationReward(FaceCorpus(copied, split="train"), folder=folder)
+
+
+def test_the_style_of_a_batch_and_of_a_file(corpus: FaceCorpus, folder: str, tmp_path: Path) -> None:
+    """A batch has it beside its frames, a file of meshes in its name, a condition is a training subject's."""
+    reward = ArticulationReward(corpus, folder=folder, form="likelihood")
+    truth, n = corpus[0].vertices, len(corpus[0].vertices)
+    expected, _ = scored(reward, corpus, truth[None].expand(2, -1, -1), [0, 0], style=one_hot(0, 1))
+    batch = TensorDict(
+        {
+            "action": (truth - corpus[0].template).expand(2, -1, -1).clone(),
+            "utterance": torch.zeros(2, n, 1, dtype=torch.int64),
+            "frame_mask": torch.ones(2, n, 1, dtype=torch.bool),
+            "frame_index": torch.arange(n).view(1, n, 1).expand(2, -1, -1).clone(),
+            "style": one_hot(0, 1)[:, None].expand(-1, n, -1).clone(),
+        },
+        [2, n],
+    )
+    found = FrozenRewardTransform({"a": reward}, corpus)(batch)["next", NAME]
+    torch.testing.assert_close(found[..., 0], expected, atol=1e-4, rtol=1e-4)
+
+    for condition in ("S0", "S1"):
+        np.save(tmp_path / f"{corpus.names[0]}_condition_{condition}.npy", truth.numpy())
+    np.save(tmp_path / f"{corpus.names[0]}.npy", truth.numpy())
+    rows = score_folder(tmp_path, corpus.root, folder, tmp_path / "out.csv", progress=False)
+    told = {row["file"].removeprefix(corpus.names[0]): row[NAME] for row in rows}
+    means = expected.mean(1).tolist()
+    assert told["_condition_S0.npy"] == pytest.approx(means[0], rel=1e-4) == told[".npy"]
+    assert told["_condition_S1.npy"] == pytest.approx(means[1], rel=1e-4) and abs(means[0] - means[1]) > 1e-3
+
+
+def test_evaluation_scores_each_condition_in_its_style(corpus: FaceCorpus, folder: str) -> None:
+    reward = ArticulationReward(corpus, folder=folder)
+    torch.manual_seed(0)
+    actor = FaceFormer(MelAudioEncoder(width=8), corpus.n_vertices, n_subjects=2, feature_dim=16)
+    torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
+    rows = evaluate_actor(actor.eval(), corpus, Scorer({"train": reward}, corpus), timing=False)
+    audio = CachedAudio(actor.audio_encoder, corpus)
+    (made,) = predict_corpus(actor, audio, [0], [[0, 1]])
+    motion = torch.cat([made.displacement, made.displacement.mean(0, keepdim=True)]) + corpus[0].template
+    expected, _ = scored(reward, corpus, motion, [0, 0, 0], style=one_hot(0, 1, None))
+    assert [row["condition"] for row in rows[:3]] == ["S0", "S1", "mean"]
+    assert [row[NAME] for row in rows[:3]] == pytest.approx(expected.mean(1).tolist(), rel=1e-4)
