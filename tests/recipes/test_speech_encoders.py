@@ -82,7 +82,7 @@ def test_mistakes(options: list[str], workshop: Path, tmp_path: Path) -> None:
         (["actor.audio.pretrained=null"], "actor.audio.pretrained=null: name a folder"),
         (["actor.audio.pretrained=nowhere"], "actor.audio.pretrained=nowhere: no weights"),
         (["actor.audio.kind=hubert"], "holds wavlm, not hubert; set actor.audio.kind=wavlm"),
-        (["actor.audio.kind=whisper"], "actor.audio.kind=whisper: use mel or speech or wav2vec2 or hubert"),
+        (["actor.audio.kind=whisper"], "actor.audio.kind=whisper: use listener or mel or speech or wav2vec2"),
     ):
         with pytest.raises(UserError, match=match):
             recipe.run([*options, "name=bad", *more])

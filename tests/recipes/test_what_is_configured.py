@@ -36,7 +36,7 @@ SMALL = {
               "stretches.n_stretches=2", "stretches.n_corruptions=1", "motion_directions=6", "rough_directions=3"],
     "articulation": ["batch_size=2", "width=8", "depth=2", "evaluation.utterances=1"],
     "listener": ["utterances=6", "batch_size=2", "batch_frames=30", "recogniser.width=8", "recogniser.n_layers=1"],
-    "rl": ["lanes=4", "group_size=2", "kl=adaptive", "constraint=lve"],
+    "rl": ["lanes=4", "group_size=2", "kl=adaptive", "constraint=lve", "train_encoder=true"],
 }  # fmt: skip
 
 
