@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     # 5 evaluate on test speakers
     scorer = Scorer({"train": RewardModel.load(root / "reward"), "judge": load_scorer(root / "judge")}, test)
     # the last checkpoints, not the best: the control's best may well be its start
-    files = {"supervised": root / "supervised", "control": root / "control/last.pt", "ppo": root / "ppo/last.pt"}
+    files = {name: root / name / "last.pt" for name in ("supervised", "control", "ppo")}
     actors = {name: load_actor(path)[0] for name, path in files.items()}
     table = {"ground truth": summarise(evaluate_truth(test, scorer))}
     for name, actor in actors.items():
@@ -91,8 +91,9 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
 def stages(cfg: DictConfig) -> dict[str, tuple[Any, list[str]]]:
     """Run name -> recipe and its overrides, in the order in which they run; their configs are checked here."""
     root, seed = Path(cfg.root), cfg.seed
-    # the reward learns to tell the actor's own motion from the truth
-    actor, met = root / "supervised", {"policy": str(root / "supervised")}
+    # The last checkpoint: in so short a run the lip error can be least while the mouth does not close yet.
+    actor = root / "supervised" / "last.pt"
+    met = {"policy": str(actor)}  # the reward learns to tell the actor's own motion from the truth
     parts = {"start": str(actor), "reward": {"folder": str(root / "reward")}}
     common = {
         "corpus": {"root": cfg.corpus_folder}, "root": cfg.root, "resume": True, "progress": cfg.progress

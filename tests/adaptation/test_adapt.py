@@ -134,7 +134,7 @@ class TestWhole:
         regions, source = FaceCorpus(out / "corpus").regions, FaceCorpus(bench / "corpus").regions
         assert all(torch.equal(regions[name], source[name]) for name in ("lips", "upper_lip", "lower_lip"))
         config = (out / "run/config.yaml").read_text()
-        assert "mode: none" in config and "kind: fixed" in config and "closure" not in config
+        assert "mode: none" in config and "kind: fixed" in config and "kind: closure" not in config
         text = (out / "report.md").read_text()
         for told in (text, caplog.text):
             assert "perceptual reward alone" in told
