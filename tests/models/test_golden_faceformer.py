@@ -9,9 +9,10 @@ import pytest
 import torch
 from golden_faceformer import GOLDEN, load
 
+from s2f_rl.data.audio import conv_frames
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer
-from s2f_rl.models.audio_encoders import conv_frames, frames_from_conv
+from s2f_rl.models.audio_encoders import frames_from_conv
 from s2f_rl.models.decoder import temporal_bias
 from s2f_rl.models.decoder_parts import alibi_slopes, periodic_positions
 
