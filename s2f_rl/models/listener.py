@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from s2f_rl.data.synthetic.phones import PHONES
+from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder, FrontEnd
 from s2f_rl.models.mishearing import misheard
 from s2f_rl.models.recogniser import PhoneRecogniser, convolved, residual_convolutions
@@ -28,7 +29,7 @@ class ListenerAudioEncoder(AudioEncoder):
         topology, fps, features_per_frame: see :class:`AudioEncoder`.
 
     Raises:
-        UserError: ``pretrained`` is no such folder.
+        UserError: ``pretrained`` is no such folder, or ``errors`` are asked of other phones than ``PHONES``.
     """
 
     kind = "listener"
@@ -54,6 +55,11 @@ class ListenerAudioEncoder(AudioEncoder):
             self.recogniser = PhoneRecogniser(n_phones, ear_width, ear_layers, n_mels)
         else:
             self.recogniser = load_recogniser(pretrained)
+        if errors and self.recogniser.n_phones != len(PHONES):
+            raise UserError(
+                f"actor.audio.errors={errors:g}: of {len(PHONES)} phones it is known which are taken for which, "
+                f"{pretrained} tells {self.recogniser.n_phones}; use 0"
+            )
         self.look_around = self.recogniser.look_around
         self.input = nn.Linear(self.recogniser.n_phones, width)
         self.convolutions = residual_convolutions(width, n_layers)

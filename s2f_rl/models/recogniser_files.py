@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 from s2f_rl.data.files import atomic_write_json, load_json
+from s2f_rl.data.soundness import float_weights
 from s2f_rl.data.tensor_files import load_tensors, save_safetensors
 from s2f_rl.errors import UserError
 from s2f_rl.models.recogniser import PhoneRecogniser
@@ -16,6 +17,7 @@ from s2f_rl.models.recogniser import PhoneRecogniser
 WEIGHTS, ABOUT = "recogniser.safetensors", "recogniser.json"
 SHIPPED = "shipped"
 """Name of the one that comes with the package."""
+_MOST_MELS = 257
 
 
 def save_recogniser(folder: Path, recogniser: PhoneRecogniser, about: Mapping[str, object]) -> None:
@@ -41,12 +43,20 @@ def load_recogniser(where: str | Path = SHIPPED) -> PhoneRecogniser:
         )
     try:
         width, n_bands = tensors["input.weight"].shape
+        if n_bands > 2 * _MOST_MELS:
+            raise ValueError(f"{n_bands // 2} mel bands")
         n_layers = sum(name.startswith("convolutions.") and name.endswith(".weight") for name in tensors)
+        sizes = (len(tensors["phones.bias"]), width, n_layers, n_bands // 2)
+        with torch.device("meta"):  # names and shapes first: a small file cannot ask for a large model
+            expected = PhoneRecogniser(*sizes)
+        weights = float_weights(tensors, expected.state_dict(), str(folder / WEIGHTS))
+        expected.load_state_dict(weights, assign=True)
         with torch.random.fork_rng(devices=[]):  # its first weights are replaced
-            recogniser = PhoneRecogniser(len(tensors["phones.bias"]), width, n_layers, n_bands // 2)
-        recogniser.load_state_dict({name: each.float() for name, each in tensors.items()})
+            recogniser = PhoneRecogniser(*sizes)
+        recogniser.load_state_dict(weights)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: no phone recogniser ({error}); make it with recipes/listener.py") from error
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"{folder}: no phone recogniser ({reason}); make it with recipes/listener.py") from error
     return recogniser.eval().requires_grad_(False)
 
 

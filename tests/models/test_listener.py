@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -16,6 +17,7 @@ from s2f_rl.data.synthetic.phones import PHONES
 from s2f_rl.data.synthetic.sentences import N_SHARED_POOL, SENTENCES
 from s2f_rl.data.synthetic.speech import speak, speak_in_turn
 from s2f_rl.data.synthetic.voices import VOICES
+from s2f_rl.data.tensor_files import save_safetensors
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, ListenerAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
@@ -67,6 +69,30 @@ class TestShipped:
         save_recogniser(tmp_path, PhoneRecogniser(5, width=6, n_layers=3, n_mels=10), {})
         ear = ListenerAudioEncoder(8, pretrained=str(tmp_path)).recogniser
         assert (ear.n_phones, ear.width, ear.n_layers, ear.n_mels, ear.look_around) == (5, 6, 3, 10, 8)
+
+    def test_a_file_that_is_none(self, tmp_path: Path) -> None:
+        """Refused before its sizes ask for memory: the first would take 18 GB, the second 2."""
+        good = {name: each.half() for name, each in PhoneRecogniser(5, 6, 2, 10).state_dict().items()}
+        few = {"phones.bias": torch.zeros(3), "convolutions.0.weight": torch.zeros(1)}
+        wrong = {
+            "size mismatch|Missing": {**few, "input.weight": torch.zeros(30000, 2)},
+            "1000000 mel bands": {**few, "input.weight": torch.zeros(1, 2 * 10**6)},
+            "'phones.bias' holds int64": {**good, "phones.bias": torch.zeros(5, dtype=torch.int64)},
+            "Unexpected": {**good, "another": torch.zeros(1)},
+            "no phone recogniser": {**good, "phones.bias": torch.tensor(1.0)},
+        }
+        for reason, tensors in wrong.items():
+            save_safetensors(tmp_path / WEIGHTS, tensors)
+            digest = hashlib.sha256((tmp_path / WEIGHTS).read_bytes()).hexdigest()
+            (tmp_path / ABOUT).write_text(json.dumps({"sha256": digest}))
+            with pytest.raises(UserError, match=reason) as caught:
+                load_recogniser(tmp_path)
+            assert str(tmp_path) in str(caught.value) and len(str(caught.value)) < len(str(tmp_path)) + 300
+
+    def test_mistakes_need_the_phones_that_they_are_of(self, tmp_path: Path) -> None:
+        save_recogniser(tmp_path, PhoneRecogniser(5, width=6, n_layers=3, n_mels=10), {})
+        with pytest.raises(UserError, match=r"actor\.audio\.errors=0\.1: of 44 phones .* tells 5; use 0"):
+            ListenerAudioEncoder(8, pretrained=str(tmp_path), errors=0.1)
 
 
 class TestHearing:
