@@ -15,7 +15,7 @@ class Recogniser:
     """``recogniser``."""
 
     width: Size = key("channels")
-    n_layers: Annotated[int, Range(0, 64)] = key("residual convolutions")
+    n_layers: Annotated[int, Range(1, 64)] = key("residual convolutions")
     n_mels: Annotated[int, Range(1, 257)] = key("mel bands")
 
 

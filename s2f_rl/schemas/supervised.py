@@ -19,7 +19,7 @@ class MelAudio:
     kind: Annotated[str, Choice("mel")] = key("which encoder")
     width: Size = key("channels")
     n_mels: Annotated[int, Range(1, 257)] = key("mel bands")
-    n_layers: Annotated[int, Range(0, 64)] = key("residual convolutions")
+    n_layers: Annotated[int, Range(1, 64)] = key("residual convolutions")
 
 
 @dataclass
@@ -28,7 +28,7 @@ class ListenerAudio:
 
     kind: Annotated[str, Choice("listener")] = key("which encoder")
     width: Size = key("channels")
-    n_layers: Annotated[int, Range(0, 64)] = key("residual convolutions that train")
+    n_layers: Annotated[int, Range(1, 64)] = key("residual convolutions that train")
     pretrained: Text = key("shipped, or a folder that recipes/listener.py wrote")
     errors: Annotated[float, Range(0, 1)] = key("share of frames at which training hears wrong")
 
