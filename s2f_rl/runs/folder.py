@@ -45,6 +45,7 @@ MAY_CHANGE = (
 
 BEFORE = {
     "actor.kind": "faceformer",
+    "evaluation.max_closure_drop": None,
     "evaluation.stride": 1,
     "evaluation.styles": None,
     "optimizer.encoder_lr_factor": 1.0,

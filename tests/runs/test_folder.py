@@ -96,11 +96,12 @@ class TestRunFolder:
                 "ppo", root=tmp_path, config={**CONFIG, "actor": {**later["actor"], "kind": "other"}}, resume=True
             )
 
-    def test_a_run_that_was_validated_on_everything(self, tmp_path: Path) -> None:
+    def test_a_run_that_was_validated_on_everything_without_a_guard(self, tmp_path: Path) -> None:
         RunFolder("ppo", root=tmp_path, config={**CONFIG, "evaluation": {"every": 10}})
-        everything = {**CONFIG, "evaluation": {"every": 10, "stride": 1, "styles": None}}
-        share = {**CONFIG, "evaluation": {"every": 10, "stride": 5, "styles": 2}}
-        with pytest.raises(UserError, match=r"stride was 1 and is 5; evaluation\.styles was None and is 2"):
+        everything = {**CONFIG, "evaluation": {"every": 10, "stride": 1, "styles": None, "max_closure_drop": None}}
+        share = {**CONFIG, "evaluation": {"every": 10, "stride": 5, "styles": 2, "max_closure_drop": 0.05}}
+        told = r"max_closure_drop was None and is 0\.05; .*stride was 1 and is 5; evaluation\.styles was None and is 2"
+        with pytest.raises(UserError, match=told):
             RunFolder("ppo", root=tmp_path, config=share, resume=True)
         RunFolder("ppo", root=tmp_path, config=everything, resume=True)
 
