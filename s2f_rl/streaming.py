@@ -22,8 +22,9 @@ class SpeechStream:
     """Frames of a face from speech that goes on arriving.
 
     Sound is heard in windows: every ``step_ms`` the frames of that step are handed out, after ``look_ahead_ms`` more of
-    sound. So a frame is late by at most both together, and the time that a window takes. The frames do not depend on
-    how the sound is cut up into blocks (resampled sound: but for rounding).
+    sound. So a frame is late by at most both together, and the time that a window takes; with a listener, whose
+    recogniser hears .36 s behind a feature, by as much more. The frames do not depend on how the sound is cut up into
+    blocks (resampled sound: but for rounding).
 
     Args:
         actor: a FaceFormer, or another :class:`~s2f_rl.models.latent_actor.LatentActor` whose encoder takes windows.
