@@ -22,6 +22,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, ListenerAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import actor_payload, load_actor
+from s2f_rl.models.hearing import Hearing
 from s2f_rl.models.mishearing import CONFUSABLE, misheard
 from s2f_rl.models.recogniser import PhoneRecogniser
 from s2f_rl.models.recogniser_files import ABOUT, SHIPPED, WEIGHTS, about_recogniser, load_recogniser, save_recogniser
@@ -123,6 +124,14 @@ class TestHearing:
         encoder(sound()).sum().backward()
         trained = {name.partition(".")[0] for name, p in encoder.named_parameters() if p.grad is not None}
         assert trained == {"input", "convolutions", "norms"}
+
+    def test_rl_trains_what_follows_it(self, tmp_path: Path) -> None:
+        corpus = FaceCorpus(make_tiny_corpus(tmp_path), split="all")
+        encoder = ListenerAudioEncoder(8, pretrained=SHIPPED).eval().requires_grad_(False)
+        kept, hearing = CachedAudio(encoder, corpus).get(0), Hearing(encoder, corpus)
+        names = {name for name, p in encoder.named_parameters() if any(p is each for each in hearing.trained)}
+        assert names == {name for name, _ in encoder.named_parameters() if not name.startswith("recogniser.")}
+        torch.testing.assert_close(hearing.get(0)[: len(kept)], kept)
 
     def test_a_checkpoint_carries_it(self, tmp_path: Path) -> None:
         """And not the errors, nor where it came from."""

@@ -90,7 +90,7 @@ def speak_in_turn(texts: Sequence[tuple[str, Voice]], data: str | None = None) -
             [sys.executable, "-I", "-S", str(child)],
             input=json.dumps(request).encode(),
             capture_output=True,
-            timeout=_TIMEOUT_S,
+            timeout=_TIMEOUT_S + len(texts),
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
