@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -17,15 +19,25 @@ class Placebo:
 
     Args:
         group_size: G adjacent lanes that share utterance and style, and so their length.
-        seed: of a generator of its own, so that all other draws stay those of the same run without it.
+        seed: of draws of its own, so that all others stay those of the same run without it. A draw follows from seed,
+            rank and number alone: the ranks of a resumed run go on with those of an unbroken one.
     """
 
     def __init__(self, group_size: int, seed: int) -> None:
-        self.group_size = group_size
-        self.generator = torch.Generator().manual_seed(ranks.step_seed(seed, ranks.rank(), 0))
+        self.group_size, self.seed, self.n_drawn = group_size, seed, 0
 
     def lanes(self, n_lanes: int) -> Tensor:
         """The next draw: int64 [n_lanes], lane i is given the rewards of lane ``lanes[i]``."""
+        generator = torch.Generator().manual_seed(ranks.step_seed(self.seed, ranks.rank(), self.n_drawn))
+        self.n_drawn += 1
         first = torch.arange(0, n_lanes, self.group_size)[:, None]
-        within = torch.rand(len(first), self.group_size, generator=self.generator).argsort(1)
+        within = torch.rand(len(first), self.group_size, generator=generator).argsort(1)
         return (first + within).flatten()
+
+    def state_dict(self) -> dict[str, int]:
+        """How many draws there were."""
+        return {"n_drawn": self.n_drawn}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on where ``state`` was taken."""
+        self.n_drawn = int(state["n_drawn"])

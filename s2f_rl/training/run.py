@@ -60,13 +60,12 @@ class RLRun:
         self, config: Mapping[str, Any], parts: RLParts, optimizer: torch.optim.Optimizer, collector: Any, **more: Any
     ) -> None:
         self.config, self.parts, self.optimizer, self.collector = config, parts, optimizer, collector
-        placebo = None if parts.signal.placebo is None else parts.signal.placebo.generator
         self.guard = StepGuard(parts.average, scores=parts.reward.scores)
         self.state = TrainingState(
             policy=parts.policy, critic=parts.critic, optimizer=optimizer, collector=collector,
             average=parts.average, validation=parts.validation, alarm=parts.alarm, amplitude=parts.amplitude,
             signal=parts.signal, kl=parts.adaptive_kl, constraint=parts.constraint, guard=self.guard,
-            placebo=placebo, **more,
+            placebo=parts.signal.placebo, **more,
         )  # fmt: skip
         self.values: dict[str, float] = {}
         self._times: dict[str, float] = {}

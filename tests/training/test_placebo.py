@@ -92,6 +92,23 @@ def test_every_permutation_equally_often():
     assert draws[:20] != [tuple(other.lanes(2 * G).tolist()) for _ in range(20)]
 
 
+def test_every_rank_goes_on_with_its_own_draws(monkeypatch):
+    """A checkpoint is the first rank's; the second reads it, and draws what it would have drawn."""
+    unbroken = {}
+    for rank in (0, 1):
+        monkeypatch.setattr("s2f_rl.ranks.rank", lambda rank=rank: rank)
+        placebo = Placebo(G, seed=3)
+        unbroken[rank] = [placebo.lanes(30 * G).tolist() for _ in range(5)]
+        if rank == 0:
+            first = Placebo(G, seed=3)
+            assert [first.lanes(30 * G).tolist() for _ in range(3)] == unbroken[0][:3]
+            state = first.state_dict()
+    resumed = Placebo(G, seed=3)
+    resumed.load_state_dict(state)
+    assert [resumed.lanes(30 * G).tolist() for _ in range(2)] == unbroken[1][3:]
+    assert all(one != other for one, other in zip(*unbroken.values(), strict=True))
+
+
 def test_what_is_logged_stays_true_and_other_draws_too():
     data, state = batch(), torch.get_rng_state()
     plain = data["next", "reward"].clone()
