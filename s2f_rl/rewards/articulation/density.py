@@ -80,9 +80,8 @@ class LipDensity(nn.Module):
         """Phone features [B, T, F] and styles [B, S] -> mean and standard deviation [B, T, K], metres."""
         embedded = self.style(style)
         hidden = features.transpose(1, 2)
-        said = (hidden[:, :-2].sum(1, keepdim=True) > 0).to(
-            hidden
-        )  # padding is to every layer what lies beyond the end
+        # padding is to every layer what lies beyond the end
+        said = (hidden[:, :-2].sum(1, keepdim=True) > 0).to(hidden)
         for k, (layer, manner) in enumerate(zip(self.layers, self.manners, strict=True)):
             scale, shift = manner(embedded).unsqueeze(-1).chunk(2, 1)
             new = nn.functional.gelu(layer(hidden) * (1 + scale) + shift)

@@ -44,7 +44,8 @@ def phone_features(phones: Sequence[Phone], fps: float) -> Tensor:
 
     Frame t is the instant t / fps. The first columns are the share that each class has of the time from half a frame
     before it to half a frame after, so that boundaries are known finer than frames; the last two are the place within
-    the phone at that instant, -1 at its start to 1 at its end, and the logarithm of its length over 100 ms.
+    the phone at that instant, -1 at its start to 1 at its end, and the logarithm of its length over 100 ms. A frame
+    that no phone touches, as in timings that leave pauses out, is silence.
 
     Args:
         phones: (name, start, end), seconds. fps: frames per second.
@@ -61,6 +62,7 @@ def phone_features(phones: Sequence[Phone], fps: float) -> Tensor:
         here = (time >= start) & (time < end)
         features[here, -2] = 2 * (time[here] - start) / (end - start) - 1
         features[here, -1] = math.log((end - start) / _LONG_S)
+    features[features[:, :-2].sum(1) == 0, _NUMBER[SILENCE]] = 1.0
     return features.float()
 
 
@@ -117,16 +119,16 @@ class PhoneSource:
 
     def require(self, corpus: Corpus) -> None:
         """Raise UserError where no utterance of the corpus has phones, or most of them have names we do not know."""
-        where = place_of(corpus) if self.folder is None else str(self.folder)
+        where, out = (place_of(corpus), "") if self.folder is None else (str(self.folder), f" --out {self.folder}")
         names = [name for i in range(len(corpus)) for name, _, _ in self.of(corpus[i])]
         if not names:
             raise UserError(
                 f"{where}: no utterance has phone timings, which the articulation reward needs; make them with "
-                f"`s2f-rl align {place_of(corpus)}`"
+                f"`s2f-rl align {place_of(corpus)}{out}`"
             )
         unknown = [name for name in names if phone_class(name) == _NUMBER[UNKNOWN]]
         if 2 * len(unknown) > len(names):
             raise UserError(
                 f"{where}: most of its phones have names that are not ARPAbet ({unknown[0][:20]!r}); write them as "
-                f"`s2f-rl align {place_of(corpus)} --overwrite` does"
+                f"`s2f-rl align {place_of(corpus)}{out} --overwrite` does"
             )

@@ -56,6 +56,13 @@ class TestPhones:
             np.testing.assert_allclose(found[t, -2:], [place, length], atol=1e-6)
         assert float(found[3:, :-2].sum(1).min()) == pytest.approx(1.0) and len(phone_features([], fps)) == 0
 
+    def test_what_no_phone_touches_is_silence(self) -> None:
+        whole = [("sil", 0.0, 0.2), ("m", 0.2, 0.3), ("sil", 0.3, 0.6), ("aa", 0.6, 0.7)]
+        shown, expected = (phone_features(each, 30.0)[:, :-2] for each in (whole[1::2], whole))
+        apart = [t for t in range(21) if not torch.allclose(shown[t], expected[t], atol=1e-5)]
+        assert apart == [0, 6, 9, 18]  # at the boundaries, and half a frame before the start
+        assert float(shown[12, 0]) == 1.0
+
     def test_mistakes(self) -> None:
         many = [(PHONES[k % len(PHONES)][0], k * 0.1, (k + 1) * 0.1) for k in range(4000)]
         draws = torch.Generator().manual_seed(0)
@@ -76,10 +83,10 @@ class TestPhones:
         assert PhoneSource().of(corpus[0]) == corpus[0].phones
         source.require(corpus)
         (tmp_path / f"{corpus.names[0]}.json").write_text('[["tʃ", 0.0, 0.5], ["b", 0.5, 0.6], ["ø", 0.6, 0.7]]')
-        with pytest.raises(UserError, match="most of its phones have names that are not ARPAbet"):
+        with pytest.raises(UserError, match=f"most of its .* that are not ARPAbet.* --out {tmp_path} --overwrite`"):
             source.require(corpus)
         (tmp_path / f"{corpus.names[0]}.json").unlink()
-        with pytest.raises(UserError, match="no utterance has phone timings.*s2f-rl align"):
+        with pytest.raises(UserError, match=f"no utterance has phone timings.*s2f-rl align.* --out {tmp_path}`"):
             source.require(corpus)
         with pytest.raises(UserError, match="no such folder of phones.*--out FOLDER"):
             PhoneSource(tmp_path / "absent")
