@@ -26,6 +26,7 @@ from s2f_rl.evaluation.partial_rows import PartialRows
 from s2f_rl.evaluation.scorer import styles_of
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import REWARDS, PerceptualReward, Reward, RewardModel
+from s2f_rl.rewards.articulation.density_files import is_articulation
 from s2f_rl.rewards.contract import ReadsStyle
 from s2f_rl.rewards.judge.judge import AnyReward, Judge, load_scorer
 from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
@@ -96,7 +97,8 @@ def score_folder(
     kind = isinstance(reward, str) and not Path(reward).exists() and (":" in reward or reward in REWARDS.names())
     corpus = None if corpus_root is None else FaceCorpus(corpus_root, split="all", topology=topology)
     model: Any
-    if isinstance(reward, (str, Path)) and not kind:
+    density = isinstance(reward, (str, Path)) and is_articulation(reward)  # its phones are a corpus's
+    if isinstance(reward, (str, Path)) and not kind and not (density and corpus is None):
         model = load_scorer(reward, device) if corpus is None else reward_in(reward, corpus, device)
     elif isinstance(reward, (RewardModel, Judge)):
         model = reward

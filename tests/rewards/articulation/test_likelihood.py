@@ -223,6 +223,8 @@ def test_the_style_of_a_batch_and_of_a_file(corpus: FaceCorpus, folder: str, tmp
     means = expected.mean(1).tolist()
     assert told["_condition_S0.npy"] == pytest.approx(means[0], rel=1e-4) == told[".npy"]
     assert told["_condition_S1.npy"] == pytest.approx(means[1], rel=1e-4) and abs(means[0] - means[1]) > 1e-3
+    with pytest.raises(UserError, match="such a reward is scored against a corpus; give --corpus in place of --wavs"):
+        score_folder(tmp_path, None, folder, tmp_path / "out.csv", wavs=corpus.root / "wav")
 
 
 def test_evaluation_scores_each_condition_in_its_style(corpus: FaceCorpus, folder: str) -> None:
