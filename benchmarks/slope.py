@@ -129,10 +129,10 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
         utterance, recording = corpus[i], bank[position]
         found = one_motion(actor, audio, corpus, i)
         n = min(len(found), len(recording.displacement))
+        motions = found[:n], recording.displacement[:n]
         for name, model in models.items():
             ones = torch.ones(1, len(model.score_names))
             about = {"model": name, "utterance": utterance.name, "subject": utterance.subject}
-            motions = found[:n], recording.displacement[:n]
             objective = score_objective(model, recording.template, encoded(model, recording), ones)
             rows.append(about | slope(objective, *motions, motion.lips, space))
         for name, part in parts.items():

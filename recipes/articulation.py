@@ -78,7 +78,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             row["time/iteration_s"] = time.perf_counter() - clock
             progress.update(n_frames, {"loss": row["loss"]})
 
-            # 4 evaluate on unseen speakers and save
+            # 4 evaluate on the validation speakers and save
             scored = iteration % cfg.evaluation.every == 0 or iteration == cfg.iterations
             if scored:
                 values = describe(density.eval(), unseen, train.fps)
@@ -94,7 +94,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
         logger.close()
         if cfg.progress:
             told = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
-            print(f"{folder.path / 'articulation.pt'}: unseen speakers, style not known: {told}")
+            print(f"{folder.path / 'articulation.pt'}: validation: {told}")
     return values
 
 
