@@ -145,17 +145,18 @@ def in_batches(density: LipDensity, known: Sequence[Lesson], fps: float, size: i
 @torch.no_grad()
 def describe(density: LipDensity, known: Sequence[Lesson], fps: float) -> dict[str, float]:
     """Over all frames of the lessons: ``log_density``, ``error_mm`` (root mean square distance of the coefficients to
-    their mean), ``sd_mm`` (of the density), ``spread_mm`` (of the coefficients themselves, around 0)."""
-    total = torch.zeros(4, dtype=torch.float64)
+    their mean), ``sd_mm`` (of the density), ``spread_mm`` (of the coefficients themselves, around 0) and ``mean_mm``
+    (of the mean, around 0): the share of the movement that a mean has."""
+    total = torch.zeros(5, dtype=torch.float64)
     frames = 0
     for batch in (each.to(density.basis.device) for each in in_batches(density, known, fps)):
         mean, sd = density(batch.features, batch.style)
         found = (
             log_density(batch.coefficients, mean, sd),
-            *(each.square().mean(-1) for each in (batch.coefficients - mean, sd, batch.coefficients)),
+            *(each.square().mean(-1) for each in (batch.coefficients - mean, sd, batch.coefficients, mean)),
         )
         total += torch.stack([each[batch.mask].double().sum().cpu() for each in found])
         frames += int(batch.mask.sum())
     log, *squares = (total / max(frames, 1)).tolist()
-    names = "error_mm", "sd_mm", "spread_mm"
+    names = "error_mm", "sd_mm", "spread_mm", "mean_mm"
     return {"log_density": log} | {n: 1e3 * math.sqrt(s) for n, s in zip(names, squares, strict=True)}

@@ -15,7 +15,7 @@ from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.articulation.density import FLOOR_M, log_density, squared_error
 from s2f_rl.rewards.articulation.density_files import FILE, TrainedDensity, is_articulation
-from s2f_rl.rewards.articulation.lessons import LessonSampler, in_one_batch, lessons
+from s2f_rl.rewards.articulation.lessons import LessonSampler, describe, in_one_batch, lessons
 from s2f_rl.rewards.articulation.phones import (
     CLASSES,
     N_FEATURES,
@@ -147,6 +147,24 @@ class TestDensity:
             n = int(alone.mask.sum())
             for whole, part in zip(together, density(alone.features, alone.style), strict=True):
                 torch.testing.assert_close(whole[k, :n], part[0], atol=1e-8, rtol=1e-5)
+
+    def test_what_is_told_of_it(self, corpus: FaceCorpus) -> None:
+        """Against all frames of all utterances, one after another."""
+        density = small_density(corpus)
+        known = lessons(corpus, PhoneSource(), density.lips)
+        log, squares, style = [], [], {each.subject: each.style for each in corpus}
+        for utterance in corpus:
+            shown = phone_features(utterance.phones, corpus.fps)[: len(utterance.vertices)]
+            mean, sd = (each[0].detach().double() for each in density(shown[None], style[utterance.subject][None]))
+            lips = (utterance.vertices - utterance.template).view(len(utterance.vertices), -1, 3)[:, density.lips]
+            c = density.coefficients(lips.flatten(1).double())[: len(mean)]
+            log += log_density(c, mean, sd).tolist()
+            squares.append(torch.stack([c - mean, sd, c, mean]).square().mean(-1).T)
+        expected = torch.cat(squares).mean(0).sqrt() * 1e3
+        found = describe(density, known, corpus.fps)
+        assert found["log_density"] == pytest.approx(np.mean(log), rel=1e-4)
+        told = [found[name] for name in ("error_mm", "sd_mm", "spread_mm", "mean_mm")]
+        np.testing.assert_allclose(told, expected, rtol=1e-4)
 
     def test_lessons_are_drawn_with_mistakes_and_go_on(self, corpus: FaceCorpus) -> None:
         density = small_density(corpus)
