@@ -42,7 +42,7 @@ def test_agreement() -> None:
 def test_the_script(place: Path, actor_place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [str(place / "corpus"), str(place / "out"), f"--checkpoint={actor_place / 'actor.pt'}"]
     rows = phone_errors.main([*options, f"--articulation={place / 'density'}", f"--phones={place / 'phones'}"])
-    assert len(rows) == 2 * 2 * 2 * len(phone_errors.LEVELS)  # utterances, forms, sources
+    assert len(rows) == 2 * 3 * 2 * len(phone_errors.LEVELS)  # utterances, forms, sources
     by_source = [[{**row, "phones": ""} for row in rows if row["phones"] == source] for source in ("stored", "aligned")]
     assert by_source[0] == by_source[1], "the same phones"
     own = [
@@ -62,7 +62,7 @@ def test_slope_has_rows_of_the_density(place: Path, actor_place: Path) -> None:
         [str(place / "corpus"), str(place / "out"), f"--checkpoint={actor_place / 'actor.pt'}", *models,
          "--directions=5", f"--articulation={place / 'density'}", f"--phones={place / 'phones'}"]
     )  # fmt: skip
-    forms = ["articulation, squared error", "articulation, likelihood"]
+    forms = ["articulation, squared error", "articulation, likelihood", "articulation, widened"]
     assert [row["model"] for row in rows] == ["reward", "judge", *forms] * 2
     assert all(row["climb_gain"] > 0 for row in rows if row["model"] in forms)
 

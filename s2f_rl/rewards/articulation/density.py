@@ -106,3 +106,19 @@ def log_density(coefficients: Tensor, mean: Tensor, sd: Tensor) -> Tensor:
 def squared_error(coefficients: Tensor, mean: Tensor, typical_m: Tensor) -> Tensor:
     """Minus the mean square of the coefficients' distances to the mean, in ``typical_m``, [...]; at most 0."""
     return -((coefficients - mean) / typical_m.to(coefficients)).square().mean(-1)
+
+
+def widened(mean: Tensor, sd: Tensor) -> Tensor:
+    """Means of an utterance [T, K], further from 0 where the density is unsure, until they move as much as it expects.
+
+        m_t (1 + a v_t),    v_t = sum_k s_tk^2,    a >= 0 such that    sum_t |m_t|^2 (1 + a v_t)^2 = sum_t |m_t|^2 + v_t
+
+    A mean moves less than what it is the mean of. The right side is the density's expected sum of |c_t|^2. Where the
+    density is sure, as at closures, the mean stays. The aim is that of the global variance of Toda and Tokuda
+    (2007, "A speech parameter generation algorithm considering global variance"), without a model of its own.
+    """
+    size, spread = (each.double().square().sum(-1, keepdim=True) for each in (mean, sd))
+    unsure = spread / spread.mean()
+    a, b = (size * unsure.square()).sum(), 2 * (size * unsure).sum()
+    root = 2 * spread.sum() / (b + (b.square() + 4 * a * spread.sum()).sqrt()).clamp_min(1e-30)
+    return mean * (1 + root * unsure).to(mean)

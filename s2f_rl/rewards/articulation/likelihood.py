@@ -20,14 +20,14 @@ from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.tensor_files import content_hash
 from s2f_rl.errors import UserError
 from s2f_rl.models.latent_motion import LatentMotion, coordinates
-from s2f_rl.rewards.articulation.density import log_density, squared_error
+from s2f_rl.rewards.articulation.density import log_density, squared_error, widened
 from s2f_rl.rewards.articulation.density_files import TrainedDensity
 from s2f_rl.rewards.articulation.phones import PhoneSource, phone_features
 from s2f_rl.rewards.contract import Reward, Scored
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
 
 ARTICULATION_SCORE = "articulation_score"
-FORMS = ("squared_error", "likelihood")
+FORMS = ("squared_error", "likelihood", "widened")
 _MEMORY_BYTES = 64 * 2**20
 _numbers = itertools.count()
 
@@ -45,8 +45,10 @@ class ArticulationReward(nn.Module, Reward):
 
     ``likelihood``: :func:`~s2f_rl.rewards.articulation.density.log_density` of the lip coefficients. Its slope is large
     where the density is narrow, as at closures, and it pays for motion near the mean where it is wide.
-    ``squared_error``: :func:`~s2f_rl.rewards.articulation.density.squared_error`, the same pull everywhere. Both are at
-    most 0, larger is better, and differentiable in the vertices. A frame's score looks at that frame only.
+    ``squared_error``: :func:`~s2f_rl.rewards.articulation.density.squared_error`, the same pull everywhere.
+    ``widened``: that to a mean which :func:`~s2f_rl.rewards.articulation.density.widened` lets move as much as
+    recordings do. All are at most 0, larger is better, and differentiable in the vertices. A frame's score looks at
+    that frame only.
 
     Utterances without phones have no score. A style of zeros is one that is not known.
 
@@ -54,7 +56,7 @@ class ArticulationReward(nn.Module, Reward):
         corpus: gives mesh, frame rate and styles, which must be those of the density.
         device: of the density.
         folder: run folder of ``recipes/articulation.py``, or its ``articulation.pt``.
-        form: ``squared_error`` or ``likelihood``.
+        form: ``squared_error``, ``likelihood`` or ``widened``.
         phones: folder of timings ``NAME.json``, as ``s2f-rl align CORPUS --out FOLDER`` writes; None: the corpus's own.
 
     Raises:
@@ -158,8 +160,8 @@ class ArticulationReward(nn.Module, Reward):
         def make() -> Tensor:
             if not len(said.features):
                 return basis.new_zeros(2, 0, len(basis))
-            both = self.density(said.features.to(basis)[None], style.to(basis)[None])
-            return torch.cat(both)
+            mean, sd = self.density(said.features.to(basis)[None], style.to(basis)[None])
+            return torch.cat([widened(mean, sd) if self.form == "widened" else mean, sd])
 
         return self._densities.get((said.number, style.numpy().tobytes(), str(basis.device)), make)
 

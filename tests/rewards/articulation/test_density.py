@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
 from scipy.stats import norm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
-from s2f_rl.rewards.articulation.density import FLOOR_M, log_density, squared_error
+from s2f_rl.rewards.articulation.density import FLOOR_M, log_density, squared_error, widened
 from s2f_rl.rewards.articulation.density_files import FILE, TrainedDensity, is_articulation
 from s2f_rl.rewards.articulation.lessons import LessonSampler, describe, in_one_batch, lessons
 from s2f_rl.rewards.articulation.phones import (
@@ -116,6 +117,25 @@ class TestDensity:
         c = torch.tensor([[3e-3, 1e-3]], dtype=torch.float64)
         found = squared_error(c, torch.tensor([[1e-3, 0.0]]).double(), torch.tensor(2e-3))
         assert float(found) == pytest.approx(-(1.0 + 0.25) / 2, rel=1e-6)
+
+    def test_widened(self) -> None:
+        """Against a root that is searched for; where the density is sure, the mean stays."""
+        torch.manual_seed(0)
+        mean = torch.randn(40, 3, dtype=torch.float64) * 1e-3
+        sd = FLOOR_M * (1 + 4 * torch.rand(40, 3, dtype=torch.float64))
+        sd[:10] = 1e-3 * FLOOR_M
+        m, v = mean.numpy(), sd.square().sum(1).numpy()
+
+        def beyond(a: float) -> float:
+            return float(((m * (1 + a * v[:, None])) ** 2).sum() - (m**2).sum() - v.sum())
+
+        expected = m * (1 + brentq(beyond, 0.0, 1e8, xtol=1e-9, rtol=1e-14) * v[:, None])
+        found = widened(mean, sd)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+        np.testing.assert_allclose(found[:10], m[:10], rtol=1e-4)
+        assert float(found.square().sum() / mean.square().sum()) > 1.1
+        np.testing.assert_allclose(widened(mean.float(), sd.float()), expected, rtol=1e-5)
+        assert float(widened(torch.zeros(4, 2), torch.ones(4, 2)).abs().max()) == 0
 
     def test_coefficients_are_metres_over_the_lips(self, corpus: FaceCorpus) -> None:
         """A motion along one direction has its root mean square over the lips as coefficient."""

@@ -22,7 +22,7 @@ from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.contract import LinearMotion
 from s2f_rl.models.latent_motion import LatentMotion
-from s2f_rl.rewards.articulation.density import FLOOR_M
+from s2f_rl.rewards.articulation.density import FLOOR_M, widened
 from s2f_rl.rewards.articulation.density_files import TrainedDensity
 from s2f_rl.rewards.articulation.likelihood import FORMS, ArticulationReward
 from s2f_rl.rewards.articulation.phones import phone_features
@@ -63,6 +63,7 @@ def test_against_a_loop(corpus: FaceCorpus, folder: str, form: str) -> None:
     lips = density.lips.tolist()
     score, mask = scored(reward, corpus, u.vertices.double()[None], [1], style=one_hot(1))
     mean, sd = density(phone_features(u.phones, 30.0)[None], one_hot(1))
+    mean = widened(mean[0], sd[0])[None] if form == "widened" else mean
     moved = (u.vertices - u.template).double().view(-1, corpus.n_vertices, 3).numpy()
     basis, centre = density.basis.double().numpy(), density.mean.double().numpy()
     for t in range(len(u.vertices)):
