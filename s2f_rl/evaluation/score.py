@@ -27,7 +27,7 @@ from s2f_rl.evaluation.scorer import styles_of
 from s2f_rl.evaluation.speech import WavFolder
 from s2f_rl.rewards import REWARDS, PerceptualReward, Reward, RewardModel
 from s2f_rl.rewards.articulation.density_files import is_articulation
-from s2f_rl.rewards.contract import ReadsStyle
+from s2f_rl.rewards.contract import asks_for_style
 from s2f_rl.rewards.judge.judge import AnyReward, Judge, load_scorer
 from s2f_rl.rewards.model.audio_cache import AudioFeatureCache
 from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
@@ -270,7 +270,7 @@ def _score(jobs: list[_Job], model: RewardModel, audio: AudioFeatureCache) -> li
 
 def _style(job: _Job, reward: Reward, speech: Corpus) -> Tensor | None:
     """What a reward that depends on the style is told: that of the file's name, else the speaker's own."""
-    if not isinstance(reward, ReadsStyle):
+    if not asks_for_style(reward):
         return None
     named = job.path.stem.partition(_CONDITION)[2]
     return styles_of(speech, [named])[0] if named else own_style(speech, job.utterance)
@@ -289,7 +289,7 @@ def _framed(job: _Job, reward: Reward, prepared: Any, device: str, style: Tensor
         motion = frames.nan_to_num(0.0, 0.0, 0.0)[None].to(device)
         first = None if reward.look_back is None else torch.tensor([start], device=motion.device)
         there = torch.ones(motion.shape[:2], dtype=torch.bool, device=motion.device)
-        if style is not None and isinstance(reward, ReadsStyle):
+        if style is not None and asks_for_style(reward):
             found = reward.score_motion(motion, [prepared], there, first_frame=first, style=style[None].to(device))
         else:
             found = reward.score_motion(motion, [prepared], there, first_frame=first)

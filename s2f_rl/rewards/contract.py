@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 from torch import Tensor
 
@@ -117,7 +117,7 @@ class ReadsStyle(Protocol):
     training subjects, or a mean over styles.
 
     Attributes:
-        reads_style: True.
+        reads_style: True. False: it depends on none, and its methods take no such keyword.
     """
 
     reads_style: bool
@@ -133,6 +133,11 @@ class ReadsStyle(Protocol):
     ) -> dict[str, Scored]:
         """See :meth:`Reward.score_motion`; ``style`` as above."""
         ...
+
+
+def asks_for_style(reward: Reward) -> TypeGuard[ReadsStyle]:
+    """Whether a reward is to be told the lanes' styles."""
+    return isinstance(reward, ReadsStyle) and reward.reads_style
 
 
 def _is_plain(value: object) -> bool:

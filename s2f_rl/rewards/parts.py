@@ -17,7 +17,7 @@ from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.errors import UserError
 from s2f_rl.models.latent_motion import LatentMotion
-from s2f_rl.rewards.contract import ReadsLatents, ReadsStyle, Reward, Scored
+from s2f_rl.rewards.contract import ReadsLatents, Reward, Scored, asks_for_style
 from s2f_rl.rewards.judge.judge import AnyReward, Judge
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
 from s2f_rl.rewards.model.perceptual import FEATURES, PerceptualReward
@@ -220,7 +220,7 @@ class RewardParts(nn.Module):
 
     def _style(self, reward: Reward, utterances: Sequence[int], style: Tensor | None) -> Tensor | None:
         """What a reward is told of the lanes' styles [B, S]; None where it does not ask."""
-        if not isinstance(reward, ReadsStyle) or not reward.reads_style:
+        if not asks_for_style(reward):
             return None
         if style is not None:
             return style

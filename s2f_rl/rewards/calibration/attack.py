@@ -18,7 +18,7 @@ from torch import Tensor
 
 from s2f_rl.errors import UserError
 from s2f_rl.keys import SCORE_MASK
-from s2f_rl.rewards.contract import ReadsStyle, Reward
+from s2f_rl.rewards.contract import Reward, asks_for_style
 from s2f_rl.rewards.judge.judge import AnyReward
 
 _MEAN_DECAY, _SQUARE_DECAY = 0.8, 0.95  # of Adam's averages, for a few dozen steps
@@ -132,7 +132,7 @@ def reward_objective(reward: Reward, prepared: object, template: Tensor, style: 
         n_lanes = len(displacement)
         there = torch.ones(displacement.shape[:2], dtype=torch.bool, device=displacement.device)
         given = template + displacement, [prepared] * n_lanes, there
-        if isinstance(reward, ReadsStyle):
+        if asks_for_style(reward):
             found = reward.score_motion(*given, style=style.expand(n_lanes, -1))
         else:
             found = reward.score_motion(*given)

@@ -26,6 +26,7 @@ from s2f_rl.rewards.articulation.density import FLOOR_M, widened
 from s2f_rl.rewards.articulation.density_files import TrainedDensity
 from s2f_rl.rewards.articulation.likelihood import FORMS, ArticulationReward
 from s2f_rl.rewards.articulation.phones import phone_features
+from s2f_rl.rewards.calibration.attack import reward_objective
 from s2f_rl.rewards.contract import ReadsLatents, ReadsStyle, Reward
 from s2f_rl.rewards.parts import RewardParts
 from s2f_rl.rewards.registry import build_part
@@ -226,6 +227,28 @@ def test_the_style_of_a_batch_and_of_a_file(corpus: FaceCorpus, folder: str, tmp
     assert told["_condition_S1.npy"] == pytest.approx(means[1], rel=1e-4) and abs(means[0] - means[1]) > 1e-3
     with pytest.raises(UserError, match="such a reward is scored against a corpus; give --corpus in place of --wavs"):
         score_folder(tmp_path, None, folder, tmp_path / "out.csv", wavs=corpus.root / "wav")
+
+
+class Indifferent(ArticulationReward):
+    """One whose style is switched off, and that knows no such keyword."""
+
+    reads_style = False
+
+    def score_motion(self, vertices, prepared, frame_mask, stride=1, first_frame=None):
+        return super().score_motion(vertices, prepared, frame_mask, stride, first_frame)
+
+
+def test_who_asks_for_no_style_is_told_none(corpus: FaceCorpus, folder: str, tmp_path: Path) -> None:
+    reward = Indifferent(corpus, folder=folder)
+    u = corpus[0]
+    (expected,), _ = scored(reward, corpus, u.vertices[None], [0])
+    found = [
+        float(reward_objective(reward, reward.prepare(u), u.template, one_hot(1)[0])((u.vertices - u.template)[None])),
+        Scorer({"train": reward}, corpus).scores(0, u.vertices[None], style=one_hot(1))[0][NAME],
+    ]
+    np.save(tmp_path / f"{u.name}_condition_S1.npy", u.vertices.numpy())
+    found += [score_folder(tmp_path, corpus.root, reward, tmp_path / "out.csv", progress=False)[0][NAME]]
+    assert found == pytest.approx([float(expected.mean())] * 3, rel=1e-4)
 
 
 def test_evaluation_scores_each_condition_in_its_style(corpus: FaceCorpus, folder: str) -> None:
