@@ -31,7 +31,7 @@ ZERO = {
     "lip_score", "real_score",  # of reward.weights, one of them
     "info_nce", "predict", "rank", "pooled", "hardening", "classify", "value", "sync",  # of weights
     "extra_closure", "frame_drop", "missing_closure", "wrong_utterance", "frame_hold", "wrong_speaker",
-    "constant_offset", "max_closure_drop", "invented_voices",
+    "constant_offset", "max_closure_drop",
 }  # fmt: skip
 NULL = {
     "topology", "cache", "logger", "max_frames", "ema_decay", "max_grad_norm", "max_lve_ratio", "cap", "backbone",
