@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.lapack import dposv
 
 from s2f_rl.data.synthetic.coarticulation import blink_curve, brow_curve
 from s2f_rl.data.synthetic.derivatives import Articulation
@@ -118,9 +119,15 @@ class _Problem:
 
     def residual(self, z: Array) -> Array:
         """What is left of the motion [T, m] (mm, weighted so that the sum of squares is the squared distance)."""
-        hidden = replace(self.search.space.hidden(z), blinks=self.blinks, brows=self.brows)
-        curves = self.search.articulation.exact(hidden)[: self.n]
-        return self.target - self.factor * self.search.coordinates(curves, self.closure)
+        curves = self.search.articulation.curves(self.search.space.hidden(z))
+        return self.target - self.factor * self.search.coordinates(self._with_events(curves), self.closure)
+
+    def _with_events(self, curves: Array) -> Array:
+        """Curves of the motion's frames, with the blinks and brows that were found."""
+        curves, times = curves[: self.n], self.search.times[: self.n]
+        curves[:, A["brow"]] += brow_curve(times, self.brows)
+        curves[:, A["blink"]] += blink_curve(times, self.blinks)
+        return curves
 
     def cost(self, z: Array) -> float:
         beyond = np.maximum(self.search.space.limits(z)[2], 0.0)
@@ -145,17 +152,17 @@ class _Problem:
 
     def _normal_equations(self, z: Array) -> tuple[Array, Array]:
         space, articulation = self.search.space, self.search.articulation
-        hidden = space.hidden(z)
-        curves, found = articulation.with_derivatives(hidden)
-        curves, by_z = curves[: self.n], space.chain(found.stacked()[: self.n])
-        curves[:, A["brow"]] += brow_curve(self.search.times[: self.n], self.brows)
-        curves[:, A["blink"]] += blink_curve(self.search.times[: self.n], self.blinks)
+        curves, found = articulation.with_derivatives(space.hidden(z))
+        curves, by_hidden = self._with_events(curves), found.stacked()[: self.n]
         here = self.search.coordinates(curves, self.closure)
         moved = self.search.coordinates(curves + _NUDGE * np.eye(len(ARTICULATORS))[:, None], self.closure)
-        by_curve = (moved - here) * (self.factor / _NUDGE)
-        jacobian = np.matmul(by_curve.transpose(1, 2, 0), by_z).reshape(-1, space.size)
-        residual = (self.target - self.factor * here).reshape(-1)
-        return jacobian.T @ jacobian, -jacobian.T @ residual
+        by_curve = ((moved - here) * (self.factor / _NUDGE)).transpose(1, 0, 2)
+        # frame by frame in the curves, of which there are fewer than coordinates of the lips
+        squared = np.matmul(by_curve @ by_curve.transpose(0, 2, 1), by_hidden)
+        along = by_curve @ (self.target - self.factor * here)[..., None]
+        flat = by_hidden.reshape(-1, by_hidden.shape[-1])
+        hessian = flat.T @ squared.reshape(flat.shape)
+        return space.chain(space.chain(hessian).T), -space.chain(along.reshape(-1) @ flat)
 
     def place_events(self, z: Array) -> None:
         """Choose blinks and brows anew: the best set of events that keep their distance, given everything else."""
@@ -213,16 +220,20 @@ def _step(space: HiddenSpace, z: Array, hessian: Array, gradient: Array, damping
 def _bounded_step(hessian: Array, gradient: Array, damping: float, low: Array, high: Array) -> Array:
     """Minimum of the damped quadratic model; coordinates that would leave their range are put at its end."""
     diagonal = np.diag(hessian)
-    damped = hessian + np.diag(damping * diagonal + 1e-7 * diagonal.max() + 1e-12)
-    step, free = np.zeros(len(gradient)), np.ones(len(gradient), bool)
-    while free.any():
-        right = -gradient[free] - damped[np.ix_(free, ~free)] @ step[~free]
-        step[free] = np.linalg.solve(damped[np.ix_(free, free)], right)
-        outside = free & ((step < low) | (step > high))
+    damped = hessian.copy()
+    np.fill_diagonal(damped, (1 + damping) * diagonal + 1e-7 * diagonal.max() + 1e-12)
+    step, free = np.zeros(len(gradient)), np.arange(len(gradient))
+    while len(free):
+        rows = damped[free]
+        # the matrix is symmetric, so that its rows may pass for the columns that LAPACK wants
+        found = dposv(rows[:, free].T, -gradient[free] - rows @ step, lower=True, overwrite_a=True)[1]
+        outside = (found < low[free]) | (found > high[free])
         if not outside.any():
+            step[free] = found
             break
-        step[outside] = np.clip(step, low, high)[outside]
-        free &= ~outside
+        held = free[outside]
+        step[held] = np.clip(found[outside], low[held], high[held])
+        free = free[~outside]
     return step
 
 

@@ -11,13 +11,13 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 
 from s2f_rl.data.synthetic import Hidden, generate
-from s2f_rl.data.synthetic.coarticulation import speech_basis, speech_curves
+from s2f_rl.data.synthetic.coarticulation import gesture_table, speech_basis, speech_curves
 from s2f_rl.data.synthetic.derivatives import Articulation
 from s2f_rl.data.synthetic.face import regions
 from s2f_rl.data.synthetic.speakers import make_speaker
 from s2f_rl.errors import UserError
 from s2f_rl.metrics import TakeMeter, true_distance
-from s2f_rl.metrics._nearest import TakeSearch
+from s2f_rl.metrics._nearest import TakeSearch, _bounded_step
 from s2f_rl.metrics._takes import HiddenSpace
 
 NAMES = "sil b aa t uw m iy f ah p eh w sil".split()
@@ -46,16 +46,27 @@ def _motion(speaker, hidden):
     return speaker.template.astype(np.float64) + displacement.reshape(len(displacement), V, 3)
 
 
+TWO_GESTURES = [("ay" if p == "aa" else p, start, end) for p, start, end in PHONES]
+
+
 class TestDerivatives:
     def test_the_basis_adds_up_to_the_curves(self, speaker):
         grid, lags = np.arange(100) / 120, np.linspace(-0.02, 0.02, 8)
         share = np.random.default_rng(0).uniform(0.4, 1.5, len(PHONES))
-        still = replace(speaker.style, smoothing_s=1e-5)
-        basis = speech_basis(grid, PHONES, still, lags)
-        np.testing.assert_allclose(basis @ share, speech_curves(grid, PHONES, still, share, lags), atol=1e-12)
+        phone_of = [0, 1, 2, 2, *range(3, 13)]
+        table = gesture_table(TWO_GESTURES, np.ones(len(PHONES)))
+        curves = speech_basis(grid, table, speaker.style, lags) @ share[phone_of]
+        np.testing.assert_allclose(curves, speech_curves(grid, TWO_GESTURES, speaker.style, share, lags), atol=1e-12)
+
+    def test_curves_are_the_exact_ones_whatever_was_asked_before(self, speaker):
+        articulation = Articulation(TWO_GESTURES, N_FRAMES, speaker, step=2)
+        drawn = [replace(_draw(k, speaker), blinks=np.zeros((0, 3)), brows=np.zeros((0, 3))) for k in range(3)]
+        moved = replace(drawn[2], lag_s=drawn[2].lag_s + [0.0, 1e-9])
+        for hidden in (*drawn, drawn[0], drawn[2], moved):
+            np.testing.assert_allclose(articulation.curves(hidden), articulation.exact(hidden), atol=1e-12)
 
     def test_against_finite_differences(self, speaker):
-        articulation = Articulation(PHONES, N_FRAMES, speaker, step=2)
+        articulation = Articulation(TWO_GESTURES, N_FRAMES, speaker, step=2)
         hidden = replace(_draw(3, speaker), blinks=np.zeros((0, 3)), brows=np.zeros((0, 3)))
         curves, found = articulation.with_derivatives(hidden)
         np.testing.assert_allclose(curves, articulation.exact(hidden), atol=1e-12)
@@ -72,6 +83,32 @@ class TestDerivatives:
                 # by lag it is a finite difference, and the dominance has kinks
                 atol = 0.6 if field.name == "lag_s" else 1e-7
                 np.testing.assert_allclose(getattr(found, field.name)[..., k], slope, atol=atol)
+
+
+def _slow_step(hessian, gradient, damping, low, high):
+    """One coordinate after another: in general form, by numpy's solver."""
+    largest = np.diag(hessian).max()
+    damped = hessian + np.diag([damping * hessian[k, k] + 1e-7 * largest + 1e-12 for k in range(len(gradient))])
+    held = {}
+    while True:
+        free = [k for k in range(len(gradient)) if k not in held]
+        right = [-gradient[k] - sum(damped[k, j] * held[j] for j in held) for k in free]
+        found = np.linalg.solve([[damped[k, j] for j in free] for k in free], right)
+        outside = {k: min(max(v, low[k]), high[k]) for k, v in zip(free, found, strict=True)
+                   if not low[k] <= v <= high[k]}  # fmt: skip
+        if not outside:
+            return np.array([held[k] if k in held else found[free.index(k)] for k in range(len(gradient))])
+        held |= outside
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bounded_step_against_a_slow_one(seed):
+    rng = np.random.default_rng(seed)
+    jacobian = rng.normal(size=(20, 9))
+    hessian, gradient, high = jacobian.T @ jacobian, 30 * rng.normal(size=9), rng.uniform(0.2, 3, 9)
+    step = _bounded_step(hessian, gradient, 1e-3, -high, high)
+    assert 0 < (np.abs(step) == high).sum() < 9
+    np.testing.assert_allclose(step, _slow_step(hessian, gradient, 1e-3, -high, high), atol=1e-12)
 
 
 class TestSpace:
@@ -132,6 +169,16 @@ class TestDistance:
         assert relative["smoothed"] > 0.1 and relative["1.5 x"] > 0.05
         assert relative["late"] > relative["smoothed"]
         assert relative["backwards"] > relative["late"] and relative["frozen"] > 0.4
+
+    def test_golden(self, found):
+        """What the search found before it was made faster."""
+        for name, metres in (
+            ("smoothed", 0.0011641078672774798),
+            ("1.5 x", 0.001439374470730555),
+            ("late", 0.002289213687647815),
+            ("frozen", 0.001322373504367945),
+        ):
+            assert found[name].distance_m == pytest.approx(metres, rel=1e-6)
 
     def test_the_take_exists_and_is_that_far(self, found, speaker):
         take = found["frozen"]

@@ -33,8 +33,10 @@ _REST_DOMINANCE = 0.02
 EFFORT_RANGE = (0.5, 1.5)
 """Within which effort and its slow change together stay."""
 
+GestureTable = tuple[Array, Array, Array, Array]
 
-def _gesture_table(phones: Phones, undershoot: Array) -> tuple[Array, Array, Array, Array]:
+
+def gesture_table(phones: Phones, undershoot: Array) -> GestureTable:
     """Centres [n], core half lengths [n], targets [n, 8] and dominances [n, 8] of an utterance's gestures."""
     known = gestures()
     rows = []
@@ -58,7 +60,7 @@ def speech_curves(times: Array, phones: Phones, style: Style, undershoot: Array,
     added.
     lags [8] (s): how much later each articulator moves.
     """
-    table = _gesture_table(phones, undershoot)
+    table = gesture_table(phones, undershoot)
     target = table[2]
     curves = np.empty((len(times), len(SPEECH_ARTICULATORS)))
     for p in range(len(SPEECH_ARTICULATORS)):
@@ -67,29 +69,38 @@ def speech_curves(times: Array, phones: Phones, style: Style, undershoot: Array,
     return curves
 
 
-def _dominance(times: Array, table: tuple[Array, Array, Array, Array], style: Style, p: int, lag: float) -> Array:
+def _dominance(times: Array, table: GestureTable, style: Style, p: int, lag: float) -> Array:
     """Dominance [n, gestures] of every gesture of a table over articulator `p`."""
-    centre, core, _, dominance = table
-    away = (times - lag)[:, None] - centre
-    distance = np.maximum(np.abs(away) - core, 0.0)
-    rate = np.where(away < 0, _ONSET[p] / style.anticipation, _OFFSET[p]) * style.speed
-    return dominance[:, p] * np.exp(-rate * distance)
+    return _at_distance(*_distance(times, table, lag), table, style, p)
 
 
-def speech_basis(times: Array, phones: Phones, style: Style, lags: Array) -> Array:
-    """What each phone alone adds to `speech_curves`, smoothed as `articulate` does: [n, 8, n_phones].
+def _distance(times: Array, table: GestureTable, lag: float) -> tuple[NDArray[np.bool_], Array]:
+    """Which times [n] lie before the middle of a gesture that is `lag` late, and how far from its core."""
+    away = (times - lag)[:, None] - table[0]
+    return away < 0, np.maximum(np.abs(away) - table[1], 0.0)
 
-    The curves are linear in the undershoot: `articulate` goes on from `speech_basis(..) @ undershoot`. times [n] (s):
-    a grid of `GRID_HZ`, from 0.
+
+def _at_distance(before: NDArray[np.bool_], distance: Array, table: GestureTable, style: Style, p: int) -> Array:
+    fall = np.where(before, -(_ONSET[p] / style.anticipation * style.speed), -(_OFFSET[p] * style.speed))
+    fall *= distance
+    np.exp(fall, out=fall)
+    fall *= table[3][:, p]
+    return fall
+
+
+def speech_basis(times: Array, table: GestureTable, style: Style, lags: Array) -> Array:
+    """What each gesture of a table (without undershoot) alone adds to `speech_curves`: [n, 8, gestures].
+
+    The curves are linear in the undershoot: they are `speech_basis(..) @ undershoot[phone of each gesture]`.
     """
-    table = _gesture_table(phones, np.ones(len(phones)))
-    owner = np.repeat(np.arange(len(phones)), [len(gestures()[phone]) for phone, _, _ in phones])
-    by_phone = owner[:, None] == np.arange(len(phones))
-    basis = np.empty((len(times), len(SPEECH_ARTICULATORS), len(phones)))
-    for p in range(len(SPEECH_ARTICULATORS)):
-        weight = _dominance(times, table, style, p, lags[p])
-        basis[:, p] = (weight * table[2][:, p] / (weight.sum(1, keepdims=True) + _REST_DOMINANCE)) @ by_phone
-    return _smooth(basis.reshape(len(times), -1), style.smoothing_s).reshape(basis.shape)
+    basis = np.empty((len(times), len(SPEECH_ARTICULATORS), len(table[0])))
+    for lag in np.unique(lags):
+        before, distance = _distance(times, table, lag)
+        for p in np.flatnonzero(lags == lag).tolist():
+            weight = _at_distance(before, distance, table, style, p)
+            weight /= weight.sum(1, keepdims=True) + _REST_DOMINANCE
+            np.multiply(weight, table[2][:, p], out=basis[:, p])
+    return basis
 
 
 def closure_curve(times: Array, phones: Phones, style: Style) -> Array:
@@ -110,7 +121,7 @@ def closure_curve(times: Array, phones: Phones, style: Style) -> Array:
     return closed
 
 
-def _smooth(curves: Array, seconds: float) -> Array:
+def smooth(curves: Array, seconds: float) -> Array:
     """Gaussian smoothing along time (a muscle does not jump); ends are held."""
     reach = int(np.ceil(4 * seconds * GRID_HZ))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / (seconds * GRID_HZ)) ** 2)
@@ -156,7 +167,7 @@ def articulate(
     grid = np.arange(int(np.ceil(duration * GRID_HZ)) + 2) / GRID_HZ
     lags = np.where([name == "jaw" for name in SPEECH_ARTICULATORS], hidden.lag_s[0], hidden.lag_s[1])
     speech = speech_curves(grid, phones, style, hidden.undershoot, lags)
-    speech = _smooth(speech, style.smoothing_s)
+    speech = smooth(speech, style.smoothing_s)
 
     effort = hidden.effort * (1.0 + hidden.effort_curve @ cosines(len(hidden.effort_curve), grid, duration))
     effort = np.clip(effort, *EFFORT_RANGE)
@@ -166,7 +177,7 @@ def articulate(
     # press and tuck are contacts, not amplitudes: a lazy /f/ still touches
     for name in ("press", "tuck"):
         curves[:, A[name]] = speech[:, A[name]]
-    active = _smooth(_speaking(grid, phones)[:, None], 0.05)[:, 0]
+    active = smooth(_speaking(grid, phones)[:, None], 0.05)[:, 0]
     curves[:, A["spread"]] += style.habit_spread * active
     curves[:, A["round"]] += style.habit_round * active
     curves[:, A["protrude"]] += 0.8 * style.habit_round * active

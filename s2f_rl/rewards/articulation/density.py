@@ -53,7 +53,8 @@ class LipDensity(nn.Module):
         )
         self.manners = nn.ModuleList(nn.Linear(_EMBEDDED, 2 * width, bias=False) for _ in range(depth))
         self.head = nn.Linear(width, 2 * len(basis))
-        nn.init.normal_(self.style.weight)
+        if not self.style.weight.is_meta:  # which has nothing to draw, and takes seconds of imports for it
+            nn.init.normal_(self.style.weight)
 
     @classmethod
     def of(cls, lips: Tensor, frames: Tensor, n_styles: int, n_coefficients: int, width: int, depth: int) -> LipDensity:
