@@ -64,9 +64,7 @@ def write_corpus(
         hold_back: see :func:`held_back_takes`.
         made_from: kept in ``corpus.json``.
     """
-    held = set(held_back_takes(len(takes), hold_back))
-    adapted = [take for k, take in enumerate(takes) if k not in held]
-    recordings = faces.some_recordings(len(adapted))
+    held = held_back_takes(len(takes), hold_back)
     partial = root.with_name(f".{root.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -74,28 +72,39 @@ def write_corpus(
             (partial / folder).mkdir(parents=True)
     except OSError as error:
         raise UserError(f"{root.parent}: cannot be written ({error.strerror}); choose another --out") from error
+    try:
+        roles = _write(partial, takes, faces, set(held), made_from)
+        partial.rename(root)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return roles
 
+
+def _write(folder: Path, takes: list[Take], faces: Faces, held: set[int], made_from: Mapping[str, object]) -> Roles:
+    adapted = [take for k, take in enumerate(takes) if k not in held]
+    recordings = faces.some_recordings(len(adapted))
     roles = Roles({}, {}, {})
     for number, recording in enumerate(recordings, start=1):
         name = f"{recording.subject}_sentence{number:04d}"
         roles.recordings[name] = recording.name
-        _link(recording.wav, partial / "wav" / f"{name}.wav")
-        _link(recording.vertices, partial / "vertices_npy" / f"{name}.npy")
+        _link(recording.wav, folder / "wav" / f"{name}.wav")
+        _link(recording.vertices, folder / "vertices_npy" / f"{name}.npy")
         if recording.phones.exists():
-            _link(recording.phones, partial / "phones" / f"{name}.json")
+            _link(recording.phones, folder / "phones" / f"{name}.json")
     ordered = [(roles.adapted, take) for take in adapted]
     ordered += [(roles.held_back, takes[k]) for k in sorted(held)]
     for number, (role, take) in enumerate(ordered, start=len(recordings) + 1):
         name = f"{faces.style}_sentence{number:04d}"
         role[name] = take.label
-        write_wav(partial / "wav" / f"{name}.wav", take.waveform, take.rate, "FLOAT")
+        write_wav(folder / "wav" / f"{name}.wav", take.waveform, take.rate, "FLOAT")
         if take.phones is not None:
-            write_phones(partial / "phones" / f"{name}.json", take.phones)
+            write_phones(folder / "phones" / f"{name}.json", take.phones)
 
-    atomic_write_bytes(partial / TEMPLATES, pickle.dumps(faces.templates, protocol=2))
-    atomic_write_json(partial / LANDMARKS_FILE, faces.regions)
+    atomic_write_bytes(folder / TEMPLATES, pickle.dumps(faces.templates, protocol=2))
+    atomic_write_json(folder / LANDMARKS_FILE, faces.regions)
     if faces.triangles is not None:
-        atomic_save_npy(partial / "faces.npy", faces.triangles)
+        atomic_save_npy(folder / "faces.npy", faces.triangles)
     first, last = len(recordings) + 1, len(recordings) + len(adapted)
     splits = {
         "train": {"subjects": list(faces.subjects), "sentences": [1, last]},
@@ -111,8 +120,7 @@ def write_corpus(
         "splits": splits,
         KEY: {**about, "made_from": dict(made_from)},
     }
-    atomic_write_json(partial / FILE, description)
-    partial.rename(root)
+    atomic_write_json(folder / FILE, description)
     return roles
 
 

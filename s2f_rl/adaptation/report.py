@@ -22,6 +22,7 @@ _FIGURES = {
     "closed_on_bilabials": "lips closed on m, b, p (share of frames)",
     "closed_elsewhere": "lips closed elsewhere in speech (share of frames)",
 }
+_SMALLEST = 0.0005  # what the page's three digits show
 _HEAD = ("figure", "before", "after", "change", "95% interval", "sentences")
 _READING = (
     "Before and after are means over the sentences. The interval is that of the mean change over sentences of this one "
@@ -61,20 +62,22 @@ class Page:
 
 
 def verdict(page: Page) -> str:
-    """What is apart from zero, in a sentence."""
+    """What is apart from zero by more than the last digit shown, in a sentence."""
     said = []
     for part, name in _IN_WORDS.items():
         own = [change for change in page.changes if change.part == part]
         if not own:
             said.append(f"no sentence was {'held back' if part == HELD_BACK else 'adapted to'}")
             continue
-        clear = [change for change in own if change.is_apart_from_zero]
+        clear = [change for change in own if _is_clear(change)]
         moved = [
             f"{page.label(change.figure)} {_VERB[change.difference > 0]} by {_number(abs(change.difference))}"
             for change in clear
         ]
-        where = f"on the {name} sentences ({max(change.sentences for change in own)})"
-        said.append(f"{where} {', '.join(moved) if moved else 'nothing is apart from zero'}")
+        n = max(change.sentences for change in own)
+        where = f"on the {name} sentences ({n})" if n > 1 else f"on the single {name} sentence"
+        nothing = "nothing is apart from zero" if n > 1 else "nothing can be told apart from zero"
+        said.append(f"{where} {', '.join(moved) or nothing}")
     text = "; ".join(said)
     return text[0].upper() + text[1:] + "."
 
@@ -124,7 +127,7 @@ def as_html(page: Page) -> str:
 
 
 def _rows(page: Page, part: str) -> list[tuple[bool, list[str]]]:
-    """Cells of the table of a part, and whether a row is apart from zero."""
+    """Cells of the table of a part, and whether a row is named in the verdict."""
     rows = []
     for change in page.changes:
         if change.part == part:
@@ -132,8 +135,12 @@ def _rows(page: Page, part: str) -> list[tuple[bool, list[str]]]:
             interval = "-" if math.isnan(change.margin) else f"{_number(low, '+')} to {_number(high, '+')}"
             cells = [page.label(change.figure), _number(change.before), _number(change.after)]
             cells += [_number(change.difference, "+"), interval, str(change.sentences)]
-            rows.append((change.is_apart_from_zero, cells))
+            rows.append((_is_clear(change), cells))
     return rows
+
+
+def _is_clear(change: Change) -> bool:
+    return change.is_apart_from_zero and abs(change.difference) >= _SMALLEST
 
 
 def _bold(row: tuple[bool, list[str]], before: str, after: str) -> list[str]:

@@ -104,6 +104,7 @@ def adapt(
     made_from: dict[str, object] = {
         "recordings": {name: file_hash(path) for name, path in files.items()},
         "words": words,
+        "pronunciations": file_hash(Path(pronunciations)) if words and pronunciations is not None else None,
         "style": style,
         "hold_back": hold_back,
         "corpus": None if corpus is None else str(corpus),
@@ -118,19 +119,22 @@ def adapt(
     else:
         faces = faces_of(actor, corpus, style, topology)
         roles = write_corpus(root, read_takes(files, words, pronunciations), faces, hold_back, made_from)
-    recipe.run(overrides)
+    whole, where = FaceCorpus(root, "all"), pick_device(device)
+    built = build_reward(config, whole, whole, where)
+    models = {"train": built.transform.parts.rewards}
+    scorer = Scorer(models if judge is None else {**models, "judge": load_scorer(judge, where)}, whole)
+    try:
+        recipe.run(overrides)
+    except UserError as error:  # a run that goes on keeps its settings; its name is not the user's to choose
+        raise UserError(str(error).replace("start a new run with name=...", "choose another --out")) from error
 
     said = {**roles.adapted, **roles.held_back}
-    whole, where = FaceCorpus(root, "all"), pick_device(device)
     unknown = sum(whole[name].phones is None for name in said)
     notes = [_NO_WORDS.format(n=unknown, all=len(said))] if unknown else []
     for note in notes:
         logger.warning("%s", note)
     last = out / RUN / "last.pt"
     export_actor(last, out / ACTOR)
-    built = build_reward(config, whole, whole, where)
-    models = {"train": built.transform.parts.rewards}
-    scorer = Scorer(models if judge is None else {**models, "judge": load_scorer(judge, where)}, whole)
     files_of_actors = {BEFORE: actor_file(actor), AFTER: last}
     subject = whole[whole.index(next(iter(roles.adapted)))].subject
     rows = before_and_after(files_of_actors, whole, roles, subject, scorer, where)

@@ -21,6 +21,9 @@ WHOLE_S = 10.0
 _PIECE_S, _PAUSE_S = 3.0, 0.15
 _SHORTEST_S = 0.5
 _LONGEST_S = 60.0
+_HURRIED_S, _MOST_HURRIED = 0.035, 0.3
+"""A phone has three frames of 10 ms at least, and words that are not in the sound have most of theirs as short: of 8
+sentences of the built-in corpus 0 to 10% with their own words, 44 to 70% with those of another."""
 _SILENT = 1e-4  # root mean square; 16-bit sound of a closed microphone has less
 
 
@@ -108,6 +111,13 @@ def read_takes(
                 phones = aligner.align(waveform, rate, words[name])
             except UserError as error:
                 raise UserError(f"{path}: {error}") from error
+            lengths = [end - start for phone, start, end in phones if phone != SILENCE]
+            hurried = float(np.mean([length < _HURRIED_S for length in lengths])) if lengths else 0.0
+            if hurried > _MOST_HURRIED:
+                raise UserError(
+                    f"{path}: its words do not fit the sound ({100 * hurried:.0f}% of the phones are as short as can "
+                    "be); correct them in --text, or leave this recording out of it"
+                )
         whole = Take(name, waveform, rate, phones)
         pieces = [whole] if phones is None or seconds <= WHOLE_S else cut_in_pauses(whole)
         longest = max(len(piece.waveform) / rate for piece in pieces)

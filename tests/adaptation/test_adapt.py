@@ -15,8 +15,9 @@ import soundfile
 import torch
 from scipy.stats import ttest_rel
 
-from s2f_rl.adaptation import run, takes
-from s2f_rl.adaptation.measure import changes
+from s2f_rl.adaptation import corpus, run, takes
+from s2f_rl.adaptation.measure import Change, changes
+from s2f_rl.adaptation.report import Page, as_markdown, verdict
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.alignment import Phone
 from s2f_rl.errors import UserError
@@ -279,6 +280,19 @@ class TestFigures:
         assert np.isnan(held.margin) and not held.is_apart_from_zero and held.difference == after[0] - before[0]
 
 
+def test_the_verdict_names_what_the_page_shows() -> None:
+    def said(*figures: Change) -> str:
+        return verdict(Page(figures, frozenset(), [], []))
+
+    shown, hidden = Change("adapted", "a", 5, 1.0, 1.1, 0.01), Change("adapted", "b", 5, 1.0, 1.0001, 0.00001)
+    alone = Change("held_back", "a", 1, 1.0, 1.1, float("nan"))
+    assert said(shown, hidden, alone) == (
+        "On the adapted sentences (5) a rose by 0.100; on the single held-back sentence nothing can be told apart "
+        "from zero."
+    )
+    assert "**" not in as_markdown(Page([hidden], frozenset(), [], [])).split("##")[1]
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         "given, told",
@@ -318,6 +332,35 @@ class TestMistakes:
         with pytest.raises(UserError, match="vertices"):
             adapt(tmp_path / "out", corpus=other)
         assert not (tmp_path / "out").exists()
+
+    def test_models_are_looked_at_before_training(self, adapt: Callable[..., str], bench: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match="are the same"):
+            adapt(tmp_path / "out", judge=bench / "reward")
+        assert not (tmp_path / "out/run").exists()
+
+    def test_another_run_in_the_same_folder(self, adapt: Callable[..., str], tmp_path: Path) -> None:
+        adapt(tmp_path / "out")
+        with pytest.raises(UserError, match=r"seed was 3 and is 4.*choose another --out"):
+            adapt(tmp_path / "out", "seed=4")
+
+    def test_a_corpus_that_cannot_be_finished(
+        self, adapt: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(*_: object) -> None:
+            raise UserError("no space")
+
+        monkeypatch.setattr(corpus, "write_wav", full)
+        with pytest.raises(UserError, match="no space"):
+            adapt(tmp_path / "out")
+        assert not [*(tmp_path / "out").iterdir()]
+
+    def test_other_pronunciations(self, adapt: Callable[..., str], bench: Path, tmp_path: Path) -> None:
+        more, given = tmp_path / "more.txt", {"text": bench / "words.json", "pronunciations": tmp_path / "more.txt"}
+        more.write_text("oboe OW B OW\n")
+        adapt(tmp_path / "out", **given)
+        more.write_text("oboe OW B UW\n")
+        with pytest.raises(UserError, match="made with another pronunciations"):
+            adapt(tmp_path / "out", **given)
 
     def test_a_folder_of_something_else(self, adapt: Callable[..., str], bench: Path, tmp_path: Path) -> None:
         shutil.copytree(bench / "corpus", tmp_path / "out/corpus")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s2f_rl.adaptation import takes
 from s2f_rl.adaptation.corpus import held_back_takes
 from s2f_rl.adaptation.takes import Take, cut_in_pauses, named_sounds, read_takes, read_words
 from s2f_rl.data.audio import write_wav
@@ -81,6 +82,23 @@ class TestMistakes:
             write_wav(tmp_path / f"{name}.wav", sound.astype(np.float32), 4000)
             with pytest.raises(UserError, match=told):
                 read_takes({name: tmp_path / f"{name}.wav"}, {})
+
+    def test_words_of_another_sentence(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Forced alignment puts any words somewhere: most of their phones then last three frames."""
+        write_wav(tmp_path / "said.wav", np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32), 4000)
+        found = {"right": [0.03, 0.08, 0.12, 0.06, 0.09], "wrong": [0.03, 0.08, 0.03, 0.06, 0.03]}
+
+        class Aligner:
+            def __init__(self, pronunciations: object) -> None: ...
+
+            def align(self, waveform: np.ndarray, rate: int, text: str) -> list[tuple[str, float, float]]:
+                ends = np.cumsum(found[text]).tolist()
+                return [("sil", 0.0, 0.01), *(("ah", e - n, e) for e, n in zip(ends, found[text], strict=True))]
+
+        monkeypatch.setattr(takes, "Aligner", Aligner)
+        assert len(read_takes({"said": tmp_path / "said.wav"}, {"said": "right"})) == 1
+        with pytest.raises(UserError, match=r"said\.wav: its words do not fit the sound \(60% of the phones"):
+            read_takes({"said": tmp_path / "said.wav"}, {"said": "wrong"})
 
     def test_names(self) -> None:
         with pytest.raises(UserError, match="another recording called a"):
