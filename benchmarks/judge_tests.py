@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.evaluate import measure, spread
+from benchmarks.harness.evidence import VETO
 from benchmarks.negatives import REFERENCES, Negatives
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
@@ -30,8 +31,6 @@ from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.tables import Row
 from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.runs.mistakes import mistake_line
-
-MAX_LVE_RATIO, MAX_CLOSURE_DROP, MAX_FALSE_CLOSURE_RISE = 1.05, 0.05, 0.05
 
 
 def mean_of(rows: Sequence[Row], motion: str, column: str) -> float:
@@ -46,9 +45,9 @@ def vetoes(rows: Sequence[Row], motion: str) -> list[str]:
         [mean_of(rows, m, c) for c in ("lve", "closure_rate", "false_closure_rate")] for m in (motion, "start")
     )
     held = {
-        "lve": found[0] > MAX_LVE_RATIO * start[0],
-        "closure": found[1] < start[1] - MAX_CLOSURE_DROP,
-        "false closure": found[2] > start[2] + MAX_FALSE_CLOSURE_RISE,
+        "lve": found[0] > VETO["lve"] * start[0],
+        "closure": found[1] < start[1] - VETO["closure"],
+        "false closure": found[2] > start[2] + VETO["false_closure"],
     }
     return [name for name, against in held.items() if against]
 

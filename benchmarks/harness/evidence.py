@@ -15,8 +15,8 @@ from benchmarks.harness.statistics import Estimate
 from benchmarks.harness.tables import ABOVE, DASH, Table, named, number, over_seeds, qualities, verdict_of
 
 Place = tuple[str, str | None, int]  # start, reward, seed of a run
-DEFAULTS: dict[str, Any] = {"lve": 1.05, "closure": 0.05, "false_closure": 0.03, "articulation": None}
-"""``veto`` of results that were made before suites had it."""
+VETO: dict[str, Any] = {"lve": 1.05, "closure": 0.05, "false_closure": 0.03, "articulation": None}
+"""Of a judge that is tested, and of results that were made before suites had the key ``veto``."""
 
 
 def crossed_table(results: Results) -> Table:
@@ -45,7 +45,7 @@ def crossed_table(results: Results) -> Table:
         "corrected for the number of comparisons."
     )
     if not rows:
-        note = "The rows of sequences were not kept."
+        note = "No seed has all its runs yet." if results.sequences else "The rows of sequences were not kept."
     header = ["variant", "minus", "measure", "difference", "95% bootstrap", "95% t over starts", "levels", ""]
     return Table("Differences over starts, rewards and speakers", note, header, rows)
 
@@ -57,7 +57,7 @@ def vetoes(results: Results, variant: str) -> dict[Place, list[str]]:
     ``veto.closure``, false closures above it by more than ``veto.false_closure``; the score of ``veto.articulation``
     below the t interval of the controls of its start over seeds (below its own control where there is but one).
     """
-    limits = results.suite["veto"] or DEFAULTS
+    limits = results.suite["veto"] or VETO
     control = str(results.control_of[variant])
     found: dict[Place, list[str]] = {}
     for start, reward in results.strata:
@@ -85,7 +85,7 @@ def vetoes(results: Results, variant: str) -> dict[Place, list[str]]:
 
 def articulation(results: Results) -> Measure | None:
     """The measure that ``veto.articulation`` names: the sum of that judge's scores."""
-    name = (results.suite["veto"] or DEFAULTS)["articulation"]
+    name = (results.suite["veto"] or VETO)["articulation"]
     return judge_sums(results).get(name) if name is not None else None
 
 
@@ -97,7 +97,7 @@ def judge_sums(results: Results) -> dict[str, Measure]:
 
 def veto_table(results: Results) -> Table:
     """Every run's judges beside what may veto them; the summary counts the gains that are left."""
-    vetoer = (results.suite["veto"] or DEFAULTS)["articulation"]
+    vetoer = (results.suite["veto"] or VETO)["articulation"]
     judges = {name: m for name, m in judge_sums(results).items() if name != vetoer}
     heard = articulation(results)
     train = next((m for m in results.measures if m.label == TRAIN), None)
@@ -127,7 +127,7 @@ def veto_table(results: Results) -> Table:
             )
             mark = f" {ABOVE} 1 of 1" if high else ""
             rows.append([run_name(variant, start, reward, seed) + mark, *cells, ", ".join(against) or DASH])
-    limits: Mapping[str, Any] = results.suite["veto"] or DEFAULTS
+    limits: Mapping[str, Any] = results.suite["veto"] or VETO
     said = [
         f"{name}: {up} of {n_runs} runs are above their control, {out} of these are vetoed: {up - out} count as gains."
         for name, (up, out) in gains.items()

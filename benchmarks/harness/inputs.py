@@ -33,7 +33,9 @@ def evaluation_inputs(
     suite: Mapping[str, Any], each: EvaluatedSet, rewards: Mapping[str | None, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """Hashes of a set's split of its corpus, of the rewards and of the judges."""
-    judges = {f"judge {name}": _judge_hash(given) for name, given in suite["judges"].items()}
+    judges: dict[str, Any] = {}
+    for name, given in suite["judges"].items():
+        judges |= _judge_hashes(name, given)
     corpus = _tried(lambda root: corpus_hashes(root, splits=(each.split,)), each.corpus)
     found: dict[str, Any] = {}
     for name, given in rewards.items():
@@ -45,28 +47,33 @@ def _reward_hashes(label: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Of the folder of a reward, and of the folders of its parts, of whatever kind."""
     found = {}
     for key, path in given.items():
-        if key == "reward.folder" and path is not None:
+        *place, last = key.split(".")
+        if path is None:
+            continue
+        if key == "reward.folder":
             found[label] = _tried(score_hash, path)
-        elif key.startswith("reward.parts.") and key.endswith(".folder"):
-            found[f"{label} {key.split('.')[2]}"] = _tried(_folder_hash, path)
+        elif place[:2] == ["reward", "parts"] and last in _FOLDERS:
+            found[" ".join([label, *place[2:], *([last] if last != "folder" else [])])] = _folder_hash(path, last)
     return found
 
 
-def _judge_hash(given: str | Mapping[str, Any]) -> Any:
+def _judge_hashes(name: str, given: str | Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(given, str):
-        return _tried(score_hash, given)
-    return _tried(_folder_hash, given["folder"]) if given.get("folder") else None
+        return {f"judge {name}": _tried(score_hash, given)}
+    return _reward_hashes("judge", {f"reward.parts.{name}.{key}": value for key, value in given.items()})
 
 
-def _folder_hash(path: str) -> Any:
-    """Of a folder whose kind of reward is not known here: of the files that hold weights."""
+_FOLDERS = {"folder": "*.pt*", "phones": "[!.]*.json"}
+"""Keys of a part that name a folder, whatever its kind, and which of the folder's files count."""
+
+
+def _folder_hash(path: str, key: str) -> Any:
     from s2f_rl.data.content import file_hashes
     from s2f_rl.data.tensor_files import content_hash
 
-    files = sorted(file for file in Path(path).glob("*.pt*") if file.is_file())
-    return (
-        content_hash({file.name: digest for file, digest in file_hashes(Path(path), files).items()}) if files else None
-    )
+    files = sorted(file for file in Path(path).glob(_FOLDERS[key]) if file.is_file())
+    found = _tried(lambda root: file_hashes(Path(root), files), path) or {}
+    return content_hash({file.name: digest for file, digest in found.items()}) if found else None
 
 
 def _tried(read: Callable[[str], Any], path: str) -> Any:

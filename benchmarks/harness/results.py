@@ -188,7 +188,7 @@ class Runs:
         """Label -> fewest sequences that a measure is the mean of in a last checkpoint, and all; others are whole."""
         found: dict[str, tuple[int, int]] = {}
         for measure in self.measures:
-            if "true_distance" in measure.columns:  # few are chosen for it, which is told apart
+            if measure.columns[0].startswith("true_distance"):  # few are chosen for it, which is told apart
                 continue
             for row in self.rows:
                 missing = max((row.get("not_measured", {}).get(column, 0) for column in measure.columns), default=0)

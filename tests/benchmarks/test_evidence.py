@@ -15,7 +15,7 @@ from benchmarks import report
 from benchmarks.harness import evidence, tables
 from benchmarks.harness.gather import TEXT
 from benchmarks.harness.page import facts
-from benchmarks.harness.results import Measure, Results
+from benchmarks.harness.results import Measure, Results, Runs
 from tests.benchmarks.test_matrix import small_suite
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -74,7 +74,7 @@ def write(folder: Path, spoil: bool = True, drop: tuple[Any, ...] | None = None)
             for reward in REWARDS:
                 for variant in ("placebo", "ours"):
                     about = {"variant": variant, "start": start, "reward": reward, "seed": seed, "control": "control"}
-                    if drop == (variant, start, reward, seed):
+                    if drop in ((variant, start, reward, seed), (variant, start, reward, None)):
                         continue
                     against = {"against": {"placebo": "placebo"}} if variant == "ours" else {}
                     spoilt = spoil and variant == "ours" and (start, reward) == ("b", "q")
@@ -122,6 +122,18 @@ class TestAxis:
         results = Results(write(tmp_path / "r", drop=("ours", "a", "q", 1)))
         assert results.speaker_differences("ours", "control", LIP).shape == (2, 2, 1, 2)
         assert len(results.pairs("ours", LIP)[0]) == 1
+        results = Results(write(tmp_path / "s", drop=("ours", "a", "q", None)))  # of a suite that has not gone far
+        assert {row[0].split()[0] for row in evidence.crossed_table(results).rows} == {"placebo"}
+        results.variants = ["ours"]
+        table = evidence.crossed_table(results)
+        assert not table.rows and table.note == "No seed has all its runs yet."
+
+    def test_few_true_distances_are_told_apart(self, results: Results) -> None:
+        columns = {"lve": 1, "true_distance": 3, "true_distance_style": 3}
+        for row in results.rows:
+            row |= {"not_measured": columns, "true_distance": 1e-3, "true_distance_style": 1e-3}
+        known = Runs(results.rows, results.judges)
+        assert set(known.partly_measured()) == {"LVE mm²"}
 
     def test_tables(self, results: Results) -> None:
         table = evidence.crossed_table(results)

@@ -93,6 +93,24 @@ class TestInputs:
         assert set(inputs.evaluation_inputs(suite, each, rewards)) == {"corpus", "reward", "judge judge"}
         assert inputs.training_inputs(small_suite(corpus={"root": "absent"}, reward="absent"), "absent") == {}
 
+    def test_what_parts_read(self, place: Path) -> None:
+        """The folders of parts and the phones that they are given, of rewards and of judges."""
+        (place / "phones").mkdir()
+        (place / "phones/u.json").write_text("[]")
+        part = {"kind": "articulation", "folder": "rewards/two", "phones": "phones"}
+        suite = small_suite(judges={"ear": part, "judge": "rewards/two"})
+        given = {"reward.folder": "rewards/one", **{f"reward.parts.lips.{key}": value for key, value in part.items()}}
+        (each,), before = evaluated_sets(suite), []
+        for text in ("[]", '[["ah", 0, 1]]'):
+            (place / "phones/u.json").write_text(text)
+            before.append(inputs.evaluation_inputs(suite, each, {None: given}))
+        assert {key for key in before[0] if before[0][key] != before[1][key]} == {
+            "reward lips phones", "judge ear phones"
+        }  # fmt: skip
+        assert set(before[0]) > {"reward", "reward lips", "judge ear", "judge judge"}
+        assert set(inputs.training_inputs(suite, None, None, given)) == {"corpus"}
+        assert "reward lips phones" in inputs.training_inputs(suite, "absent", None, given)
+
     def test_records_of_before_hold_no_inputs(self, place: Path) -> None:
         step = Step((), place / "a.json", ("a",), inputs={"start": "x"})
         atomic_write_json(step.record, {"status": "done", "key": ["a"]})
