@@ -207,7 +207,8 @@ def chosen_utterances(
     ]
     if not found:
         told = f" {', '.join(names)}" if names else ""
-        raise UserError(f"{corpus.root}: split {corpus.split} has no utterances{told}, or only of test speakers")
+        closed_too = "" if open_test else ", or only of test speakers, who need open_test=true"
+        raise UserError(f"{corpus.root}: split {corpus.split} has no utterances{told}{closed_too}")
     return found if number is None else [found[k] for k in spread(len(found), number)]
 
 

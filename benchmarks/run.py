@@ -26,7 +26,7 @@ from benchmarks.harness.inputs import evaluation_inputs, training_inputs
 from benchmarks.harness.judge_notes import notes
 from benchmarks.harness.pool import Job, Step, run_jobs
 from benchmarks.harness.rewards import reward_arguments
-from benchmarks.harness.sets import evaluated_sets
+from benchmarks.harness.sets import EvaluatedSet, evaluated_sets
 from s2f_rl.errors import UserError
 from s2f_rl.runs.mistakes import mistake_line
 
@@ -49,6 +49,9 @@ def run_suite(
     if recipes == matrix.RECIPES:
         matrix.check_runs(suite)
     make_corpus(suite["corpus"])
+    sets = evaluated_sets(suite)
+    if evaluation == EVALUATION:
+        check_sets(sets, suite["open_test"])
     for stage in matrix.stages(suite):
         # one after the other and alone: a later stage may need an earlier one
         command = (sys.executable, str(recipes / f"{stage.recipe}.py"), *stage.overrides, *COMMON)
@@ -61,7 +64,6 @@ def run_suite(
     for note in notes(suite["judges"]):
         say(note)
     rewards = matrix.reward_settings(suite)
-    sets = evaluated_sets(suite)
 
     def evaluate(name: str, reward: str | None, *options: str) -> tuple[Step, ...]:
         """A step for every set: of a run with that reward, or of what serves all rewards (None)."""
@@ -138,6 +140,20 @@ def make_corpus(corpus: Mapping[str, Any]) -> None:
 
     synthesize(root, **corpus["synthesize"], progress=False)
     say(f"corpus in {root}")
+
+
+def check_sets(sets: Sequence[EvaluatedSet], open_test: bool) -> None:
+    """Look for the utterances of what ``evaluate`` names: without any, that is told before the first run, not after it.
+
+    Raises:
+        UserError: no such corpus or split, or nothing in it that may be evaluated.
+    """
+    from benchmarks.evaluate import chosen_utterances
+    from s2f_rl.data import FaceCorpus
+
+    for each in sets:
+        if each.label is not None:
+            chosen_utterances(FaceCorpus(each.corpus, each.split, None), each.names, each.utterances, open_test)
 
 
 def reference(suite: Mapping[str, Any], variant: str, start: str | None) -> dict[str, Any]:

@@ -12,6 +12,8 @@ import torch
 
 from benchmarks.evaluate import chosen_utterances, evaluate_with_gains, measure, open_scorer, spread, truth_rows
 from benchmarks.harness.rewards import TrainRewards, open_judge, reward_arguments
+from benchmarks.harness.sets import evaluated_sets
+from benchmarks.run import check_sets
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.synthetic import Hidden, generate
 from s2f_rl.data.synthetic.face import regions
@@ -22,6 +24,7 @@ from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.runs.overrides import flat
+from tests.benchmarks.test_matrix import small_suite
 from tests.tiny import make_tiny_corpus
 
 
@@ -141,8 +144,12 @@ def test_chosen_utterances(place: Path) -> None:
     closed = {everything.names[i] for i in chosen_utterances(everything, open_test=False)}
     assert test and not closed & test and closed == {n for n in everything.names if n[:2] not in {t[:2] for t in test}}
     assert chosen_utterances(everything, number=2) == spread(len(everything), 2)
-    with pytest.raises(UserError, match="no utterances nobody, or only of test speakers"):
+    with pytest.raises(UserError, match="no utterances nobody$"):
         chosen_utterances(everything, ["nobody"])
+    sets = {"heard": {"corpus": str(place / "corpus"), "split": "test"}}
+    check_sets(evaluated_sets(small_suite(evaluate=sets)), open_test=True)
+    with pytest.raises(UserError, match="split test has no utterances, or only of test speakers, who need open_test"):
+        check_sets(evaluated_sets(small_suite(evaluate=sets)), open_test=False)
 
 
 def test_true_distance_to_the_style() -> None:
