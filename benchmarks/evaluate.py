@@ -88,7 +88,7 @@ def evaluate_with_gains(
         scorer: reward and judges.
         gains: factors of the displacement.
         conditions: see :func:`~s2f_rl.evaluation.evaluate.style_columns`.
-        plausible: measures the distance to the nearest plausible motion, which takes seconds for each motion;
+        plausible: measures the distance to the nearest plausible motion, which takes .15 s or more for each motion;
             therefore only of ``n_distances`` utterances, spread evenly over the others, in their first style.
         utterances: indices of those to measure; None: the whole split.
 

@@ -70,7 +70,9 @@ def with_interval(estimate: Estimate, digits: int, sign: bool = False) -> str:
 ABOVE = "▲"
 LEGEND = (
     f" {ABOVE} k of n: in so many runs the train reward is above the ground truth's own: the reward is mistaken or "
-    "fooled there, and more of it is no gain."
+    "fooled there, and more of it is no gain. Where the supervised start has the mark too, the reward likes the "
+    "average manner better than any one speaker's, as an articulation reward does with voices whose manner it does not "
+    "know."
 )
 
 
