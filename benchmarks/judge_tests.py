@@ -5,7 +5,7 @@
 Every negative of :mod:`benchmarks.negatives` must score below the good start (the smoothed recording: below the
 recording): the interval of the difference of the lip score, over voices and utterances, lies below 0. A judge passes
 if none fools it. The veto looks at no score: it turns down what has a lip error of more than 1.05 times the start's, or
-a closure rate of more than .05 below, or a false closure rate of more than .05 above it. Writes ``rows.csv``,
+a closure rate of more than .05 below, or a false closure rate of more than .03 above it. Writes ``rows.csv``,
 ``table.md`` and ``record.json``, in which benchmarks/run.py looks a judge up.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.evaluate import measure, spread
-from benchmarks.harness.evidence import VETO
+from benchmarks.harness.evidence import VETO, held_against
 from benchmarks.negatives import REFERENCES, Negatives
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_json, atomic_write_text
@@ -31,6 +31,8 @@ from s2f_rl.evaluation.intervals import bootstrap_intervals
 from s2f_rl.evaluation.tables import Row
 from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.runs.mistakes import mistake_line
+
+_CALLED = {"LVE": "lve", "false closures": "false closure"}  # in the record and in published tables
 
 
 def mean_of(rows: Sequence[Row], motion: str, column: str) -> float:
@@ -42,14 +44,9 @@ def mean_of(rows: Sequence[Row], motion: str, column: str) -> float:
 def vetoes(rows: Sequence[Row], motion: str) -> list[str]:
     """What the veto holds against a motion, compared with the start: none, or some of lve, closure, false closure."""
     found, start = (
-        [mean_of(rows, m, c) for c in ("lve", "closure_rate", "false_closure_rate")] for m in (motion, "start")
+        {c: mean_of(rows, m, c) for c in ("lve", "closure_rate", "false_closure_rate")} for m in (motion, "start")
     )
-    held = {
-        "lve": found[0] > VETO["lve"] * start[0],
-        "closure": found[1] < start[1] - VETO["closure"],
-        "false closure": found[2] > start[2] + VETO["false_closure"],
-    }
-    return [name for name, against in held.items() if against]
+    return [_CALLED.get(name, name) for name in held_against(found, start, VETO)]
 
 
 def difference(rows: Sequence[Row], column: str, motion: str, reference: str) -> tuple[float, float, float]:

@@ -66,21 +66,30 @@ def vetoes(results: Results, variant: str) -> dict[Place, list[str]]:
             theirs = results.row(control, start, seed)
             if ours is None or theirs is None:
                 continue
-            lost = [_value(theirs, name) - _value(ours, name) for name in ("closure_rate", "false_closure_rate")]
-            checks = {
-                "LVE": _value(ours, "lve") > limits["lve"] * _value(theirs, "lve"),
-                "closure": lost[0] > limits["closure"],
-                "false closures": -lost[1] > limits["false_closure"],
-            }
+            against = held_against(ours, theirs, limits)
             heard = articulation(results)
             if heard is not None:
                 a = results.starts.index(start)
                 scores = results.scores(control, heard)
                 reach = over_seeds(scores[:, a : a + 1]).low
                 least = reach if math.isfinite(reach) else results.value(theirs, heard)
-                checks["articulation"] = results.value(ours, heard) < least
-            found[start, reward, seed] = [name for name, against in checks.items() if against]
+                against += ["articulation"] if results.value(ours, heard) < least else []
+            found[start, reward, seed] = against
     return found
+
+
+def held_against(ours: Mapping[str, Any], theirs: Mapping[str, Any], limits: Mapping[str, Any]) -> list[str]:
+    """What of the veto holds against a motion's columns beside another's: LVE, closure, false closures; nan: nothing.
+
+    limits: ``lve``, ``closure``, ``false_closure``, as in :data:`VETO`.
+    """
+    lost = [_value(theirs, name) - _value(ours, name) for name in ("closure_rate", "false_closure_rate")]
+    checks = {
+        "LVE": _value(ours, "lve") > limits["lve"] * _value(theirs, "lve"),
+        "closure": lost[0] > limits["closure"],
+        "false closures": -lost[1] > limits["false_closure"],
+    }
+    return [name for name, against in checks.items() if against]
 
 
 def articulation(results: Results) -> Measure | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 
 from s2f_rl.data.alignment import SILENCE, Aligner, Phone
 from s2f_rl.data.audio import read_wav
+from s2f_rl.data.content import stream_hash
 from s2f_rl.data.files import open_file, read_text
 from s2f_rl.data.transcripts import find_transcripts
 from s2f_rl.errors import UserError
@@ -56,11 +56,8 @@ def named_sounds(sounds: Sequence[str | os.PathLike[str]]) -> dict[str, Path]:
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's content. Raises UserError where it cannot be read."""
-    digest = hashlib.sha256()
     with open_file(path, "check the path of the recording") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return stream_hash(file)
 
 
 def read_words(text: str | os.PathLike[str] | None, names: Sequence[str]) -> dict[str, str]:

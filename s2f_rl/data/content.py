@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from s2f_rl.data.description import FILE
 from s2f_rl.data.files import atomic_write_text, load_json, require_file
@@ -121,14 +121,19 @@ def _stamp(file: Path) -> list[int]:
 
 def _hash_file(file: Path) -> tuple[list[int], str]:
     stamp = _stamp(file)  # before reading: a change in between is then noticed at the next start
-    digest = hashlib.sha256()
     try:
         with open(file, "rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
+            return stamp, stream_hash(stream)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
-    return stamp, digest.hexdigest()
+
+
+def stream_hash(stream: IO[bytes]) -> str:
+    """sha256 as hex of what is left of an open file, read a block at a time."""
+    digest = hashlib.sha256()
+    for block in iter(lambda: stream.read(1 << 20), b""):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _remembered(store: Path) -> dict[str, list[object]]:

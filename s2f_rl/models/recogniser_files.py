@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 
+from s2f_rl.data.content import stream_hash
 from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.data.soundness import float_weights
 from s2f_rl.data.tensor_files import load_tensors, save_safetensors
@@ -77,4 +77,5 @@ def _folder(where: str | Path) -> Path:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        return stream_hash(file)

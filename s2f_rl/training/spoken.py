@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -21,6 +20,7 @@ from s2f_rl.data.synthetic.speech import Speech, speak_in_turn
 from s2f_rl.data.synthetic.voices import VOICES
 from s2f_rl.models.recogniser import PhoneRecogniser
 from s2f_rl.signs import Watch
+from s2f_rl.threads import available_cores
 
 _CLEAN = 0.5  # share of utterances without noise
 _SNR_DB = (10.0, 40.0)
@@ -86,8 +86,10 @@ def speak_for(
         return [heard(recogniser, speech, rng) for speech in say(voices, names[k], shares[k], rng)] if shares[k] else []
 
     found: list[Spoken] = []
-    n_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(n_workers) as pool, Watch("speak", n_utterances, "utterance", enabled=progress) as bar:
+    with (
+        ThreadPoolExecutor(available_cores()) as pool,
+        Watch("speak", n_utterances, "utterance", enabled=progress) as bar,
+    ):
         for each in pool.map(of_voice, range(len(names))):
             found += each
             bar.update(len(each))

@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
-from recipe_tools import load_recipe
+from recipe_tools import dies_at, load_recipe
 from tiny import make_tiny_corpus
 
 from s2f_rl.errors import UserError
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.runs import MetricsRows, read_rows, without_times
+from s2f_rl.runs import read_rows, without_times
 
 # recipe -> overrides with which it is run, killed and resumed; together they meet every option with a state
 ALGORITHMS = {
@@ -47,10 +47,6 @@ COMBINATIONS = [
 COMMON = ["reward", "lip_score", "real_score", "amplitude_mm", "noise_mm", "sampled_amplitude_ratio", "batch_frames",
           "frames", "value_policy", "loss_policy", "grad_norm_policy", "time/collect_s", "time/reward_s",
           "time/advantage_s", "time/update_s"]  # fmt: skip
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the recipe catches it."""
 
 
 @pytest.fixture
@@ -91,16 +87,7 @@ def test_resumes_to_the_same_numbers(recipe, run, tmp_path, monkeypatch):
     unbroken = run(recipe, "unbroken", *options)
     check_rows(unbroken)
     assert len(unbroken) == 6
-    append = MetricsRows.append
-
-    def dies(self, values, iteration, *args, **kwargs):
-        row = append(self, values, iteration, *args, **kwargs)
-        if iteration == 3:  # the last checkpoint is that of iteration 2
-            raise Killed
-        return row
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(MetricsRows, "append", dies)
+    with dies_at(3, monkeypatch):  # the last checkpoint is that of iteration 2
         run(recipe, "broken", *options)
     broken = run(recipe, "broken", *options, "resume=true")
     assert [without_times(row) for row in unbroken] == [without_times(row) for row in broken]

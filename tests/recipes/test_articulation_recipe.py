@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipe_tools import load_recipe
+from recipe_tools import dies_at, load_recipe
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
@@ -16,17 +16,13 @@ from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.rewards.articulation.density_files import TrainedDensity
 from s2f_rl.rewards.articulation.likelihood import FORMS, ArticulationReward
 from s2f_rl.rewards.articulation.phones import with_mistakes
-from s2f_rl.runs import MetricsRows, read_rows, without_times
+from s2f_rl.runs import read_rows, without_times
 from tests.rewards.articulation.speaking import speaking_corpus
 
 TINY = (
     "width=24", "depth=2", "batch_size=4", "coefficients=3", "evaluation.every=40", "device=cpu", "logger=none",
     "progress=false", "optimizer.lr=1e-2",
 )  # fmt: skip
-
-
-class Killed(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -82,16 +78,7 @@ def test_it_knows_the_ways_of_speaking(place: Path) -> None:
 
 
 def test_goes_on_after_a_kill_to_the_same_numbers(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append = MetricsRows.append
-
-    def dies(self, values, iteration, *args, **kwargs):
-        row = append(self, values, iteration, *args, **kwargs)
-        if iteration == 50:
-            raise Killed
-        return row
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(MetricsRows, "append", dies)
+    with dies_at(50, monkeypatch):
         train(place, "broken")
     train(place, "broken", "resume=true")
     rows = [[without_times(r) for r in read_rows(place / name / "metrics.jsonl")] for name in ("whole", "broken")]

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from recipe_tools import load_recipe
+from recipe_tools import dies_at, load_recipe
 
 from s2f_rl.errors import UserError
 from s2f_rl.rewards import Reward
-from s2f_rl.runs import MetricsRows, read_rows, without_times
+from s2f_rl.runs import read_rows, without_times
 
 MOVES = f"{{kind: '{__name__}:Moves', weight: 0.1}}"
 CLOSURE = "{kind: closure, weight: 0.3}"
@@ -75,10 +75,6 @@ def test_a_batch_without_scores_is_told_once(run, caplog):
     assert sum("no frame of the batch has a score" in record.message for record in caplog.records) == 1
 
 
-class Killed(BaseException):
-    pass
-
-
 def test_parts_are_logged_validated_and_resumed(run, monkeypatch):
     options = [f"reward.parts.closure={CLOSURE}", f"reward.parts.moves={MOVES}", "reward.normalise=running",
                "reward.cap=truth", "group_size=2", "iterations=4", "evaluation.every=2"]  # fmt: skip
@@ -87,16 +83,7 @@ def test_parts_are_logged_validated_and_resumed(run, monkeypatch):
     for row in unbroken[1:]:
         assert all(0 < row[score] <= 1 for score in scores)
     assert all(math.isfinite(unbroken[-1][f"validation/{score}"]) for score in scores)
-    append = MetricsRows.append
-
-    def dies(self, values, iteration, *args, **kwargs):
-        row = append(self, values, iteration, *args, **kwargs)
-        if iteration == 3:
-            raise Killed
-        return row
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(MetricsRows, "append", dies)
+    with dies_at(3, monkeypatch):
         run("rloo", "broken", *options)
     broken = run("rloo", "broken", *options, "resume=true")
     assert [without_times(row) for row in unbroken] == [without_times(row) for row in broken]

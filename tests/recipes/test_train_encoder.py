@@ -8,13 +8,13 @@ import multiprocessing
 import pytest
 import torch
 from config_tools import composed
-from recipe_tools import load_recipe
+from recipe_tools import dies_at, load_recipe
 
 from s2f_rl.errors import UserError
 from s2f_rl.losses import ReinforceLoss, WeightedLoss
 from s2f_rl.models.audio_encoders import MelAudioEncoder
 from s2f_rl.models.checkpoint import load_actor
-from s2f_rl.runs import MetricsRows, read_rows, without_times
+from s2f_rl.runs import read_rows, without_times
 from s2f_rl.training import make_collector, prepare_rl, setup
 
 RECIPES = {
@@ -22,10 +22,6 @@ RECIPES = {
     "awr": ["critic=decoder", "replay.capacity=6", "minibatch_lanes=3", "max_frames=12"],
     "reward_gradient": ["optimizer.encoder_lr_factor=0.5"],
 }
-
-
-class Killed(BaseException):
-    """Stands for SIGKILL: nothing of the recipe catches it."""
 
 
 @pytest.fixture
@@ -60,16 +56,7 @@ def test_resumes_to_the_same_numbers(recipe, run, workshop, tmp_path, monkeypatc
     options = [*RECIPES[recipe], "iterations=4", "evaluation.every=2"]
     unbroken = run(recipe, "unbroken", *options)
     assert "holds no moments" not in caplog.text
-    append = MetricsRows.append
-
-    def dies(self, values, iteration, *args, **kwargs):
-        row = append(self, values, iteration, *args, **kwargs)
-        if iteration == 3:
-            raise Killed
-        return row
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(MetricsRows, "append", dies)
+    with dies_at(3, monkeypatch):
         run(recipe, "broken", *options)
     assert run(recipe, "broken", *options, "resume=true") == unbroken
     last = [torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("unbroken", "broken")]
