@@ -27,10 +27,11 @@ from benchmarks.slope import articulation_forms, cosine, shown_style
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.contract import Phone
 from s2f_rl.data.files import atomic_write_text
+from s2f_rl.data.phone_classes import phone_class
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import write_rows
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.rewards.articulation.phones import PhoneSource, phone_class, with_mistakes
+from s2f_rl.rewards.articulation.phones import PhoneSource, with_mistakes
 from s2f_rl.rewards.calibration.attack import Objective, reward_objective
 from s2f_rl.rewards.calibration.auc import auc
 

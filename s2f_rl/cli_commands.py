@@ -269,10 +269,15 @@ def add_align(commands: Commands) -> None:
     def run(options: argparse.Namespace) -> int:
         from s2f_rl.data.alignment import REPORT, align_corpus, align_file
 
+        retime = None
+        if options.retime:
+            from s2f_rl.models.retiming import Retimer
+
+            retime = Retimer()
         if options.wav is not None:
             if options.corpus is not None or options.text is None or options.out is None:
                 raise UserError("--wav aligns one recording: give --text WORDS and --out FILE, and no corpus")
-            phones = align_file(options.wav, options.text, options.out, options.words)
+            phones = align_file(options.wav, options.text, options.out, options.words, retime)
             print(f"{options.out}: {len(phones)} phones")
             return 0
         if options.corpus is None:
@@ -282,8 +287,11 @@ def add_align(commands: Commands) -> None:
             options.text,
             pronunciations=options.words,
             overwrite=options.overwrite,
+            retime=retime,
             **_given(options, "topology", "out"),
         )
+        if report.unheard:
+            print(f"{len(report.unheard)} were not recognised and kept the aligner's times (named in {REPORT})")
         for name, reason in report.failed.items():
             print(one_line(f"{name}: {reason}"))
         print(
@@ -307,6 +315,12 @@ def add_align(commands: Commands) -> None:
     parser.add_argument("--wav", help="one sound file in place of a corpus")
     parser.add_argument(
         "--out", help="with --wav: .json file to write; else a folder for the timings, those of the corpus then stay"
+    )
+    parser.add_argument(
+        "--retime",
+        action="store_true",
+        help="then move the boundaries to where the package's phone recogniser hears them; without it they are "
+        "pocketsphinx's",
     )
     parser.add_argument("--words", metavar="FILE", help="pronunciations of further words, lines such as: oboe OW B OW")
     parser.add_argument("--overwrite", action="store_true", help="replace timings that are there")

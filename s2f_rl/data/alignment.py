@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from s2f_rl.signs import watched
 logger = logging.getLogger(__name__)
 
 Phone = tuple[str, float, float]
+Retime = Callable[[np.ndarray, int, Sequence[Phone]], "list[Phone] | None"]
+"""Waveform, rate and phones -> the phones with better times; None: it cannot tell."""
 
 REPORT = "alignment.json"
 SILENCE = "sil"
@@ -52,10 +54,12 @@ class AlignmentReport:
 
     Attributes:
         written: utterances aligned now. kept: those that had timings. failed: {utterance: why}.
+        unheard: of the written ones, those in which ``retime`` did not recognise the phones.
     """
 
     written: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    unheard: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -214,14 +218,16 @@ def align_file(
     text: str,
     out: str | os.PathLike[str],
     pronunciations: str | os.PathLike[str] | None = None,
+    retime: Retime | None = None,
 ) -> list[Phone]:
-    """Align one recording and write its timings to ``out``; see :meth:`Aligner.align`."""
+    """Align one recording and write its timings to ``out``; see :meth:`Aligner.align` and :func:`align_corpus`."""
     require_target(out)
     waveform, rate = read_wav(wav)
     try:
         phones = Aligner(pronunciations).align(waveform, rate, text)
     except UserError as error:
         raise UserError(f"{wav}: {error}") from error
+    phones = (retime(waveform, rate, phones) if retime else None) or phones
     write_phones(out, phones)
     return phones
 
@@ -234,6 +240,7 @@ def align_corpus(
     overwrite: bool = False,
     progress: bool = True,
     out: str | os.PathLike[str] | None = None,
+    retime: Retime | None = None,
 ) -> AlignmentReport:
     """Write ``phones/NAME.json`` for every utterance of a corpus folder whose words are known.
 
@@ -248,6 +255,7 @@ def align_corpus(
         pronunciations: see :class:`Aligner`.
         overwrite: replace timings that are there.
         out: folder for ``NAME.json`` and ``alignment.json`` in place of the corpus, whose own timings then stay.
+        retime: moves the boundaries that the aligner found, such as :class:`~s2f_rl.models.retiming.Retimer`.
 
     Returns:
         what was written, kept, and why the others failed.
@@ -271,15 +279,23 @@ def align_corpus(
         try:
             if name not in transcripts:
                 raise UserError(f"{source} has no words for it")
-            phones = aligner.align(*read_wav(corpus.wav(corpus.index(name))), transcripts[name])
+            waveform, rate = read_wav(corpus.wav(corpus.index(name)))
+            phones = aligner.align(waveform, rate, transcripts[name])
         except UserError as error:
             report.failed[name] = str(error)
             continue
+        if retime is not None:
+            moved = retime(waveform, rate, phones)
+            if moved is None:
+                report.unheard.append(name)
+            phones = moved or phones
         write_phones(timings, phones)
         report.written.append(name)
     if report.written or report.failed:
         about = {"aligner": "pocketsphinx", "version": _version(), "model": "en-us", "transcripts": source.name}
         counts = {"written": len(report.written), "kept": len(report.kept), "failed": report.failed}
+        if retime is not None:
+            about |= {"retimed": len(report.written) - len(report.unheard), "unheard": report.unheard}
         atomic_write_json((corpus.root if out is None else folder) / REPORT, {**about, **counts})
     return report
 

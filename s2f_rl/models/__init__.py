@@ -7,9 +7,9 @@ Floor plan:
 - FaceFormer: ``faceformer`` (:class:`FaceFormer`) over ``decoder`` (all frames at once, and one by one), which is made
   of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
 - what it hears: ``audio_encoders`` over ``speech_models`` (those of transformers) and ``log_mel``; ``listener`` over
-  the phone ``recogniser`` that comes with the package (``recogniser_files``) and its ``mishearing`` in training; by
-  name: ``encoder_kinds``; ``audio_cache`` keeps the features that no training changes; ``hearing``: an encoder that RL
-  trains
+  the phone ``recogniser`` that comes with the package (``recogniser_files``) and its ``mishearing`` in training, which
+  also serves ``retiming`` (an aligner's phones, put where they are heard); by name: ``encoder_kinds``; ``audio_cache``
+  keeps the features that no training changes; ``hearing``: an encoder that RL trains
 - speech of any length: ``windowed_audio`` (features, window by window), ``time_norms`` (what is exact about them),
   ``latent_stream`` (from sound in pieces to latents)
 - for reinforcement learning: ``policy`` (:class:`MotionPolicy`) over a core, of which one is there, ``gaussian_core``,

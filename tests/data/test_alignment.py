@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,23 @@ class TestCorpus:
         assert json.loads((tmp_path / "aligned" / alignment.REPORT).read_text())["written"] == 3
         assert PhoneSource(tmp_path / "aligned").of(FaceCorpus(root, split="all")["S0_sentence01"]) == PHONES
         assert len(align_corpus(root, progress=False, out=tmp_path / "aligned").kept) == 3
+
+    def test_moved_boundaries(self, root: Path) -> None:
+        """Where the second look can tell, its times are kept; where it cannot, the aligner's."""
+        (root / "transcripts.json").write_text(json.dumps({"S0_sentence01": "one", "S1_sentence01": "two"}))
+        moved = [("sil", 0.0, 0.2), ("m", 0.2, 0.3), ("ah", 0.3, 0.41)]
+        asked: list[list[alignment.Phone]] = []
+
+        def retime(waveform: np.ndarray, rate: int, phones: Sequence[alignment.Phone]) -> list[alignment.Phone] | None:
+            asked.append(list(phones))
+            return moved if len(asked) == 1 else None
+
+        report = align_corpus(root, progress=False, retime=retime)
+        assert asked == [PHONES, PHONES] and report.unheard == ["S1_sentence01"]
+        assert read_phones(root / "phones" / "S0_sentence01.json") == moved
+        assert read_phones(root / "phones" / "S1_sentence01.json") == PHONES
+        told = json.loads((root / alignment.REPORT).read_text())
+        assert (told["retimed"], told["unheard"]) == (1, ["S1_sentence01"])
 
     def test_no_transcripts(self, root: Path) -> None:
         with pytest.raises(UserError, match="--text"):

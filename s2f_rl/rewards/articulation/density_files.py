@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.data.phone_classes import CLASSES
 from s2f_rl.data.stored_features import hash_tensors
 from s2f_rl.data.tensor_files import load_tensors, save_tensors
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.articulation.density import LipDensity
-from s2f_rl.rewards.articulation.phones import CLASSES
 from s2f_rl.rewards.model.checkpoint_files import pick, tensors
 from s2f_rl.rewards.model.meeting import KEY as MADE_FOR
 from s2f_rl.rewards.model.meeting import made_for, set_made_for

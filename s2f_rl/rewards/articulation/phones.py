@@ -1,4 +1,4 @@
-"""Phones as a density reads them: one table of classes, features at video rate, and the mistakes of transcripts."""
+"""Phones as a density reads them: features at video rate, and the mistakes of transcripts."""
 
 from __future__ import annotations
 
@@ -10,33 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from s2f_rl.data.alignment import ARPABET, SILENCE
+from s2f_rl.data.alignment import SILENCE
 from s2f_rl.data.annotations import read_phones
 from s2f_rl.data.contract import Corpus, Phone, SpokenUtterance, place_of
+from s2f_rl.data.phone_classes import CLASSES, UNKNOWN, phone_class
 from s2f_rl.errors import UserError
 
-UNKNOWN = "unknown"
-CLASSES = (SILENCE, *sorted(name.lower() for name in ARPABET), UNKNOWN)
-"""What a phone can be: silence, the 39 of ARPAbet, and one for whatever has another name."""
-
-_ALSO = {
-    **dict.fromkeys(("", "sp", "spn", "nsn", "pau", "epi", "h#", "_", "_:", "+spn+", "+nsn+", "<sil>"), SILENCE),
-    **{"ax": "ah", "ax-h": "ah", "ix": "ih", "axr": "er", "ux": "uw", "el": "l", "em": "m", "en": "n", "eng": "ng"},
-    **{"dx": "t", "q": "t", "nx": "n", "hv": "hh"},
-    **{"bcl": "b", "pcl": "p", "dcl": "d", "tcl": "t", "gcl": "g", "kcl": "k"},
-}
-"""Names of TIMIT, of the built-in corpus and of aligners beside ARPAbet's; reduced vowels and syllabic consonants count
-as the full ones."""
-
-_NUMBER = {name: k for k, name in enumerate(CLASSES)}
 N_FEATURES = len(CLASSES) + 2
+_SILENCE = phone_class(SILENCE)
 _LONG_S = 0.1  # a usual phone
-
-
-def phone_class(name: str) -> int:
-    """Which of :data:`CLASSES` a phone is; capitals and stress digits count for nothing."""
-    plain = name.strip().lower().rstrip("012")
-    return _NUMBER.get(_ALSO.get(plain, plain), _NUMBER[UNKNOWN])
 
 
 def phone_features(phones: Sequence[Phone], fps: float) -> Tensor:
@@ -62,7 +44,7 @@ def phone_features(phones: Sequence[Phone], fps: float) -> Tensor:
         here = (time >= start) & (time < end)
         features[here, -2] = 2 * (time[here] - start) / (end - start) - 1
         features[here, -1] = math.log((end - start) / _LONG_S)
-    features[features[:, :-2].sum(1) == 0, _NUMBER[SILENCE]] = 1.0
+    features[features[:, :-2].sum(1) == 0, _SILENCE] = 1.0
     return features.float()
 
 
@@ -126,7 +108,7 @@ class PhoneSource:
                 f"{where}: no utterance has phone timings, which the articulation reward needs; make them with "
                 f"`s2f-rl align {place_of(corpus)}{out}`"
             )
-        unknown = [name for name in names if phone_class(name) == _NUMBER[UNKNOWN]]
+        unknown = [name for name in names if phone_class(name) == phone_class(UNKNOWN)]
         if 2 * len(unknown) > len(names):
             raise UserError(
                 f"{where}: most of its phones have names that are not ARPAbet ({unknown[0][:20]!r}); write them as "

@@ -13,18 +13,12 @@ from scipy.stats import norm
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.data.phone_classes import CLASSES, phone_class
 from s2f_rl.errors import UserError
 from s2f_rl.rewards.articulation.density import FLOOR_M, log_density, squared_error, widened
 from s2f_rl.rewards.articulation.density_files import FILE, TrainedDensity, is_articulation
 from s2f_rl.rewards.articulation.lessons import LessonSampler, describe, in_one_batch, lessons
-from s2f_rl.rewards.articulation.phones import (
-    CLASSES,
-    N_FEATURES,
-    PhoneSource,
-    phone_class,
-    phone_features,
-    with_mistakes,
-)
+from s2f_rl.rewards.articulation.phones import N_FEATURES, PhoneSource, phone_features, with_mistakes
 from tests.rewards.articulation.speaking import PHONES, small_density, speaking_corpus
 
 
