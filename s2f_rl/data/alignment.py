@@ -294,9 +294,8 @@ def align_corpus(
     if report.written or report.failed:
         about = {"aligner": "pocketsphinx", "version": _version(), "model": "en-us", "transcripts": source.name}
         counts = {"written": len(report.written), "kept": len(report.kept), "failed": report.failed}
-        if retime is not None:
-            about |= {"retimed": len(report.written) - len(report.unheard), "unheard": report.unheard}
-        atomic_write_json((corpus.root if out is None else folder) / REPORT, {**about, **counts})
+        moved_too = {"retimed": len(report.written) - len(report.unheard), "unheard": report.unheard} if retime else {}
+        atomic_write_json((corpus.root if out is None else folder) / REPORT, {**about, **counts, **moved_too})
     return report
 
 
