@@ -28,6 +28,7 @@ from s2f_rl.rewards.model.meeting import refuse_other_corpus
 
 ARTICULATION_SCORE = "articulation_score"
 FORMS = ("squared_error", "likelihood", "widened")
+STYLES = ("lane", "none")
 _MEMORY_BYTES = 64 * 2**20
 _numbers = itertools.count()
 
@@ -58,6 +59,8 @@ class ArticulationReward(nn.Module, Reward):
         folder: run folder of ``recipes/articulation.py``, or its ``articulation.pt``.
         form: ``squared_error``, ``likelihood`` or ``widened``.
         phones: folder of timings ``NAME.json``, as ``s2f-rl align CORPUS --out FOLDER`` writes; None: the corpus's own.
+        style: ``lane``, what the actor was asked for; ``none``, what speakers do on average. A new voice has a style
+            that no column is: whatever column a lane asks for would be the wrong one.
 
     Raises:
         UserError: no utterance has phones, most have names that are not known, another mesh, rate or styles.
@@ -76,8 +79,13 @@ class ArticulationReward(nn.Module, Reward):
         folder: str,
         form: str = "squared_error",
         phones: str | None = None,
+        style: str = "lane",
     ) -> None:
         super().__init__()
+        if style not in STYLES:
+            raise UserError(f"articulation reward: style={style}: use {' or '.join(STYLES)}")
+        if style == "none":
+            self.reads_style = False
         if form not in FORMS:
             raise UserError(f"articulation reward: form={form}: use {' or '.join(FORMS)}")
         trained = TrainedDensity.load(folder, device)
@@ -91,7 +99,10 @@ class ArticulationReward(nn.Module, Reward):
             )
         self.source = PhoneSource(phones)
         self.source.require(corpus)
-        self._hash = hashlib.sha256(f"{trained.content_hash()} {form} {_timings_hash(phones)}".encode()).hexdigest()
+        unstyled = "" if self.reads_style else " without style"
+        self._hash = hashlib.sha256(
+            f"{trained.content_hash()} {form}{unstyled} {_timings_hash(phones)}".encode()
+        ).hexdigest()
         self._densities: ByteCache[Tensor] = ByteCache(_MEMORY_BYTES)
 
     def prepare(self, utterance: SpokenUtterance) -> Said:

@@ -27,7 +27,7 @@ from s2f_rl.rewards.articulation.density_files import TrainedDensity
 from s2f_rl.rewards.articulation.likelihood import FORMS, ArticulationReward
 from s2f_rl.rewards.articulation.phones import phone_features
 from s2f_rl.rewards.calibration.attack import reward_objective
-from s2f_rl.rewards.contract import ReadsLatents, ReadsStyle, Reward
+from s2f_rl.rewards.contract import ReadsLatents, ReadsStyle, Reward, asks_for_style
 from s2f_rl.rewards.parts import RewardParts
 from s2f_rl.rewards.registry import build_part
 from tests.rewards.articulation.speaking import small_density, speaking_corpus
@@ -115,6 +115,23 @@ def test_style_and_phones_matter(corpus: FaceCorpus, folder: str) -> None:
     assert all((score[a] - score[b]).abs().min() > 1e-4 for a, b in ((0, 1), (0, 2), (1, 2)))
     other, _ = scored(reward, corpus, motion[:1], [1], style=one_hot(0))
     assert (other[0] - score[0]).abs().max() > 1e-3
+
+
+def test_no_style_is_what_speakers_do_on_average(corpus: FaceCorpus, folder: str) -> None:
+    """Whatever the lanes ask for, the score is that of a style of zeros, and nobody passes one."""
+    of_lane = ArticulationReward(corpus, folder=folder)
+    reward = build_part("articulation", {"folder": folder, "style": "none"}, corpus)
+    assert asks_for_style(of_lane) and not asks_for_style(reward)
+    assert reward.content_hash() != of_lane.content_hash()
+    motion = corpus[0].vertices[None, :12].expand(2, -1, -1)
+    unknown, _ = scored(of_lane, corpus, motion, [0, 0], style=one_hot(None, None))
+    assert torch.equal(scored(reward, corpus, motion, [0, 0])[0], unknown)
+    transform = FrozenRewardTransform({"a": reward}, corpus)
+    moved = (corpus[0].vertices - corpus[0].template)[None, :12].expand(2, -1, -1)
+    found = transform.score_displacements(moved, torch.tensor([0, 0]), torch.tensor([12, 12]), one_hot(0, 1))[NAME]
+    torch.testing.assert_close(found, unknown, atol=1e-4, rtol=1e-4)
+    with pytest.raises(UserError, match="style=own: use lane or none"):
+        ArticulationReward(corpus, folder=folder, style="own")
 
 
 def test_frames_have_their_own_number(corpus: FaceCorpus, folder: str) -> None:
