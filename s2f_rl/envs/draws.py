@@ -16,8 +16,9 @@ STYLE_MODES = ("own", "random", "all")
 class UtteranceDraws:
     """A deterministic function of ``seed`` and of a counter of draws.
 
-    Every epoch is one seeded permutation of the corpus; draw ``n`` is entry ``n % N`` of epoch ``n // N``. So the
-    whole state is one integer, and no draw depends on how many lanes, workers or resets came before.
+    Every epoch is one seeded permutation of the N entries: the corpus's utterances, each as often as ``times`` says.
+    Draw ``n`` is entry ``n % N`` of epoch ``n // N``. So the whole state is one integer, and no draw depends on how
+    many lanes, workers or resets came before.
 
     Several environments share an epoch without overlap (:meth:`take_part`): part k of K has the draws k, K + k,
     2 K + k, ... of the whole. What all have drawn together is what one alone would have drawn.
@@ -27,13 +28,19 @@ class UtteranceDraws:
         n_styles: S, number of training subjects.
         style: ``"own"``, ``"random"``, ``"all"`` or an index, see :class:`s2f_rl.envs.SpeechToFaceEnv`.
         seed: any integer.
+        times: how often each utterance is in an epoch, [N], 1 and more; None: once.
 
     Raises:
         UserError: unknown ``style``, or an empty corpus.
     """
 
     def __init__(
-        self, own_styles: Sequence[int | None], n_styles: int, style: str | int = "own", seed: int = 0
+        self,
+        own_styles: Sequence[int | None],
+        n_styles: int,
+        style: str | int = "own",
+        seed: int = 0,
+        times: Sequence[int] | None = None,
     ) -> None:
         if not own_styles:
             raise UserError("the corpus has no utterance to draw from: check the split and the folder")
@@ -46,6 +53,7 @@ class UtteranceDraws:
         if isinstance(style, int) and not 0 <= style < n_styles:
             raise UserError(f"style={style}: the corpus has {n_styles} training subjects, use 0 to {n_styles - 1}")
         self.own_styles = list(own_styles)
+        self._entries = np.repeat(np.arange(len(own_styles)), 1 if times is None else list(times))
         self.n_styles = n_styles
         self.style = style
         self.n_drawn = 0
@@ -67,7 +75,8 @@ class UtteranceDraws:
 
     @property
     def n_utterances(self) -> int:
-        return len(self.own_styles)
+        """Draws of an epoch."""
+        return len(self._entries)
 
     def set_seed(self, seed: int) -> None:
         """Start again at the first draw of ``seed``."""
@@ -88,7 +97,7 @@ class UtteranceDraws:
         pairs = []
         for _ in range(n):
             epoch, position = divmod(self.n_drawn * self.n_parts + self.part, self.n_utterances)
-            utterance = int(self._epoch(epoch)[position])
+            utterance = int(self._entries[self._epoch(epoch)[position]])
             # "all": every utterance meets every style once in S epochs, and styles also vary within an epoch.
             pairs.append((utterance, self._style_of(utterance, turn=utterance + epoch, key=epoch)))
             self.n_drawn += 1

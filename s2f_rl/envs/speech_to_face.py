@@ -63,6 +63,7 @@ class SpeechToFaceEnv(EnvBase):
             every style (for chosen utterances: in turn over the groups of lanes).
         max_frames: only the first ``max_frames`` frames of every utterance.
         seed: of the draws.
+        times: how often each utterance is in an epoch of draws, [N]; None: once.
         device: where observations live.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
         device_cache_mb: what audio features take at most on a device that is not the CPU; the least recently used go
@@ -85,6 +86,7 @@ class SpeechToFaceEnv(EnvBase):
         device: str | torch.device = "cpu",
         cache_folder: str | Path | None = None,
         device_cache_mb: float = DEVICE_CACHE_MB,
+        times: Sequence[int] | None = None,
     ) -> None:
         n_lanes = int(batch_size)
         if n_lanes < 1:
@@ -104,7 +106,7 @@ class SpeechToFaceEnv(EnvBase):
         self._on_device = KeptFeatures(self._features, device_cache_mb)
         self.group_size = int(group_size)
         self.n_styles = len(corpus.subjects)
-        self.draws = UtteranceDraws(_own_styles(corpus), self.n_styles, style, seed)
+        self.draws = UtteranceDraws(_own_styles(corpus), self.n_styles, style, seed, times)
         self._n_frames = _frame_counts(corpus, max_frames)
         self._time: int | None = None  # None before the first reset
         self._end = 0  # frames of the longest lane

@@ -159,6 +159,9 @@ class RL(Run):
     group_size: Size = key("samples of the same utterance and style")
     style: Annotated[str, Choice(*STYLE_MODES)] | Natural = key("own, random, all, or a style column")
     max_frames: ClipOrMore | None = key("only the first frames of every utterance; null: all")
+    unrecorded_share: Annotated[float, Range(above=0, below=1)] | None = key(
+        "of the draws that go to sound without meshes; null: what there is"
+    )
     policy_weight: NonNegative = key("policy : supervised")
     balance: Annotated[str, Choice(*BALANCES)] = key("whether weights are ratios of gradient norms")
     optimizer: Optimizer = key("Adam")

@@ -28,7 +28,7 @@ from s2f_rl.models.encoder_kinds import packed_encoder
 from s2f_rl.models.hearing import Hearing
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs.tether import die_with
-from s2f_rl.training.parts import RLParts
+from s2f_rl.training.parts import RLParts, times_drawn
 from s2f_rl.training.setup import plain
 
 _POLL_S = 0.5
@@ -119,8 +119,8 @@ def make_collector(config: Mapping[str, object], parts: RLParts) -> UtteranceCol
     """The collector of a run, as the config group ``parallel`` says.
 
     Args:
-        config: with the keys ``parallel``, ``corpus``, ``lanes``, ``group_size``, ``style``, ``max_frames`` and
-            ``seed`` of ``recipes/conf/shared/rl.yaml``. ``lanes`` are those of all workers together.
+        config: with the keys ``parallel``, ``corpus``, ``lanes``, ``group_size``, ``style``, ``max_frames``, ``seed``
+            and ``unrecorded_share`` of ``recipes/conf/shared/rl.yaml``. ``lanes`` are those of all workers together.
         parts: of the run; the environment's draws become those of this rank.
     """
     options, env, policy = plain(config), parts.env, parts.policy
@@ -137,6 +137,7 @@ def make_collector(config: Mapping[str, object], parts: RLParts) -> UtteranceCol
         corpus=(options["corpus"]["root"], options["corpus"]["topology"], options["corpus"]["cache"]),
         encoder=packed_encoder(parts.start.actor.audio_encoder),
         options=(options["lanes"] // n_workers, options["group_size"], options["style"], options["max_frames"]),
+        unrecorded_share=options["unrecorded_share"],
         device="cpu" if remote and not parallel["gpus_per_worker"] else str(env.device),
         listens=parts.hearing is not None,
     )
@@ -154,6 +155,7 @@ def _worker_env(
     corpus: tuple[str, str | None, str | None],
     encoder: Callable[[], AudioEncoder],
     options: tuple[int, int, str | int, int | None],
+    unrecorded_share: float | None,
     device: str,
     listens: bool,
     seed: int,
@@ -166,11 +168,12 @@ def _worker_env(
         die_with(parent)
     root, topology, cache = corpus
     train = FaceCorpus(root, split="train", topology=topology)
-    lanes, group_size, style, max_frames = options
     source = (Hearing if listens else CachedAudio)(encoder().to(device), train, cache)
+    lanes, group_size, style, max_frames = options
+    times = times_drawn(train, unrecorded_share)
     room = 0.0 if listens else DEVICE_CACHE_MB
     return SpeechToFaceEnv(
-        train, source, lanes, group_size, style, max_frames, seed=seed, device=device, device_cache_mb=room
+        train, source, lanes, group_size, style, max_frames, seed=seed, device=device, device_cache_mb=room, times=times
     )
 
 

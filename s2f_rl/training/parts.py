@@ -158,6 +158,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
     env = SpeechToFaceEnv(
         train, source, lanes, config["group_size"], config["style"], config["max_frames"], seed=config["seed"],
         device=device, device_cache_mb=DEVICE_CACHE_MB if hearing is None else 0.0,
+        times=times_drawn(train, config["unrecorded_share"]),
     )  # fmt: skip
     built = build_reward(config, train, validation, device)
     built.transform.read_latents(policy.core)
@@ -193,3 +194,21 @@ def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBa
     lanes = ranks.share_of(lanes, "minibatch_lanes")
     for rows in upload(torch.randperm(len(batch)), batch.device or torch.device("cpu")).split(lanes):
         yield batch[rows]
+
+
+def times_drawn(corpus: FaceCorpus, unrecorded_share: float | None) -> list[int] | None:
+    """How often each utterance is in an epoch, so that about this share of the draws has no vertices; None: once.
+
+    Raises:
+        UserError: the share cannot be had by repeating what there is.
+    """
+    if unrecorded_share is None:
+        return None
+    silent = [not corpus.has_vertices(i) for i in range(len(corpus))]
+    if all(silent) or not any(silent):
+        raise UserError(
+            f"unrecorded_share={unrecorded_share:g}: {sum(silent)} of {len(silent)} utterances of training have no "
+            "meshes: there is no share to choose; use null"
+        )
+    ratio = unrecorded_share / (1 - unrecorded_share) * (len(silent) - sum(silent)) / sum(silent)
+    return [max(1, round(ratio if each else 1 / ratio)) for each in silent]

@@ -22,6 +22,13 @@ class TestOrder:
         assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
         assert len({tuple(epoch) for epoch in epochs}) == 3
 
+    def test_an_utterance_several_times_an_epoch(self):
+        draws = UtteranceDraws([0, None, 1], 2, seed=3, times=[1, 3, 2])
+        epochs = [[u for u, _ in draws.draw(6)] for _ in range(20)]
+        assert all(sorted(epoch) == [0, 1, 1, 1, 2, 2] for epoch in epochs)
+        assert len({tuple(epoch) for epoch in epochs}) > 10
+        assert draws.state()["n_utterances"] == 6
+
     def test_depends_on_the_seed_alone(self):
         pieces, whole = make(), make()
         assert [*pieces.draw(3), *pieces.draw(1), *pieces.draw(16)] == whole.draw(20)

@@ -37,7 +37,7 @@ NULL = {
     "topology", "cache", "logger", "max_frames", "ema_decay", "max_grad_norm", "max_lve_ratio", "cap", "backbone",
     "corruptions", "leave_out", "policy", "policy_samples", "register", "utterances", "utterance", "out",
     "reward_folder", "judge_folder", "pretrained", "actor.kind", "measures", "checkpoint_minutes", "evaluation.styles",
-    "address", "max_closure_drop", "phones",
+    "address", "max_closure_drop", "phones", "unrecorded_share",
 }  # fmt: skip
 HUGE = {"max_lve_ratio"}  # infinity: no limit
 RATES = {"lr", "final_lr"}  # one that is too large is told by the guard of the steps
