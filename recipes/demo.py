@@ -1,10 +1,10 @@
-"""From nothing to a talking face that was trained, rewarded, tuned by RL, evaluated and filmed: `make demo`.
+"""From nothing to a talking face that was trained, rewarded, tuned by RL, evaluated and shown: `make demo`.
 
     python recipes/demo.py
 
 1 synthesise a corpus, 2 train a supervised actor, 3 train a reward, and a judge of another architecture that
 no actor is trained against, 4 tune by PPO, and by its compute-matched control (the same rollouts and
-updates without the policy gradient), 5 evaluate all on test speakers, 6 film them side by side.
+updates without the policy gradient), 5 evaluate all on test speakers, 6 show them side by side: a page, and a film.
 Every stage is an ordinary recipe with the settings of conf/demo.yaml; run again, it picks up what is there.
 """
 
@@ -28,11 +28,12 @@ from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel
-from s2f_rl.rewards.judge.judge import load_scorer
+from s2f_rl.rewards.judge.judge import AnyReward, load_scorer
 from s2f_rl.runs import load_recipe, recipe_main
 from s2f_rl.runs.overrides import as_overrides, flat
 from s2f_rl.schemas.others import Demo
 from s2f_rl.training import plain
+from s2f_rl.view import show_utterance
 
 COLUMNS = {  # column of the table, after those of the scores: (key of the summary, factor, digits)
     "LVE mm²": ("lve", 1e6, 2),
@@ -65,7 +66,8 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
         told(started, f"{name} done")
 
     # 5 evaluate on test speakers
-    scorer = Scorer({"train": RewardModel.load(root / "reward"), "judge": load_scorer(root / "judge")}, test)
+    judge = load_scorer(root / "judge")
+    scorer = Scorer({"train": RewardModel.load(root / "reward"), "judge": judge}, test)
     # the last checkpoints, not the best: the control's best may well be its start
     files = {name: root / name / "last.pt" for name in ("supervised", "control", "ppo")}
     actors = {name: load_actor(path)[0] for name, path in files.items()}
@@ -74,17 +76,18 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
         rows = evaluate_actor(actor, test, scorer)
         about = {"checkpoint": str(files[name]), "corpus": str(corpus), "split": "test"}
         table[name] = write_report(root / name / "evaluation", rows, test, scorer, about)["style_dependent"]
-    text = as_markdown(table, score_columns(scorer) | COLUMNS)
+    cells = as_text(table, score_columns(scorer) | COLUMNS)
+    text = as_markdown(cells)
     atomic_write_text(root / "table.md", text)
     told(started, "evaluated on test speakers")
 
-    # 6 film
-    film = root / "demo.mp4"
-    make_film(cfg.film, test, actors, film)
-    told(started, "filmed")
+    # 6 page and film
+    show(cfg.film, test, actors, root, cells, judge)
+    told(started, "shown")
     print(f"\nTest speakers, mean over utterances x training styles:\n\n{text}")
-    print(f"table      {root / 'table.md'}\nfilm       {film} (ground truth, supervised, control, PPO)")
+    print(f"table      {root / 'table.md'}\nfilm       {root / 'demo.mp4'}")
     print(f"sequences  {root}/*/evaluation/sequences.csv\ncurves     {root}/*/metrics.jsonl")
+    print(f"page       {root / 'demo.html'}: ground truth, supervised, control and PPO; open it in a browser")
     return table
 
 
@@ -145,17 +148,32 @@ def score_columns(scorer: Scorer) -> dict[str, tuple[str, float, int]]:
     return {f"{score} ({name})": (column, 1, 3) for score, (name, column) in zip(plain, columns, strict=True)}
 
 
-def as_markdown(table: dict[str, dict[str, float]], columns: dict[str, tuple[str, float, int]]) -> str:
-    """Rows of the table as markdown; a figure that could not be measured is a dash."""
+def as_text(
+    table: dict[str, dict[str, float]], columns: dict[str, tuple[str, float, int]]
+) -> dict[str, dict[str, str]]:
+    """Row -> column -> text; a figure that could not be measured is a dash."""
+    return {
+        name: {c: f"{values[k] * f:.{d}f}" if k in values else "-" for c, (k, f, d) in columns.items()}
+        for name, values in table.items()
+    }
+
+
+def as_markdown(cells: dict[str, dict[str, str]]) -> str:
+    columns = next(iter(cells.values()))
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    for name, values in table.items():
-        cells = [f"{values[k] * f:.{d}f}" if k in values else "-" for k, f, d in columns.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += [f"| {name} | " + " | ".join(row.values()) + " |" for name, row in cells.items()]
     return "\n".join(lines) + "\n"
 
 
-def make_film(options: Any, test: Any, actors: dict[str, Any], out: Path) -> None:
-    """Ground truth and the actors side by side, saying one test sentence."""
+def show(
+    options: Any,
+    test: FaceCorpus,
+    actors: dict[str, Any],
+    root: Path,
+    cells: dict[str, dict[str, str]],
+    judge: AnyReward,
+) -> None:
+    """Ground truth and the actors side by side, saying one test sentence: ``demo.html``, and the film ``demo.mp4``."""
     index = 0 if options.utterance is None else test.index(options.utterance)
     utterance = test[index]
     sequences = {} if utterance.vertices is None else {"ground truth": utterance.vertices}
@@ -165,10 +183,11 @@ def make_film(options: Any, test: Any, actors: dict[str, Any], out: Path) -> Non
         sequences[name] = prediction.displacement[0] + utterance.template
     captions = [{"ppo": "PPO"}.get(name, name) for name in sequences]
     motions = [torch.as_tensor(motion).numpy() for motion in sequences.values()]
+    show_utterance(test, motions, captions, root / "demo.html", utterance=utterance.name, scorer=judge, table=cells)
     faces = None if test.faces is None else test.faces.numpy()
     sound = (utterance.waveform_raw.numpy(), utterance.sample_rate)
     look = corpus_look(test, motions, utterance.subject)
-    render_film(motions, captions, faces, sound, test.fps, out, size=options.size, **look)
+    render_film(motions, captions, faces, sound, test.fps, root / "demo.mp4", size=options.size, **look)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from s2f_rl import __version__, cli_adapt, cli_commands, cli_recipes, cli_reward
+from s2f_rl import __version__, cli_adapt, cli_commands, cli_recipes, cli_reward, cli_view
 from s2f_rl.errors import one_line
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.signs import Watch
@@ -68,7 +68,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"s2f-rl {__version__}")
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (*cli_commands.COMMANDS, cli_adapt.add_adapt, cli_reward.add_reward_report, *cli_recipes.COMMANDS):
+    for add in (
+        *cli_commands.COMMANDS,
+        cli_adapt.add_adapt,
+        cli_reward.add_reward_report,
+        cli_view.add_view,
+        *cli_recipes.COMMANDS,
+    ):
         add(commands)
     _add_debug(parser)
     return parser

@@ -105,7 +105,7 @@ def add_animate(commands: Commands) -> None:
         "speech", metavar="SPEECH.wav", help="sound file (WAV, FLAC, MP3, m4a, webm, ...), 4 to 384 kHz"
     )
     _add_checkpoint(parser)
-    parser.add_argument("--out", required=True, help=".mp4 for a film with sound, .npy for vertices in metres")
+    parser.add_argument("--out", required=True, help=".mp4 for a film, .html for a page, .npy for vertices in metres")
     parser.add_argument("--corpus", help="corpus folder to take the face from; default: the checkpoint's own")
     parser.add_argument("--subject", help="whose face; default: the first training subject")
     parser.add_argument("--style", help="training subject, or style column, whose way of speaking to use")

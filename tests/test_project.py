@@ -46,6 +46,7 @@ LAYERS = [
     "losses",
     "collectors",
     "render",
+    "view",
     "runs",
     "evaluation",
     "training",
@@ -55,6 +56,7 @@ LAYERS = [
     "cli_adapt",
     "cli_recipes",
     "cli_reward",
+    "cli_view",
     "cli",
 ]
 
@@ -208,7 +210,7 @@ class TestFiles:
     def test_the_library_does_not_print(self) -> None:
         terminal = {
             f"s2f_rl/{name}.py"
-            for name in ("cli", "cli_adapt", "cli_commands", "cli_recipes", "cli_reward", "runs/main")
+            for name in ("cli", "cli_adapt", "cli_commands", "cli_recipes", "cli_reward", "cli_view", "runs/main")
         }
         wrong = [
             f"{name_of(path)}:{node.lineno}"

@@ -1,4 +1,4 @@
-"""Speech in, film out: what `s2f-rl animate` does."""
+"""Speech in, film or page out: what `s2f-rl animate` does."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy, atomic_save_npy_parts, require_target
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.models import windowed_audio
-from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.models.checkpoint import MOUTH, load_actor
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.latent_actor import LatentActor
 from s2f_rl.models.latent_stream import can_stream, stream_latents
 from s2f_rl.models.meeting import load_actor_of, refuse_other_mesh
+from s2f_rl.render.frames import load_sequences
 from s2f_rl.render.meshes import FramesOnDemand
 from s2f_rl.signs import Watch
 
@@ -39,7 +40,8 @@ def animate(
         speech: sound file from 4 to 384 kHz, mono or stereo; with the ``render`` extra also m4a, mp4 and webm.
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`. Published weights carry no template: give
             ``corpus``.
-        out: ``.mp4`` (film with sound) or ``.npy`` (vertices [T, V*3], float32, metres).
+        out: ``.mp4`` (film with sound), ``.html`` (page with sound, see :mod:`s2f_rl.view`) or ``.npy`` (vertices
+            [T, V*3], float32, metres).
         corpus: corpus folder of the same mesh whose templates and triangles to use instead of the checkpoint's.
         subject: whose face; default: the first training subject.
         style: training subject (name or column) whose way of speaking to use; default: the subject's own, else the
@@ -55,8 +57,8 @@ def animate(
     (:data:`~s2f_rl.models.windowed_audio.LONG`), and its frames are made as they are written.
     """
     out = Path(out)
-    if out.suffix not in (".mp4", ".npy"):
-        raise UserError(f"--out {out}: give a name that ends in .mp4 (film) or .npy (vertices)")
+    if out.suffix not in (".mp4", ".html", ".npy"):
+        raise UserError(f"--out {out}: give a name that ends in .mp4 (film), .html (page) or .npy (vertices)")
     require_target(out)
     opened = None if corpus is None else FaceCorpus(corpus, split="all", topology=topology)
     if opened is None:
@@ -95,11 +97,19 @@ def animate(
         raise UserError(f"{speech}: {minutes:.1f} min of sound need more memory than there is; cut it up") from error
     if motion is None:
         raise NotFinite(f"{checkpoint}: the predicted motion is not finite, so the actor has diverged; use another one")
+    triangles = None if faces is None else torch.as_tensor(faces).numpy()
     if out.suffix == ".mp4":
         from s2f_rl.render import render_film
 
-        triangles = None if faces is None else torch.as_tensor(faces).numpy()
         render_film([motion], None, triangles, sound, actor.fps, out, size=size)
+    elif out.suffix == ".html":
+        from s2f_rl.view import write_page
+        from s2f_rl.view.measures import face_measures
+
+        known = about if opened is None else opened.regions
+        mouth = {name: torch.as_tensor(known[name]).numpy() for name in MOUTH if known.get(name) is not None}
+        measured = face_measures(load_sequences([motion]), subject, mouth)
+        write_page([motion], [subject], triangles, sound, actor.fps, out, title=Path(speech).stem, measured=measured)
     elif isinstance(motion, FramesOnDemand):
         shape = (len(motion), 3 * actor.n_vertices)
         atomic_save_npy_parts(out, shape, (part.reshape(len(part), -1) for part in motion.parts()))

@@ -19,8 +19,11 @@ from s2f_rl.render.look import corpus_look
 from s2f_rl.render.meshes import as_sequence
 
 
-def _load(path: Path, corpus: FaceCorpus) -> np.ndarray:
-    """An npy file; the corpus's own recordings at the corpus's frame rate (VOCASET stores twice as many frames)."""
+def load_of_corpus(path: Path, corpus: FaceCorpus) -> np.ndarray:
+    """A file as [T, V, 3] in metres; the corpus's own recordings at its frame rate (VOCASET stores twice as many).
+
+    Raises UserError for a mesh of another size than the corpus's, or in no known unit.
+    """
     own = path.parent.resolve() == (corpus.root / "vertices_npy").resolve() and path.stem in corpus
     if own and path.is_file():
         vertices = corpus[path.stem].vertices
@@ -36,10 +39,10 @@ def _load(path: Path, corpus: FaceCorpus) -> np.ndarray:
     return sequence if unit == 1.0 else sequence * np.float32(unit)
 
 
-def _speaker(path: Path, corpus: FaceCorpus) -> str | None:
-    """Whose utterance a file shows: the corpus's NAME.npy, or a prediction NAME_condition_SUBJECT.npy."""
+def utterance_of(path: Path, corpus: FaceCorpus) -> str | None:
+    """Which utterance a file shows: the corpus's NAME.npy, or a prediction NAME_condition_SUBJECT.npy."""
     names = [name for name in corpus.names if path.stem == name or path.stem.startswith(f"{name}_")]
-    return parse_name(max(names, key=len))[0] if names else None
+    return max(names, key=len, default=None)
 
 
 def cli_render(
@@ -75,7 +78,8 @@ def cli_render(
     if not files:
         raise UserError("no mesh files to render; pass at least one .npy")
     names = [str(path) for path in files]
-    sequences = load_sequences([_load(path, corpus) for path in files], names)
+    sequences = load_sequences([load_of_corpus(path, corpus) for path in files], names)
+    utterance = utterance_of(files[0], corpus)
     return render_film(
         sequences,
         [path.stem for path in files] if captions is None else captions,
@@ -85,5 +89,5 @@ def cli_render(
         out,
         size,
         names=names,
-        **corpus_look(corpus, sequences, _speaker(files[0], corpus)),
+        **corpus_look(corpus, sequences, None if utterance is None else parse_name(utterance)[0]),
     )

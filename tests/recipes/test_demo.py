@@ -52,7 +52,7 @@ class TestDemo:
         monkeypatch.setattr(module, "evaluate_actor", lambda *_: [])
         monkeypatch.setattr(module, "summarise", lambda rows: {})
         monkeypatch.setattr(module, "write_report", lambda *_: {"style_dependent": {}})
-        monkeypatch.setattr(module, "make_film", lambda options, *_: done.update(film=dict(options.items())))
+        monkeypatch.setattr(module, "show", lambda options, *_: done.update(film=dict(options.items())))
         monkeypatch.setattr(module, "plain", lambda config: config)
         return main, done
 

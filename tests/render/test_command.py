@@ -43,16 +43,16 @@ def test_predictions_beside_the_recording_run_at_the_same_rate(corpus, tmp_path)
     assert n_pictures(out) == (len(vertices), 64)
 
 
-def test_the_speaker_is_read_off_the_file_name(corpus):
+def test_the_utterance_is_read_off_the_file_name(corpus):
     opened = FaceCorpus(corpus, "all")
-    for stem, subject in (
-        (NAME, "S0"),
-        (f"{NAME}_condition_S2", "S0"),
-        ("S2_sentence02_condition_S0", "S2"),
+    for stem, name in (
+        (NAME, NAME),
+        (f"{NAME}_condition_S2", NAME),
+        ("S2_sentence02_condition_S0", "S2_sentence02"),
         ("film", None),
         (f"{NAME}x", None),
     ):
-        assert command._speaker(Path(f"a/{stem}.npy"), opened) == subject
+        assert command.utterance_of(Path(f"a/{stem}.npy"), opened) == name
 
 
 def test_look_of_a_corpus_fits_the_film(corpus, tmp_path):

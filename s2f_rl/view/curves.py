@@ -1,0 +1,108 @@
+"""Curves over time as a piece of a page: an inline SVG that needs no script and follows the page's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape as escape_html
+
+import numpy as np
+
+from s2f_rl.errors import printable
+
+_HEIGHT = 100.0
+_WIDTH = 1000.0
+_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One measure of several things.
+
+    Attributes:
+        title: what is drawn, such as "Lip opening".
+        unit: of the values, such as "mm"; may be empty.
+        series: name -> (x [n], y [n]); y may hold NaN, where the line breaks. A name without finite values takes a
+            colour and no line, so that one thing has one colour in all curves.
+    """
+
+    title: str
+    unit: str
+    series: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+
+def escape(text: str) -> str:
+    """Text of any origin as it can stand in a page, attributes included."""
+    return escape_html(printable(text))
+
+
+def draw(curve: Curve, span: tuple[float, float] | None = None) -> str:
+    """The curve as ``<figure class="plot">``: a legend, the limits of both axes and the lines.
+
+    Args:
+        curve: its series are coloured by ``--series-1`` .. ``--series-8`` of ``plots.css``, in their order.
+        span: least and greatest x; None: those of the series.
+
+    Returns:
+        HTML. Element ``.area`` is the plane, ``.cursor`` in it a line that a script may move, ``output`` in the legend
+        a place for the value there.
+    """
+    drawn = {name: (np.asarray(x, np.float64), np.asarray(y, np.float64)) for name, (x, y) in curve.series.items()}
+    xs = [x[np.isfinite(x)] for x, y in drawn.values() if np.isfinite(y).any()]
+    ys = [y[np.isfinite(y)] for _, y in drawn.values()]
+    every_x, every_y = (np.concatenate([*each, np.empty(0)]) for each in (xs, ys))
+    if span is None:
+        span = (float(every_x.min()), float(every_x.max())) if len(every_x) else (0.0, 1.0)
+    low, high = _limits(every_y)
+    legend, lines = [], []
+    for number, (name, (x, y)) in enumerate(drawn.items(), start=1):
+        if not np.isfinite(y).any():
+            continue
+        colour = f"c{(number - 1) % 8 + 1}"
+        legend.append(f'<li class="{colour}"><span>{escape(name)}</span> <output data-series="{number - 1}"></output>')
+        width = (span[1] - span[0]) or 1.0
+        lines.append(f'<path class="{colour}" d="{_path((x - span[0]) / width, (y - low) / (high - low))}"/>')
+    unit = f" ({curve.unit})" if curve.unit else ""
+    told = f"{curve.title}{unit} of {', '.join(name for name, (_, y) in drawn.items() if np.isfinite(y).any())}"
+    return (
+        f'<figure class="plot"><figcaption><b>{escape(curve.title)}</b>{escape(unit)}'
+        f"<ul>{''.join(legend)}</ul></figcaption>"
+        f'<div class="area"><svg role="img" aria-label="{escape(told)}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" '
+        f'preserveAspectRatio="none">{"".join(lines)}</svg>'
+        f'<span class="top">{high:g}</span><span class="bottom">{low:g}</span><i class="cursor"></i></div></figure>'
+    )
+
+
+def _path(x: np.ndarray, y: np.ndarray) -> str:
+    """SVG's path of points in the unit square; a new stroke after every gap."""
+    words, pen = [], False
+    for a, b in zip(x, y, strict=True):
+        if not np.isfinite(a + b):
+            pen = False
+            continue
+        words.append(f"{'L' if pen else 'M'}{_WIDTH * a:.1f} {_HEIGHT * (1 - b):.1f}")
+        pen = True
+    return "".join(words)
+
+
+def _limits(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """Round numbers below and above all values, from zero where nothing is negative and zero is near."""
+    if len(values) == 0:
+        return 0.0, 1.0
+    low, high = float(np.min(values)), float(np.max(values))
+    if 0 <= low < 0.5 * high or low == high == 0:
+        low = 0.0
+    step = _rounded((high - low) / 4 or abs(high) or 1.0)
+    bottom, top = np.floor(low / step) * step, np.ceil(high / step) * step
+    return float(f"{bottom:.6g}"), float(f"{top if top > bottom else bottom + step:.6g}")
+
+
+def _rounded(value: float) -> float:
+    """The next number of the form 1, 2, 2.5 or 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(value))
+    return float(power * next(step for step in _STEPS if step * power >= value * (1 - 1e-9)))
+
+
+def rounded_up(value: float) -> float:
+    """A round number at least as great as ``value``, for the end of a scale; 1 for what is not above 0."""
+    return _rounded(value) if value > 0 and np.isfinite(value) else 1.0
