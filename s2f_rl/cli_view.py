@@ -61,7 +61,7 @@ def add_view(commands: Commands) -> None:
     parser.add_argument(
         "--error",
         type=float,
-        default=0.02,
+        default=0.005,
         metavar="MM",
         help="wanted mean error of the stored vertices (default: %(default)s)",
     )

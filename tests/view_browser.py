@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,21 +28,21 @@ _AS_3_AND_4 = (
 _PATIENCE_S = 60.0
 
 
-def browser() -> str | None:
+def found_browser() -> str | None:
     """The browser of this machine; None where there is none."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-class Page:
-    """A page of its own browser: ``with Page(path) as page: page.run("1 + 1")``.
+class Browser:
+    """A browser with one page: ``with Browser() as page: page.open(path); page.run("1 + 1")``.
 
     Attributes:
         told: what the console said and which exceptions nobody caught.
         asked: addresses that the page asked for.
     """
 
-    def __init__(self, path: Path, size: tuple[int, int] = (1280, 900), media: Sequence[tuple[str, str]] = ()) -> None:
-        program = browser()
+    def __init__(self) -> None:
+        program = found_browser()
         assert program is not None
         self.told: list[str] = []
         self.asked: list[str] = []
@@ -64,16 +63,28 @@ class Page:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
-        features = [{"name": name, "value": value} for name, value in media]
-        self.call("Emulation.setEmulatedMedia", features=features)
-        width, height = size
+        self.size(1280, 900)
+
+    def open(self, path: Path) -> None:
+        """Load a file, and forget what was told and asked before."""
+        self.run("1")  # what is on its way still arrives
+        self.told.clear()
+        self.asked.clear()
+        self.call("Page.navigate", url=path.resolve().as_uri())
+        self.wait(f"document.readyState === 'complete' && location.pathname.endsWith({json.dumps('/' + path.name)})")
+
+    def size(self, width: int, height: int) -> None:
+        """Of the window; a narrow one is a phone's."""
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
-        self.call("Page.navigate", url=path.resolve().as_uri())
-        self.wait("document.readyState === 'complete'")
 
-    def __enter__(self) -> Page:
+    def media(self, **features: str) -> None:
+        """What the system prefers, such as ``prefers_color_scheme="dark"``."""
+        listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+        self.call("Emulation.setEmulatedMedia", features=listed)
+
+    def __enter__(self) -> Browser:
         return self
 
     def __exit__(self, *_: object) -> None:

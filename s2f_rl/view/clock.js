@@ -7,7 +7,9 @@ class Clock {
     this.since = 0; // when the page's own clock was started, ms
     if (sound !== null) {
       sound.addEventListener("ended", () => this.end());
-      sound.addEventListener("pause", () => { if (this.playing && !sound.ended) this.pause(); }); // a headset's button
+      sound.addEventListener("pause", () => { // by a headset's button; our own may be told when it plays again
+        if (this.playing && sound.paused && !sound.ended) this.pause();
+      });
       sound.addEventListener("error", () => this.lose());
       if (sound.error !== null) this.lose();
     }

@@ -24,7 +24,7 @@ from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
 from s2f_rl.rewards.model.sequence_scorer import SequenceScorer
 from s2f_rl.view.compress import ERROR_MM, Packed
 from s2f_rl.view.measures import Measured, face_measures, score_measures
-from s2f_rl.view.page import write_page
+from s2f_rl.view.page import page_target, write_page
 
 _FPS = 30.0
 
@@ -115,6 +115,7 @@ def cli_view(
     Raises:
         UserError: anything missing or wrong, naming the file and the remedy.
     """
+    page_target(out)  # before what takes minutes
     files = [Path(path) for path in paths]
     names = [str(path) for path in files]
     captions = [path.stem for path in files] if captions is None else captions

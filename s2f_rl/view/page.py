@@ -29,7 +29,7 @@ from s2f_rl.view.sound import sound_url
 _SCRIPTS = ("decode.js", "faces.js", "draw.js", "orbit.js", "clock.js", "page.js")
 _HEAT_SHARE = 99.5  # per cent of the distances that the scale reaches
 _FRAMES_LOOKED_AT = 100
-SUFFIX = ".html"
+_SUFFIX = ".html"
 
 
 def write_page(
@@ -77,10 +77,7 @@ def write_page(
     Raises:
         UserError: shapes, numbers, files or options that cannot be used.
     """
-    out = Path(out)
-    if out.suffix.lower() != SUFFIX:
-        raise UserError(f"{out}: a page is written as html; choose a name that ends in {SUFFIX}")
-    require_target(out)
+    out = page_target(out)
     if not 1 <= fps <= 1000:
         raise UserError(f"fps is {fps}; pass 1 to 1000 frames per second")
     if len(captions) != len(sequences):
@@ -117,6 +114,13 @@ def write_page(
     )
     atomic_write_text(out, text)
     return packed
+
+
+def page_target(out: str | os.PathLike[str]) -> Path:
+    """``out`` if a page may be written there. Raises UserError for another name than .html, and where it may not."""
+    if Path(out).suffix.lower() != _SUFFIX:
+        raise UserError(f"{out}: a page is written as html; choose a name that ends in {_SUFFIX}")
+    return require_target(out)
 
 
 def _read(name: str) -> str:
