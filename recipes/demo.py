@@ -33,7 +33,7 @@ from s2f_rl.runs import load_recipe, recipe_main
 from s2f_rl.runs.overrides import as_overrides, flat
 from s2f_rl.schemas.others import Demo
 from s2f_rl.training import plain
-from s2f_rl.view import show_utterance
+from s2f_rl.view import Table, show_utterance
 
 COLUMNS = {  # column of the table, after those of the scores: (key of the summary, factor, digits)
     "LVE mm²": ("lve", 1e6, 2),
@@ -42,6 +42,8 @@ COLUMNS = {  # column of the table, after those of the scores: (key of the summa
     "jitter ratio": ("jitter_ratio", 1, 2),
     "closure rate": ("closure_rate", 1, 2),
 }
+
+MEANS = "Test speakers, mean over utterances x training styles"
 
 
 @recipe_main("demo", Demo)
@@ -84,7 +86,7 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     # 6 page and film
     show(cfg.film, test, actors, root, cells, judge)
     told(started, "shown")
-    print(f"\nTest speakers, mean over utterances x training styles:\n\n{text}")
+    print(f"\n{MEANS}:\n\n{text}")
     print(f"table      {root / 'table.md'}\nfilm       {root / 'demo.mp4'}")
     print(f"sequences  {root}/*/evaluation/sequences.csv\ncurves     {root}/*/metrics.jsonl")
     print(f"page       {root / 'demo.html'}: ground truth, supervised, control and PPO; open it in a browser")
@@ -183,7 +185,9 @@ def show(
         sequences[name] = prediction.displacement[0] + utterance.template
     captions = [{"ppo": "PPO"}.get(name, name) for name in sequences]
     motions = [torch.as_tensor(motion).numpy() for motion in sequences.values()]
-    show_utterance(test, motions, captions, root / "demo.html", utterance=utterance.name, scorer=judge, table=cells)
+    show_utterance(
+        test, motions, captions, root / "demo.html", utterance=utterance.name, scorer=judge, table=Table(MEANS, cells)
+    )
     faces = None if test.faces is None else test.faces.numpy()
     sound = (utterance.waveform_raw.numpy(), utterance.sample_rate)
     look = corpus_look(test, motions, utterance.subject)

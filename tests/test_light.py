@@ -48,9 +48,11 @@ class TestImports:
         "code",
         [
             "import s2f_rl, s2f_rl.data.synthetic, s2f_rl.evaluation, s2f_rl.models, s2f_rl.render, s2f_rl.runs",
+            "import s2f_rl.view",
             "from s2f_rl import cli; cli.main(['check', '--help'])",
             "from s2f_rl import cli; cli.main(['animate', '--help'])",
             "from s2f_rl import cli; cli.main(['evaluate', '--help'])",
+            "from s2f_rl import cli; cli.main(['view', '--help'])",
             "from s2f_rl import cli; cli.main(['adapt', '--help'])",
             "from s2f_rl import cli; cli.main(['recipe', '--list'])",
         ],
@@ -84,9 +86,10 @@ def test_commands_without_torchrl(tmp_path: Path) -> None:
         ["evaluate", "--checkpoint", "best.pt", *where, "--out", "rows", "--reward", "reward", "--conditions", "own"],
         ["score", "rows/predictions", *where, "--reward", "reward", "--out", "scores.csv"],
         ["render", "face.npy", *where, "--audio", sound, "--out", "film.mp4", "--size", "64"],
+        ["view", "face.npy", *where, "--audio", sound, "--out", "page.html", "--reward", "reward"],
     ]
     code = WITHOUT.format((*RL, "transformers"), commands)
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for name in ("face.npy", "face.mp4", "rows/summary.json", "scores.csv", "film.mp4"):
+    for name in ("face.npy", "face.mp4", "rows/summary.json", "scores.csv", "film.mp4", "page.html"):
         assert (tmp_path / name).stat().st_size > 100, name

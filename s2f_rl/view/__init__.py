@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from s2f_rl.view.command import cli_view, show_utterance
     from s2f_rl.view.curves import Curve, draw
     from s2f_rl.view.measures import Measured
-    from s2f_rl.view.page import write_page
+    from s2f_rl.view.page import Table, write_page
 
 _HOMES = {
     "Curve": "curves",
     "Measured": "measures",
+    "Table": "page",
     "cli_view": "command",
     "draw": "curves",
     "show_utterance": "command",
     "write_page": "page",
 }
-__all__ = ["Curve", "Measured", "cli_view", "draw", "show_utterance", "write_page"]
+__all__ = ["Curve", "Measured", "Table", "cli_view", "draw", "show_utterance", "write_page"]
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,12 +19,12 @@ from s2f_rl.render.frames import load_sequences
 from s2f_rl.render.look import corpus_look
 from s2f_rl.render.meshes import Sequence3D
 from s2f_rl.render.sound import Audio, load_sound
-from s2f_rl.rewards.judge.judge import load_scorer
+from s2f_rl.rewards.judge.judge import Judge, load_scorer
 from s2f_rl.rewards.model.meeting import refuse_other_corpus, refuse_other_rate
 from s2f_rl.rewards.model.sequence_scorer import SequenceScorer
 from s2f_rl.view.compress import ERROR_MM, Packed
 from s2f_rl.view.measures import Measured, face_measures, score_measures
-from s2f_rl.view.page import page_target, write_page
+from s2f_rl.view.page import Table, page_target, write_page
 
 _FPS = 30.0
 
@@ -38,7 +38,7 @@ def show_utterance(
     utterance: str | None = None,
     audio: Audio | None = None,
     scorer: SequenceScorer | None = None,
-    table: Mapping[str, Mapping[str, str]] | None = None,
+    table: Table | None = None,
     error_mm: float = ERROR_MM,
     names: Sequence[str] | None = None,
 ) -> Packed:
@@ -155,7 +155,8 @@ def _scores(
 ) -> list[Measured]:
     if audio is None:
         raise UserError("a reward scores motion against speech; give --audio, the sound it belongs to")
-    return score_measures(sequences, scorer, *load_sound(audio), clock)
+    kind = "Judge" if isinstance(scorer, Judge) else "Reward"
+    return score_measures(sequences, scorer, kind, *load_sound(audio), clock)
 
 
 def _triangles(path: Path) -> np.ndarray:

@@ -63,12 +63,14 @@ def face_measures(sequences: Sequence[np.ndarray], first: str, regions: Mapping[
 
 @torch.no_grad()
 def score_measures(
-    sequences: Sequence[np.ndarray], scorer: SequenceScorer, waveform: np.ndarray, rate: int, clock: Clock
+    sequences: Sequence[np.ndarray], scorer: SequenceScorer, kind: str, waveform: np.ndarray, rate: int, clock: Clock
 ) -> list[Measured]:
     """Scores of a reward or a judge in every frame: of the window that ends with it.
 
     Args:
-        sequences: each [T, V, 3], metres, at the clock's rate. waveform: their speech [N], -1..1, at ``rate`` Hz.
+        sequences: each [T, V, 3], metres, at the clock's rate.
+        kind: what the scorer is called.
+        waveform: their speech [N], -1..1, at ``rate`` Hz.
 
     Raises:
         UserError: sequences of another mesh than the scorer's.
@@ -81,7 +83,7 @@ def score_measures(
         scored = found.pop(SCORE_MASK)
         scores.append({name: torch.where(scored, v, torch.nan).cpu().numpy() for name, v in found.items()})
     names = scores[0]
-    return [Measured(f"Score: {name.removesuffix('_score')}", "", [s[name] for s in scores]) for name in names]
+    return [Measured(f"{kind}: {name.removesuffix('_score')}", "", [s[name] for s in scores]) for name in names]
 
 
 def _by_part(sequence: np.ndarray, measure: Callable[[np.ndarray, int], np.ndarray]) -> np.ndarray:

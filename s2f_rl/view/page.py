@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -32,6 +33,14 @@ _FRAMES_LOOKED_AT = 100
 _SUFFIX = ".html"
 
 
+@dataclass(frozen=True)
+class Table:
+    """Below the curves: ``rows`` is row -> column -> text, ``title`` what its figures are of."""
+
+    title: str
+    rows: Mapping[str, Mapping[str, str]]
+
+
 def write_page(
     sequences: Sequence[Sequence3D],
     captions: Sequence[str],
@@ -45,7 +54,7 @@ def write_page(
     colours: np.ndarray | None = None,
     measured: Sequence[Measured] = (),
     phones: Sequence[tuple[str, float, float]] = (),
-    table: Mapping[str, Mapping[str, str]] | None = None,
+    table: Table | None = None,
     error_mm: float = ERROR_MM,
     names: Sequence[str] | None = None,
 ) -> Packed:
@@ -67,7 +76,7 @@ def write_page(
         colours: uint8 [V, 3], sRGB, of the vertices; None for skin throughout.
         measured: curves below the faces.
         phones: (phone, start, end) in seconds.
-        table: row -> column -> text, below the curves.
+        table: below the curves.
         error_mm: wanted mean distance between a shown and a true vertex.
         names: what to call the sequences in messages.
 
@@ -238,15 +247,17 @@ def _plots(
     return f'<section id="plots" aria-label="curves">{line}{"".join(curves)}</section>' if line or curves else ""
 
 
-def _table(table: Mapping[str, Mapping[str, str]]) -> str:
-    columns = list(dict.fromkeys(column for row in table.values() for column in row))
+def _table(table: Table) -> str:
+    columns = list(dict.fromkeys(column for row in table.rows.values() for column in row))
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
     rows = []
-    for name, row in table.items():
+    for name, row in table.rows.items():
         cells = "".join(f"<td>{escape(row.get(column, '-'))}</td>" for column in columns)
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
-    body = "".join(rows)
-    return f'<div class="wide"><table><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="wide"><table><caption>{escape(table.title)}</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
 
 
 def _about(packed: Packed, captions: Sequence[str]) -> str:

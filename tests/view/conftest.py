@@ -31,7 +31,7 @@ def balls() -> tuple[list[np.ndarray], np.ndarray]:
     """Three balls [T, V, 3] of 50, 50 and 30 frames that swell and shift, each in its own way; their triangles."""
     rest, faces = ball(24, 32)
     t = np.arange(50)[:, None, None] / FPS
-    first = rest * (1 + 0.05 * np.sin(4 * t))
+    first = rest * (1 + np.concatenate([0.05 * np.sin(4 * t), 0.04 * np.sin(7 * t), 0.03 * np.cos(5 * t)], -1))
     second = first + np.array([0.0, 0.009, 0.0]) * np.sin(9 * t) * (rest[:, 1:2] > 0.05)
     third = first[:30] + np.array([0.004, 0.0, 0.0]) * np.cos(3 * t[:30])
     return [each.astype(np.float32) for each in (first, second, third)], faces

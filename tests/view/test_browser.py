@@ -66,6 +66,7 @@ def panel(page: Browser, index: int) -> tuple[int, int, int, int]:
 def test_vertices_normals_and_distances_are_those_of_the_motion(page, written, balls):
     sequences, faces = balls
     starts = np.cumsum((0, *written[1].lengths))
+    assert len(written[1].scale) > 4 and len(written[1].scale) % 4  # both ways of adding them up
     page.press("h")
     for frame in (0, 17, 49):
         shown(page, frame)

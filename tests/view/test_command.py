@@ -12,7 +12,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.render import corpus_look
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.view import cli_view, show_utterance
+from s2f_rl.view import Table, cli_view, show_utterance
 from s2f_rl.view.measures import face_measures
 from tests.render.shapes import ball
 from tests.tiny import make_tiny_corpus
@@ -73,9 +73,9 @@ def test_scores_of_a_reward(corpus, ours, tmp_path):
     cli_view([ours], tmp_path / "page.html", corpus_root=corpus, reward=tmp_path / "reward", captions=["ours"])
     values = dict(zip(curves(tmp_path / "page.html"), data_of(tmp_path / "page.html")["values"], strict=True))
     expected = model.score(torch.from_numpy(np.load(ours)), opened[NAME].mel_clips)
-    assert [name for name in values if name.startswith("Score")] == ["Score: lip", "Score: real"]
+    assert [name for name in values if name.startswith("Reward")] == ["Reward: lip", "Reward: real"]
     for name in ("lip", "real"):
-        (found,), there = values[f"Score: {name}"], expected["score_mask"].numpy()
+        (found,), there = values[f"Reward: {name}"], expected["score_mask"].numpy()
         assert [value is not None for value in found] == there.tolist() and there.sum() > 20
         scores = expected[f"{name}_score"].detach().numpy()[there]
         np.testing.assert_allclose([value for value in found if value is not None], scores, atol=1e-4)
@@ -122,7 +122,7 @@ def test_a_table_and_an_utterance_of_a_split(corpus, tmp_path):
     utterance = test[0]
     show_utterance(
         test, [utterance.vertices], ["truth"], tmp_path / "page.html",
-        utterance=utterance.name, table={"truth": {"LVE": "0.00"}, "PPO": {"closure": "0.9"}},
+        utterance=utterance.name, table=Table("Means", {"truth": {"LVE": "0.00"}, "PPO": {"closure": "0.9"}}),
     )  # fmt: skip
     text = (tmp_path / "page.html").read_text()
     assert (

@@ -15,7 +15,7 @@ import pytest
 import soundfile
 
 from s2f_rl.errors import UserError
-from s2f_rl.view import Measured, write_page
+from s2f_rl.view import Measured, Table, write_page
 from s2f_rl.view.sound import sound_url
 from tests.view.conftest import CLICKS_S, FPS
 
@@ -50,7 +50,7 @@ def test_names_of_any_origin_are_text(balls, tmp_path):
     measured = [Measured(HOSTILE, HOSTILE, [np.arange(5.0), None])]
     write_page(
         sequences[:2], [HOSTILE, HOSTILE], faces, None, FPS, out, title=HOSTILE, measured=measured,
-        phones=[(HOSTILE, 0.0, 0.4)], table={HOSTILE: {HOSTILE: HOSTILE}},
+        phones=[(HOSTILE, 0.0, 0.4)], table=Table(HOSTILE, {HOSTILE: {HOSTILE: HOSTILE}}),
     )  # fmt: skip
     found = Elements(out.read_text(encoding="utf-8")).found
     assert [tag for tag, _ in found].count("script") == 2 and "img" not in [tag for tag, _ in found]
