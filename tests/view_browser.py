@@ -139,6 +139,11 @@ class Browser:
         """mousePressed, mouseMoved or mouseReleased at a point of the window."""
         self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **more)
 
+    def touch(self, kind: str, *points: tuple[float, float]) -> None:
+        """touchStart, touchMove or touchEnd with the fingers that are down."""
+        listed = [{"x": x, "y": y, "id": number} for number, (x, y) in enumerate(points)]
+        self.call("Input.dispatchTouchEvent", type=kind, touchPoints=listed)
+
     def picture(self) -> bytes:
         """The window as PNG."""
         return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])

@@ -38,7 +38,8 @@ class Clock {
     this.playing = true;
     this.since = performance.now();
     if (this.sound !== null) {
-      this.sound.currentTime = this.stood;
+      // to where it is already it would go with a click
+      if (Math.abs(this.sound.currentTime - this.stood) > 1e-3) this.sound.currentTime = this.stood;
       this.sound.playbackRate = this.rate;
       this.sound.play().catch(() => { if (this.sound !== null && this.sound.paused) this.pause(); });
     }

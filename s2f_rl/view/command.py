@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.clock import Clock
 from s2f_rl.data.mesh_files import read_obj, read_ply_faces
 from s2f_rl.data.splits import parse_name
+from s2f_rl.data.units import PLAUSIBLE_EXTENT_M
 from s2f_rl.errors import UserError
 from s2f_rl.render.command import load_of_corpus, utterance_of
 from s2f_rl.render.faces import find_faces
@@ -26,6 +28,7 @@ from s2f_rl.view.compress import ERROR_MM, Packed
 from s2f_rl.view.measures import Measured, face_measures, score_measures
 from s2f_rl.view.page import Table, page_target, write_page
 
+_log = logging.getLogger(__name__)
 _FPS = 30.0
 
 
@@ -140,6 +143,10 @@ def cli_view(
             names=names,
         )
     loaded, rate = load_sequences(files, names), _FPS if fps is None else fps
+    for sequence, name in zip(loaded, names, strict=True):
+        size = float(np.ptp(np.asarray(sequence[0], np.float64), axis=0).max())
+        if not PLAUSIBLE_EXTENT_M[0] <= size <= PLAUSIBLE_EXTENT_M[1]:
+            _log.warning("%s: in metres it is %.3g m long; if its unit is another, name its --corpus", name, size)
     measured = face_measures(loaded, captions[0], {})
     if scorer is not None:
         refuse_other_rate(scorer, rate, str(reward), names[0])

@@ -59,9 +59,9 @@ function orbit(panel, view, changed) {
     const before = middle(), apart = held.size === 2 ? reach() : 0;
     held.set(event.pointerId, [event.clientX, event.clientY]);
     const after = middle(), dx = after[0] - before[0], dy = after[1] - before[1];
-    if (held.size === 2 && apart > 0) view.approach(reach() / apart, from(...after));
     if (held.size === 1 && event.buttons === 1 && !event.shiftKey) view.turn(-0.4 * dx, 0.4 * dy);
     else view.move(dx, dy);
+    if (held.size === 2 && apart > 0) view.approach(reach() / apart, from(...after)); // what is held stays held
     changed();
   });
   for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {

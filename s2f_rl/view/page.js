@@ -21,12 +21,16 @@ function start(raw) {
   const panels = [...document.querySelectorAll(".panel")];
   const faces = data.sequences.map((_, index) => new Face(data, index));
   const view = new View(data.camera);
-  const state = { frame: -1, heat: false, alone: null, dirty: true, cost: [] };
+  const state = { frame: -1, phone: -1, heat: false, alone: null, dirty: true, cost: [] };
   const clock = new Clock($("sound"), data.n_frames / data.fps, () => { state.dirty = true; showControls(); });
   const stage = new Stage($("canvas"), panels, faces, data);
   const redraw = () => { state.dirty = true; };
   const frameAt = (time) => Math.min(data.n_frames - 1, Math.floor(time * data.fps + 1e-3));
   const goTo = (frame) => clock.seek(Math.max(0, Math.min(frame, data.n_frames - 1)) / data.fps);
+  const phones = [...document.querySelectorAll("#phones span")];
+  const cursors = [...document.querySelectorAll(".cursor")];
+  const outputs = [...document.querySelectorAll(".plot")].flatMap((plot, which) =>
+    [...plot.querySelectorAll("output")].map((output) => [output, data.values[which][output.dataset.series]]));
   const say = (text) => { $("said").textContent = text; };
 
   function tick() {
@@ -51,8 +55,7 @@ function start(raw) {
   }
 
   function phoneAt(time) {
-    const found = data.phones.findIndex(([, from, to]) => from <= time && time < to);
-    return found;
+    return data.phones.findIndex(([, from, to]) => from <= time && time < to);
   }
 
   function showTime() {
@@ -63,17 +66,19 @@ function start(raw) {
       `${time.toFixed(2)} of ${clock.duration.toFixed(2)} seconds, frame ${frame + 1} of ${data.n_frames}${spoken}`);
     $("time").textContent = `${time.toFixed(2)} / ${clock.duration.toFixed(2)} s`;
     $("frame").textContent = `frame ${frame + 1} / ${data.n_frames}`;
-    for (const cursor of document.querySelectorAll(".cursor")) {
+    for (const cursor of cursors) {
       cursor.style.display = "block";
       cursor.style.left = `${100 * (data.n_frames > 1 ? frame / (data.n_frames - 1) : 0)}%`;
     }
-    document.querySelectorAll(".plot").forEach((plot, which) => {
-      for (const output of plot.querySelectorAll("output")) {
-        const value = data.values[which][output.dataset.series][frame];
-        output.textContent = value === null || value === undefined ? "–" : value.toFixed(2);
-      }
-    });
-    document.querySelectorAll("#phones span").forEach((span, i) => span.classList.toggle("now", i === phone));
+    for (const [output, values] of outputs) {
+      const value = values[frame];
+      output.textContent = value === null || value === undefined ? "–" : value.toFixed(2);
+    }
+    if (phone !== state.phone) {
+      if (state.phone >= 0) phones[state.phone].classList.remove("now");
+      if (phone >= 0) phones[phone].classList.add("now");
+      state.phone = phone;
+    }
     panels.forEach((panel, i) => panel.classList.toggle("over", frame >= data.sequences[i].frames));
   }
 

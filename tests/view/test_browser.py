@@ -174,6 +174,24 @@ def test_faces_are_drawn_and_turned_together(page):
     assert page.run("document.querySelectorAll('.panel[hidden]').length") == 0
 
 
+def test_fingers_and_keys_turn_as_well(page):
+    x, y, w, h = panel(page, 1)
+    middle = (x + w // 2, y + h // 2)
+    page.touch("touchStart", middle)
+    page.touch("touchMove", (middle[0], middle[1] + 25))
+    page.touch("touchEnd")
+    page.wait("viewer.view.pitch === 10 && viewer.view.yaw === 0 && viewer.view.zoom === 1")
+    page.touch("touchStart", (middle[0] - 20, middle[1]), (middle[0] + 20, middle[1]))
+    page.touch("touchMove", (middle[0] - 50, middle[1]), (middle[0] + 50, middle[1]))
+    page.touch("touchEnd")  # what was between the fingers still is
+    page.wait("Math.abs(viewer.view.zoom - 2.5) < 1e-9 && Math.hypot(...viewer.view.shift) < 2.2")  # of pixels halved
+    for key in "adds=-":
+        page.press(key)
+    page.wait("viewer.view.yaw === 5 && viewer.view.pitch === 5 && Math.abs(viewer.view.zoom - 2.5) < 1e-9")
+    page.press("0")
+    page.wait("viewer.view.yaw === 0 && viewer.view.pitch === 0 && viewer.view.zoom === 1")
+
+
 def test_the_camera_is_that_of_the_films(page, balls):
     from s2f_rl.render import frame_camera
 

@@ -84,7 +84,7 @@ def test_scores_of_a_reward(corpus, ours, tmp_path):
         cli_view([tmp_path / "face.npy"], tmp_path / "page.html", corpus_root=corpus, reward=tmp_path / "reward")
 
 
-def test_without_a_corpus(tmp_path, capsys):
+def test_without_a_corpus(tmp_path, capsys, caplog):
     vertices, faces = ball()
     np.save(tmp_path / "a.npy", np.repeat(vertices[None], 6, 0).reshape(6, -1))
     lines = [f"v {x} {y} {z}" for x, y, z in vertices] + [f"f {a} {b} {c}" for a, b, c in faces + 1]
@@ -97,7 +97,10 @@ def test_without_a_corpus(tmp_path, capsys):
     assert cli.main(["view", a, "--out", out]) == 0
     data = data_of(tmp_path / "page.html")
     assert data["fps"] == 30 and data["faces"] is None and data["dot_radius"] > 0
-    assert capsys.readouterr().out == f"{out}\n{out}\n"
+    assert capsys.readouterr().out == f"{out}\n{out}\n" and "metres" not in caplog.text
+    np.save(tmp_path / "mm.npy", 1000 * np.load(a))
+    cli_view([tmp_path / "mm.npy"], out)
+    assert "mm.npy: in metres it is 200 m long; if its unit is another" in caplog.text
 
 
 def test_mistakes_are_told(corpus, ours, tmp_path, capsys):
