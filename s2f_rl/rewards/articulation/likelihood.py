@@ -28,17 +28,19 @@ from s2f_rl.rewards.model.meeting import refuse_other_corpus
 
 ARTICULATION_SCORE = "articulation_score"
 FORMS = ("squared_error", "likelihood", "widened")
-STYLES = ("lane", "none")
+STYLES = ("lane", "speaker")
 _MEMORY_BYTES = 64 * 2**20
 _numbers = itertools.count()
 
 
 class Said(NamedTuple):
-    """What is said in an utterance: its number, phone features [n, F] up to the last phone, the lips at rest [3 L]."""
+    """What is said in an utterance: its number, phone features [n, F] up to the last phone, the lips at rest [3 L], and
+    the speaker's own style [S], if it is known and asked for."""
 
     number: int
     features: Tensor
     lips: Tensor
+    style: Tensor | None = None
 
 
 class ArticulationReward(nn.Module, Reward):
@@ -59,8 +61,9 @@ class ArticulationReward(nn.Module, Reward):
         folder: run folder of ``recipes/articulation.py``, or its ``articulation.pt``.
         form: ``squared_error``, ``likelihood`` or ``widened``.
         phones: folder of timings ``NAME.json``, as ``s2f-rl align CORPUS --out FOLDER`` writes; None: the corpus's own.
-        style: ``lane``, what the actor was asked for; ``none``, what speakers do on average. A new voice has a style
-            that no column is: whatever column a lane asks for would be the wrong one.
+        style: ``lane``, what the actor was asked for; ``speaker``, the own one of who speaks, and of a speaker who has
+            none what speakers do on average: a new voice's style is no column, so that any which a lane asks for is
+            the wrong one.
 
     Raises:
         UserError: no utterance has phones, most have names that are not known, another mesh, rate or styles.
@@ -84,7 +87,8 @@ class ArticulationReward(nn.Module, Reward):
         super().__init__()
         if style not in STYLES:
             raise UserError(f"articulation reward: style={style}: use {' or '.join(STYLES)}")
-        if style == "none":
+        self._of_speaker = style == "speaker"
+        if self._of_speaker:
             self.reads_style = False
         if form not in FORMS:
             raise UserError(f"articulation reward: form={form}: use {' or '.join(FORMS)}")
@@ -99,15 +103,14 @@ class ArticulationReward(nn.Module, Reward):
             )
         self.source = PhoneSource(phones)
         self.source.require(corpus)
-        unstyled = "" if self.reads_style else " without style"
-        self._hash = hashlib.sha256(
-            f"{trained.content_hash()} {form}{unstyled} {_timings_hash(phones)}".encode()
-        ).hexdigest()
+        form = f"{form} of speaker" if self._of_speaker else form
+        self._hash = hashlib.sha256(f"{trained.content_hash()} {form} {_timings_hash(phones)}".encode()).hexdigest()
         self._densities: ByteCache[Tensor] = ByteCache(_MEMORY_BYTES)
 
     def prepare(self, utterance: SpokenUtterance) -> Said:
         """What the utterance's phones say, frame by frame, and its lips at rest."""
-        return self.said(self.source.of(utterance), utterance.template)
+        said = self.said(self.source.of(utterance), utterance.template)
+        return said._replace(style=utterance.style) if self._of_speaker else said
 
     def said(self, phones: Sequence[Phone], template: Tensor) -> Said:
         """The same of any phones, on the face at rest ``template`` [V*3]."""
@@ -150,7 +153,7 @@ class ArticulationReward(nn.Module, Reward):
         moments = found.new_ones(2, *found.shape)  # of frames without phones: nobody reads them
         mask = torch.zeros(found.shape[:2], dtype=torch.bool, device=found.device)
         starts = [0] * len(prepared) if first_frame is None else first_frame.tolist()
-        styles = [None] * len(prepared) if style is None else list(style.detach().cpu().float())
+        styles = [said.style for said in prepared] if style is None else list(style.detach().cpu().float())
         for lane, (said, start, own) in enumerate(zip(prepared, starts, styles, strict=True)):
             here = self._expected(said, own)[:, start : start + found.shape[1]]
             moments[:, lane, : here.shape[1]] = here.to(found)

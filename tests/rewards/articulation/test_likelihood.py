@@ -117,20 +117,22 @@ def test_style_and_phones_matter(corpus: FaceCorpus, folder: str) -> None:
     assert (other[0] - score[0]).abs().max() > 1e-3
 
 
-def test_no_style_is_what_speakers_do_on_average(corpus: FaceCorpus, folder: str) -> None:
-    """Whatever the lanes ask for, the score is that of a style of zeros, and nobody passes one."""
+def test_the_style_of_the_speaker(corpus: FaceCorpus, folder: str) -> None:
+    """Whatever the lanes ask for: the own style of who speaks, zeros for a speaker without one; nobody passes any."""
     of_lane = ArticulationReward(corpus, folder=folder)
-    reward = build_part("articulation", {"folder": folder, "style": "none"}, corpus)
+    reward = build_part("articulation", {"folder": folder, "style": "speaker"}, corpus)
     assert asks_for_style(of_lane) and not asks_for_style(reward)
     assert reward.content_hash() != of_lane.content_hash()
     motion = corpus[0].vertices[None, :12].expand(2, -1, -1)
-    unknown, _ = scored(of_lane, corpus, motion, [0, 0], style=one_hot(None, None))
-    assert torch.equal(scored(reward, corpus, motion, [0, 0])[0], unknown)
+    expected, _ = scored(of_lane, corpus, motion, [0, 0], style=one_hot(0, None))
+    said = [reward.prepare(corpus[0]), reward.said(corpus[0].phones, corpus[0].template)]
+    found, _ = reward.score_motion(motion, said, torch.ones(2, 12, dtype=torch.bool))[NAME]
+    assert torch.equal(found, expected) and (found[0] - found[1]).abs().min() > 1e-4
     transform = FrozenRewardTransform({"a": reward}, corpus)
     moved = (corpus[0].vertices - corpus[0].template)[None, :12].expand(2, -1, -1)
-    found = transform.score_displacements(moved, torch.tensor([0, 0]), torch.tensor([12, 12]), one_hot(0, 1))[NAME]
-    torch.testing.assert_close(found, unknown, atol=1e-4, rtol=1e-4)
-    with pytest.raises(UserError, match="style=own: use lane or none"):
+    found = transform.score_displacements(moved, torch.tensor([0, 0]), torch.tensor([12, 12]), one_hot(1, None))[NAME]
+    torch.testing.assert_close(found, expected[:1].expand(2, -1), atol=1e-4, rtol=1e-4)
+    with pytest.raises(UserError, match="style=own: use lane or speaker"):
         ArticulationReward(corpus, folder=folder, style="own")
 
 
