@@ -52,7 +52,7 @@ def all_tables(results: Results) -> list[Table]:
         tables.gap_table(results),
         tables.gain_table(results),
         tables.iqm_table(results),
-        tables.best_table(results),
+        *([tables.best_table(results)] if "best" in results.suite.get("checkpoints", ["best"]) else []),
         tables.failed_table(results),
     ]
     return [tables.with_legend(table) for table in made]

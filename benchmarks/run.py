@@ -100,7 +100,7 @@ def run_suite(
         )  # fmt: skip
         folder = root / "runs" / run.name
         gains = [f"--gain={gain}" for gain in suite["gains"] or ()] if run.control is None else []
-        checkpoints = [f"--checkpoint={label}={folder / label}.pt" for label in ("last", "best")]
+        checkpoints = [f"--checkpoint={label}={folder / label}.pt" for label in suite["checkpoints"]]
         place = (run.start, run.corpus, run.reward)
         if place not in reads:
             reads[place] = training_inputs(suite, suite["starts"][run.start], run.corpus, rewards.get(run.reward))

@@ -20,10 +20,10 @@ VETO: dict[str, Any] = {"lve": 1.05, "closure": 0.05, "false_closure": 0.03, "ar
 
 
 def crossed_table(results: Results) -> Table:
-    """Variants minus their control, placebo and so on, with intervals over starts, rewards, seeds and speakers."""
+    """Variants minus control, start, placebo and so on, with intervals over starts, rewards, seeds and speakers."""
     rows = []
     for variant in results.variants:
-        for other in results.compared(variant).values():
+        for other in (*results.compared(variant).values(), "start"):
             for measure in qualities(results):
                 values = results.speaker_differences(variant, other, measure)
                 if measure.closed or not values.size:

@@ -188,6 +188,8 @@ def runs(suite: Mapping[str, Any]) -> list[Run]:
     found = []
     for seed, (start, folder) in itertools.product(suite["seeds"], suite["starts"].items()):
         for reward, (variant, family, cell, settings), given, control, others in cells:
+            if cell.get("seeds") is not None and seed not in cell["seeds"]:
+                continue
             given = {"corpus.root": suite["corpus"]["root"], "start": folder, **given}
             fixed = {"seed": seed, **({"control": True} if control is None else {})}
             layers = (given, suite["base"], cell["overrides"], settings, fixed)

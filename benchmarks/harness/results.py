@@ -266,7 +266,8 @@ class Results(Runs):
         return "corpus and speakers not recorded" if "suite.json" in self.missing else told(self.suite, self.set)
 
     def speaker_differences(self, variant: str, other: str, measure: Measure) -> Floats:
-        """[starts, rewards, seeds, speakers] of a variant minus another one: means over a speaker's sequences.
+        """[starts, rewards, seeds, speakers] of a variant minus another one, or minus ``start``: means over a speaker's
+        sequences.
 
         Seeds that lack a run, and speakers for whom it could not be measured in every run, are left out.
         """
@@ -276,9 +277,10 @@ class Results(Runs):
             for a, start in enumerate(self.starts):
                 for r, reward in enumerate(self.rewards):
                     for s, seed in enumerate(self.seeds):
+                        number = "" if name in REFERENCES else str(seed)
                         own = None if self.control_of.get(name) is None else reward
                         values: dict[str, list[float]] = {}
-                        for row in self._by_run.get((name, start, own, str(seed)), ()):
+                        for row in self._by_run.get((name, start, own, number), ()):
                             value = _sum(row, measure.columns, reward)
                             if math.isfinite(value):
                                 values.setdefault(row["subject"], []).append(value * measure.factor)

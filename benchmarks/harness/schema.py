@@ -45,6 +45,7 @@ class Cell:
     recipe: Recipe = key("what runs")
     overrides: dict[str, Any] = key("its settings")
     sweep: dict[str, list[Any]] | None = key("a run for every combination of these values", default=None)
+    seeds: list[Seed] | None = key("of the suite's, those that it runs with; null: all", default=None)
 
 
 @dataclass
@@ -88,6 +89,7 @@ class Suite:
     seeds: list[Seed] = key("of the runs")
     split: Split = key("whose motion is evaluated")
     open_test: bool = key("evaluate on the test speakers instead")
+    checkpoints: list[Annotated[str, Choice("last", "best")]] = key("of every run, those that are evaluated")
     utterances: Annotated[int, Range(1, note="null: all")] | None = key("how many of them; null: all")
     conditions: Conditions = key("style conditions")
     true_distances: Natural = key("utterances whose distance to the nearest plausible motion is measured")
@@ -123,6 +125,8 @@ class Suite:
             raise UserError(
                 f"veto.articulation={self.veto.articulation}: no such judge; use {' or '.join(self.judges)}"
             )
+        if "last" not in self.checkpoints:
+            raise UserError(f"checkpoints={self.checkpoints}: last is missing, and it is what the tables are about")
         for each in ("starts", "judges"):
             if not getattr(self, each):
                 raise UserError(f"{self.name}: {each} is empty; give at least one")
