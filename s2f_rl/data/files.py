@@ -183,8 +183,8 @@ def npy_header(path: str | os.PathLike[str]) -> tuple[tuple[int, ...], np.dtype]
         return _checked_header(file, os.fstat(file.fileno()).st_size, path)
 
 
-def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Read the numeric arrays of an ``.npz`` file by name.
+def load_npz(path: str | os.PathLike[str], texts: bool = False) -> dict[str, np.ndarray]:
+    """Read the numeric arrays of an ``.npz`` file by name; with ``texts`` also those of words of a fixed length.
 
     Raises:
         UserError: as :func:`load_npy`; also when it would unpack to far more than its size explains.
@@ -199,7 +199,7 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
                 for entry in archive.infolist():
                     content = io.BytesIO(archive.read(entry))
                     name = entry.filename.removesuffix(".npy")
-                    _checked_header(content, len(content.getbuffer()), f"{path}: {name}")
+                    _checked_header(content, len(content.getbuffer()), f"{path}: {name}", "U" if texts else "")
                     content.seek(0)
                     arrays[name] = np.load(content, allow_pickle=False)
         except UserError:
@@ -209,7 +209,9 @@ def load_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _checked_header(file: IO[bytes], size: int, path: str | os.PathLike[str]) -> tuple[tuple[int, ...], np.dtype]:
+def _checked_header(
+    file: IO[bytes], size: int, path: str | os.PathLike[str], more_kinds: str = ""
+) -> tuple[tuple[int, ...], np.dtype]:
     try:
         version = np.lib.format.read_magic(file)
         shape, _, dtype = _read_header(file, version)
@@ -220,7 +222,7 @@ def _checked_header(file: IO[bytes], size: int, path: str | os.PathLike[str]) ->
         ) from error
     if dtype.hasobject:
         raise UserError(f"{path}: holds Python objects, which are never loaded; save a plain numeric array")
-    if dtype.kind not in _NUMERIC_KINDS or dtype.names is not None:
+    if dtype.kind not in _NUMERIC_KINDS + more_kinds or dtype.names is not None:
         raise UserError(f"{path}: holds {dtype}, not numbers; save a plain numeric array")
     needed = dtype.itemsize
     for length in shape:
