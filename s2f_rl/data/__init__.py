@@ -5,9 +5,9 @@ Floor plan:
 - what everybody needs of a corpus: ``contract``; implement it for data of another kind
 - a corpus on disk: ``corpus`` (:class:`FaceCorpus`, the one door: metres, at one rate) and ``utterance``; what they
   read with is ``description`` (``corpus.json``), ``clock``, ``rates``, ``units``, ``splits``, ``listing``,
-  ``annotations``, ``transcripts``, ``templates``, ``regions``; ``content`` hashes all of it; ``sequences`` are meshes
-  from elsewhere, ``motion_files`` predictions; ``lru`` and ``stored_features`` keep what is read or computed again and
-  again
+  ``annotations``, ``transcripts``, ``templates``, ``motion_source``, ``regions``; ``content`` hashes all of it;
+  ``sequences`` are meshes from elsewhere, ``motion_files`` predictions; ``lru`` and ``stored_features`` keep what is
+  read or computed again and again
 - which mesh it is: ``mesh_files``, ``mesh_identity``, ``check_mesh``
 - what is wrong with it (``s2f-rl check``): ``check``, ``check_utterance``, ``faults``
 - sound: ``audio`` in front of ``sound_decoding``, ``sound_containers``, ``sound_packets``, ``mp3_frames``, ``splicing``

@@ -16,6 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from s2f_rl.data.coefficients.basis import FILE as BASIS_FILE
+from s2f_rl.data.coefficients.rig import FILE as RIG_FILE
 from s2f_rl.data.description import FILE
 from s2f_rl.data.files import atomic_write_text, load_json, require_file
 from s2f_rl.data.regions import LANDMARKS_FILE, MASKS_FILE, TEXT_LISTS
@@ -47,7 +49,8 @@ def corpus_content(corpora: Sequence[FaceCorpus], spare: str | os.PathLike[str] 
 
     Returns:
         sha256 as hex by part: ``description`` (``corpus.json`` without the splits), ``utterances`` (their names, by
-        split), ``templates``, ``regions``, ``faces``, ``phones``, ``wav``, ``vertices_npy``. Clips of ``wav_npy`` are
+        split), ``templates``, ``regions``, ``faces``, ``phones``, ``wav``, ``vertices_npy`` and, where motion is
+        coefficients, ``coefficients``. Clips of ``wav_npy`` are
         derived from the sound and not counted.
 
     Raises:
@@ -58,7 +61,10 @@ def corpus_content(corpora: Sequence[FaceCorpus], spare: str | os.PathLike[str] 
     utterances = {name: (corpus, i) for corpus in corpora for i, name in enumerate(corpus.names)}
     parts["phones"] = _present(root, (f"phones/{name}.json" for name in utterances))
     parts["wav"] = [corpus.wav(i) for corpus, i in utterances.values()]
-    parts["vertices_npy"] = [corpus._vertex_file(i) for corpus, i in utterances.values() if corpus.has_vertices(i)]
+    motion = [corpus.motion_file(i) for corpus, i in utterances.values() if corpus.has_vertices(i)]
+    parts["vertices_npy"] = motion if corpora[0].rig is None else []
+    if corpora[0].rig is not None:
+        parts["coefficients"] = [*_present(root, (RIG_FILE, BASIS_FILE)), *motion]
     hashes = file_hashes(root, [file for files in parts.values() for file in files], spare)
     description = load_json(root / FILE) if (root / FILE).exists() else None
     if isinstance(description, dict):

@@ -15,18 +15,19 @@ from s2f_rl.data.annotations import read_phones, read_transcripts
 from s2f_rl.data.audio import SPEECH_RATE_HZ, read_wav, resample, resampled_length, wav_header
 from s2f_rl.data.check_mesh import frame_difference, refuse_mixed_meshes
 from s2f_rl.data.clock import Clock
-from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, read_description
-from s2f_rl.data.files import load_npy, npy_header
-from s2f_rl.data.listing import list_names, list_sounds
+from s2f_rl.data.coefficients.rig import FOLDER, Rig, description_of, load_rig, resting_faces
+from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription
+from s2f_rl.data.listing import list_sounds
 from s2f_rl.data.lru import ByteCache
 from s2f_rl.data.mel import mel_clips
 from s2f_rl.data.mel_cache import cached_mel_clips
 from s2f_rl.data.mesh_files import find_faces
 from s2f_rl.data.mesh_identity import MeshIdentity
+from s2f_rl.data.motion_source import MotionFiles
 from s2f_rl.data.rates import refuse_other_rate
 from s2f_rl.data.regions import Regions, load_regions
 from s2f_rl.data.splits import parse_name, select
-from s2f_rl.data.templates import COEFFICIENTS, load_templates, looks_like_coefficients
+from s2f_rl.data.templates import load_templates
 from s2f_rl.data.units import published_unit
 from s2f_rl.data.utterance import Utterance
 from s2f_rl.errors import UserError
@@ -40,10 +41,11 @@ class FaceCorpus:
     """Speech and moving faces in the VOCASET layout, read lazily.
 
     The folder holds ``wav/NAME.wav`` (or ``.WAV``), ``vertices_npy/NAME.npy`` [frames, V*3] (absent for audio-only
-    utterances), ``templates.pkl``, and optionally ``FLAME_masks.pkl``, ``corpus.json`` (see
-    :mod:`s2f_rl.data.description`), ``faces.npy``, ``landmarks.json``, ``phones/NAME.json``, ``transcripts.json``,
-    ``wav_npy/NAME.npy``. Opening reads the names, the templates, one vertex header and a frame of each subject, and
-    refuses faces that are not one mesh (:func:`~s2f_rl.data.check_mesh.refuse_mixed_meshes`); vertices are
+    utterances), ``templates.pkl`` (motion that is coefficients of a rig: ``coefficients_npy/NAME.npy`` [frames, K],
+    ``coefficients.json``, ``basis.npz``, see :mod:`s2f_rl.data.coefficients.rig`), and optionally ``FLAME_masks.pkl``,
+    ``corpus.json`` (see :mod:`s2f_rl.data.description`), ``faces.npy``, ``landmarks.json``, ``phones/NAME.json``,
+    ``transcripts.json``, ``wav_npy/NAME.npy``. Opening reads the names, the templates, one header and a frame of each
+    subject, and refuses faces that are not one mesh (:func:`~s2f_rl.data.check_mesh.refuse_mixed_meshes`); vertices are
     memory-mapped when an utterance is read.
 
     What comes out is in metres at ``corpus.fps``, whatever unit and rate the files have: they are converted here and
@@ -67,6 +69,8 @@ class FaceCorpus:
         clock: rate and audio features per frame. fps: its frames per second.
         audio_features_per_frame: A (VOCASET 1, BIWI 2).
         n_vertices: V.
+        rig: of motion that is coefficients; None where it is vertices. Then a face is its template plus the basis times
+            the coefficients; without ``templates.pkl`` everybody has the basis's own face.
         metadata: ``corpus.json`` or its defaults; at least dataset, topology, and units and metres_per_unit of the
             files.
 
@@ -88,7 +92,8 @@ class FaceCorpus:
         self.keep_mel_clips = keep_mel_clips
         if not self.root.is_dir():
             raise UserError(f"{self.root}: no such corpus folder; check the path, or make one with s2f-rl synthesize")
-        self.description: CorpusDescription = read_description(self.root, topology or self._undescribed())
+        self.rig: Rig | None = load_rig(self.root)
+        self.description: CorpusDescription = description_of(self.root, self.rig, topology or self._undescribed())
         self.topology = self.description.topology
         self.clock: Clock = self.description.clock
         self.fps = self.description.fps
@@ -100,13 +105,13 @@ class FaceCorpus:
         if not spoken:
             what = "holds no .wav files" if (self.root / "wav").is_dir() else "no such folder"
             raise UserError(f"{self.root / 'wav'}: {what}; a corpus needs wav/NAME.wav (s2f-rl prepare makes them)")
-        self._recorded = list_names(self.root / "vertices_npy", ".npy")
         self.names = select(spoken, split, self.description.splits, self.topology, str(self.root))
         if not self.names:
             raise UserError(self._empty_split(spoken))
         self._index = {name: i for i, name in enumerate(self.names)}
 
-        templates = load_templates(self.root)
+        everyone = dict.fromkeys([*self.subjects, *(parse_name(name)[0] for name in self._wavs)])
+        templates, in_metres = resting_faces(self.root, self.rig, everyone)
         for subject in dict.fromkeys(parse_name(name)[0] for name in self.names):
             if subject not in templates:
                 raise UserError(
@@ -114,8 +119,13 @@ class FaceCorpus:
                     f"neutral face or remove its utterances (wav/{subject}_*)"
                 )
         self.n_vertices = next(iter(templates.values())).size // 3
+        width, step = 3 * self.n_vertices, self.description.frame_step
+        self._motion = MotionFiles(self.root / "vertices_npy", width, step, True)
+        if self.rig is not None:
+            self._motion = MotionFiles(self.root / FOLDER, len(self.rig.names), step, False)
+            self._shapes = self.rig.basis.matrix
         self._refuse_other_sets()
-        size = self.description.metres_per_unit
+        size = 1.0 if in_metres else self.description.metres_per_unit
         self.metres_per_unit: float = published_unit(templates) if size is None else size
         self._templates = {
             subject: self._in_metres(torch.from_numpy(flat).clone()) for subject, flat in templates.items()
@@ -123,9 +133,9 @@ class FaceCorpus:
         self._frames: dict[int, int] = {}
         self._seen: set[int] = set()  # recordings whose first face has been compared with its template
         self._cache: ByteCache[torch.Tensor] = ByteCache(int(cache_mb * 2**20))
-        first = next((i for i, name in enumerate(self.names) if name in self._recorded), None)
+        first = next((name for name in self.names if name in self._motion.names), None)
         if first is not None:
-            self._stored_frames(first)
+            self._motion.n_frames(first)
         refuse_mixed_meshes(self._templates, self._first_faces(), self.root)
 
     # what the corpus as a whole knows
@@ -170,6 +180,8 @@ class FaceCorpus:
     @cached_property
     def regions(self) -> Regions:
         """Vertex indices by region: "lips", "upper_face", "upper_lip", "lower_lip" and more, as the files allow."""
+        if self.rig is not None and not self.rig.has_mesh:
+            return Regions(self.root, self.rig.regions())
         template = next(iter(self._templates.values())).numpy()
         return load_regions(self.root, self.n_vertices, template.reshape(-1, 3))
 
@@ -208,7 +220,7 @@ class FaceCorpus:
 
     def has_vertices(self, i: int) -> bool:
         """Whether the face of utterance i was recorded."""
-        return self.names[i] in self._recorded
+        return self.names[i] in self._motion.names
 
     def wav(self, i: int) -> Path:
         """The sound file of utterance i."""
@@ -223,7 +235,7 @@ class FaceCorpus:
         if i not in self._frames:
             frames = self.clock.natural_frames(resampled_length(*wav_header(self.wav(i)), SPEECH_RATE_HZ))
             if self.has_vertices(i):
-                frames = min(frames, self._stored_frames(i))
+                frames = min(frames, self._motion.n_frames(self.names[i]))
             if frames == 0:
                 raise UserError(f"{self.wav(i)}: too short for a single frame at {self.fps} fps; remove it")
             self._frames[i] = frames
@@ -255,21 +267,23 @@ class FaceCorpus:
         """The recorded face [T, V*3], metres; None for audio-only utterances."""
         if not self.has_vertices(i):
             return None
-        path = self._vertex_file(i)
-        stored = load_npy(path)
-        self._check_vertex_shape(stored.shape, path)
-        used = stored[:: self.description.frame_step][: self.n_frames(i)]
-        vertices = torch.from_numpy(np.array(used, dtype=np.float32).reshape(len(used), -1))
-        if not torch.isfinite(vertices.sum()):  # one pass; NaN and infinity both reach the sum
-            raise UserError(f"{path}: holds NaN or infinity; mend or remove it (s2f-rl check lists all such files)")
-        vertices = self._in_metres(vertices)
+        coefficients = self.read_coefficients(i)
+        if coefficients is not None:
+            return self._templates[parse_name(self.names[i])[0]] + coefficients @ self._shapes
+        vertices = self._in_metres(self._motion.read(self.names[i], self.n_frames(i)))
         if i not in self._seen:
             self._seen.add(i)
             subject = parse_name(self.names[i])[0]
             told = frame_difference(vertices[0].numpy(), self._templates[subject], subject, with_neighbours=False)
             if told is not None:
-                raise UserError(f"{path}: {told}")
+                raise UserError(f"{self.motion_file(i)}: {told}")
         return vertices
+
+    def read_coefficients(self, i: int) -> torch.Tensor | None:
+        """The recorded coefficients [T, K]; None where the motion is vertices, and for audio-only utterances."""
+        if self.rig is None or not self.has_vertices(i):
+            return None
+        return self._motion.read(self.names[i], self.n_frames(i))
 
     def _in_metres(self, vertices: torch.Tensor) -> torch.Tensor:
         """The door of units: vertices as they are in the files, which may be overwritten, to metres."""
@@ -293,14 +307,9 @@ class FaceCorpus:
         waveform, own_rate = read_wav(self.wav(i))
         return resample(waveform, round(own_rate * speed), rate)
 
-    def _vertex_file(self, i: int) -> Path:
-        return self.root / "vertices_npy" / f"{self.names[i]}.npy"
-
-    def _stored_frames(self, i: int) -> int:
-        path = self._vertex_file(i)
-        shape, _ = npy_header(path)
-        self._check_vertex_shape(shape, path)
-        return -(-shape[0] // self.description.frame_step)
+    def motion_file(self, i: int) -> Path:
+        """Where the motion of utterance i is recorded, or would be."""
+        return self._motion.file(self.names[i])
 
     def _undescribed(self) -> str | None:
         """The published corpus that a folder without corpus.json holds, told by its vertices; None: not told."""
@@ -318,7 +327,7 @@ class FaceCorpus:
         for i in [i for i in range(len(self.names)) if self.has_vertices(i)][:_RATED]:
             try:
                 n_samples, rate = wav_header(self.wav(i))
-                rates.append(npy_header(self._vertex_file(i))[0][0] * rate / max(n_samples, 1))
+                rates.append(self._motion.n_stored(self.names[i]) * rate / max(n_samples, 1))
             except (UserError, IndexError):  # told when the utterance is read
                 continue
         refuse_other_rate(rates, self.description.stored_fps, self.root)
@@ -332,22 +341,10 @@ class FaceCorpus:
             if subject in seen or not self.has_vertices(i):
                 continue
             seen.add(subject)
-            try:
-                stored = load_npy(self._vertex_file(i))
-            except UserError:  # told when the utterance is read
-                continue
-            if stored.ndim > 1 and len(stored) and stored[0].size == self.n_vertices * 3:
-                found[name] = np.array(stored[0], dtype=np.float32).reshape(-1) * self.metres_per_unit
+            face = self._motion.first(name) if self.rig is None else None  # a basis's faces are its own mesh
+            if face is not None:
+                found[name] = face * self.metres_per_unit
         return found
-
-    def _check_vertex_shape(self, shape: tuple[int, ...], path: Path) -> None:
-        if shape[1:] not in ((self.n_vertices * 3,), (self.n_vertices, 3)):
-            if looks_like_coefficients(shape[1:]):
-                raise UserError(f"{path}: each frame is {shape[1]} numbers, {COEFFICIENTS}")
-            raise UserError(
-                f"{path}: has the shape {list(shape)}, but the templates have {self.n_vertices} vertices; "
-                f"[frames, {self.n_vertices * 3}] is expected"
-            )
 
     def _position(self, i: int) -> int:
         length = len(self.names)

@@ -10,7 +10,10 @@ from s2f_rl.data.files import load_plain_pickle, require_file
 from s2f_rl.errors import UserError
 
 FILE = "templates.pkl"
-COEFFICIENTS = "which look like blendshape coefficients: only vertices are animated; export the mesh, [V, 3] per frame"
+COEFFICIENTS = (
+    "which look like blendshape coefficients: only vertices are animated as such; make a corpus of coefficients "
+    "of them (s2f-rl coefficients), or export the mesh, [V, 3] per frame"
+)
 _FEWEST, _ARKIT, _MOST_ODD = 10, 61, 400
 
 

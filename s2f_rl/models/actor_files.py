@@ -27,6 +27,7 @@ _WHOLE = {
     "n_subjects": 10**6,
     "period": 1000,
     "n_head": 1024,
+    "n_coefficients": 10**5,
     "width": 10**6,
     "n_mels": 1024,
     "n_layers": 1000,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from s2f_rl.data.contract import Corpus
@@ -44,9 +45,15 @@ def new_actor(kind: str | None, audio: dict[str, Any], corpus: Corpus, **options
     """
     from s2f_rl.models.encoder_kinds import build_audio_encoder
 
-    cls = use_actor(kind)
+    cls, rig = use_actor(kind), getattr(corpus, "rig", None)
+    # an actor that knows nothing of coefficients animates the vertices that they make
+    if rig is not None and "n_coefficients" not in inspect.signature(cls).parameters:
+        rig = None
+    if rig is not None:
+        options["n_coefficients"] = len(rig.names)
     encoder = build_audio_encoder(**audio, fps=corpus.fps, features_per_frame=corpus.audio_features_per_frame)
     try:
-        return cls(encoder, n_vertices=corpus.n_vertices, n_subjects=len(corpus.subjects), **options)
+        actor = cls(encoder, n_vertices=corpus.n_vertices, n_subjects=len(corpus.subjects), **options)
     except TypeError as error:
         raise UserError(f"actor: {error}; see {cls.__name__}") from error
+    return actor if rig is None else actor.use_rig(rig)

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
+from s2f_rl.data.coefficients.controls import Controls
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder, evaluating
@@ -51,6 +52,7 @@ class BaseActor(nn.Module):
         self.n_vertices, self.n_styles = n_vertices, n_subjects
         self.styles: tuple[str, ...] | None = None
         self.mesh_identity: MeshIdentity | None = None
+        self.controls: Controls | None = None
 
     # -- what it is ------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from s2f_rl.data.coefficients.controls import Controls
 from s2f_rl.data.description import METRES_PER_UNIT
 from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.shared_tensors import load_whole
@@ -19,6 +20,7 @@ from s2f_rl.data.units import BIWI_METRES_PER_UNIT, PLAUSIBLE_EXTENT_M, publishe
 from s2f_rl.errors import UserError
 from s2f_rl.models.actor_files import build_actor
 from s2f_rl.models.actors import DEFAULT
+from s2f_rl.models.base_actor import BaseActor
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.faceformer import FaceFormer
 
@@ -49,7 +51,7 @@ def actor_payload(
         weights: in place of a copy of its state dict; they are not copied.
         **extra: further plain values, such as the corpus's dataset name, templates (metres) and triangles.
     """
-    mesh = mesh or actor.mesh_identity
+    mesh, controls = mesh or actor.mesh_identity, getattr(actor, "controls", None)
     return {
         "format": FORMAT,
         "kind": actor.kind,
@@ -58,6 +60,7 @@ def actor_payload(
         "subjects": list(subjects),
         "unit": UNIT,
         "mesh": None if mesh is None else mesh.to_plain(),
+        **({} if controls is None else {"controls": controls.to_plain()}),
         **extra,
     }
 
@@ -92,6 +95,9 @@ def _actor_and_unit(payload: Any, where: str | Path) -> tuple[Actor, float]:
             f"{where}: no actor of this project inside ({reason}); give best.pt or last.pt of a run"
         ) from error
     actor.styles = tuple(payload["subjects"])
+    n_coefficients = payload["config"].get("n_coefficients")
+    if n_coefficients is not None and isinstance(actor, BaseActor):
+        actor.controls = Controls.from_plain(payload.get("controls"), n_coefficients, str(where))
     mesh, unit = payload.get("mesh"), _metres_per_unit(payload, where)
     if mesh is not None:
         actor.mesh_identity = MeshIdentity.from_plain(mesh, str(where))

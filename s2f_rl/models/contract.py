@@ -267,7 +267,8 @@ class MotionSource(Protocol):
     """It can be fed displacements (:meth:`sequence_from_displacements`): needed for ``vertex`` exploration.
 
     A source may have ``capturable = True``: its steps ask nothing of a CUDA device and work on tensors of fixed shapes,
-    so a rollout can be captured as a graph.
+    so a rollout can be captured as a graph. One whose ``linear_decode`` is made of its parameters, and is not these
+    themselves, lists them in ``output_parameters``.
     """
 
     @property
@@ -305,3 +306,9 @@ def core_of(actor_module: ProbabilisticTensorDictSequential) -> PolicyCore:
 def own_parameters(linear: LinearMotion | None) -> list[nn.Parameter]:
     """The parameters among the weights of a linear decode, if there are any."""
     return [p for p in linear or () if isinstance(p, nn.Parameter)]
+
+
+def output_parameters(source: MotionSource) -> list[nn.Parameter]:
+    """The parameters that a network's ``linear_decode`` is, or is made of."""
+    made_of: list[nn.Parameter] = getattr(source, "output_parameters", [])
+    return own_parameters(source.linear_decode) or made_of

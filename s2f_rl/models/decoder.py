@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from s2f_rl.models.contract import LinearMotion
 from s2f_rl.models.decoder_parts import DecoderParts
 from s2f_rl.models.decoder_parts import alibi_slopes as alibi_slopes  # where they were until 0.1
 from s2f_rl.models.decoder_parts import periodic_positions as periodic_positions
@@ -119,11 +118,6 @@ class MotionDecoder(DecoderParts):
     def latent_width(self) -> int:
         """H."""
         return self.feature_dim
-
-    @property
-    def linear_decode(self) -> LinearMotion:
-        """W and b."""
-        return LinearMotion(self.vertice_map_r.weight, self.vertice_map_r.bias)
 
     def steps(
         self, style: Tensor, capacity: int = 64, displacements: bool = False, train_output_map: bool = False

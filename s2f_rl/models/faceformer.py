@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from s2f_rl.data.coefficients.controls import Controls
+from s2f_rl.data.coefficients.rig import Rig
+from s2f_rl.errors import UserError
 from s2f_rl.models import reference
 from s2f_rl.models.audio_encoders import AudioEncoder
 from s2f_rl.models.decoder import MotionDecoder
@@ -27,10 +30,12 @@ class FaceFormer(LatentActor):
         period: of positions and temporal bias, frames; one second when None (30 VOCASET, 25 BIWI).
         n_head: attention heads of the decoder.
         dropout: in supervised training mode only (0.1 in the reference).
+        n_coefficients: K, of a rig that it animates (give its shapes by :meth:`use_rig`); None: vertices.
 
     Attributes:
         styles: names of the style columns; None where they are not known (published weights).
         mesh_identity: which mesh it animates; None where only the number of vertices is known.
+        controls: of the rig that it animates; None where it animates vertices.
     """
 
     kind = "faceformer"
@@ -44,12 +49,14 @@ class FaceFormer(LatentActor):
         period: int | None = None,
         n_head: int = 4,
         dropout: float = 0.1,
+        n_coefficients: int | None = None,
     ) -> None:
         super().__init__(audio_encoder, n_vertices, n_subjects)
         period = round(audio_encoder.clock.fps) if period is None else period
         self.decoder = MotionDecoder(
-            3 * n_vertices, audio_encoder.width, feature_dim, n_subjects, period, n_head, dropout
-        )
+            3 * n_vertices, audio_encoder.width, feature_dim, n_subjects, period, n_head, dropout,
+            n_coefficients,
+        )  # fmt: skip
 
     # -- construction --------------------------------------------------------------------------------------------
 
@@ -57,6 +64,8 @@ class FaceFormer(LatentActor):
         """Plain containers from which :meth:`from_config` builds an equal (untrained) model."""
         d = self.decoder
         own = {"feature_dim": d.feature_dim, "period": d.period, "n_head": d.n_head, "dropout": d.dropout}
+        if d.basis is not None:
+            own["n_coefficients"] = len(d.basis)
         return super().config() | own
 
     @classmethod
@@ -83,7 +92,12 @@ class FaceFormer(LatentActor):
 
     def to_reference(self) -> dict[str, Tensor]:
         """State dict with the names and shapes of the published checkpoints (transformers 5 weight-norm spelling)."""
-        return reference.to_reference(self.state_dict(), self.decoder.period)
+        tensors = self.state_dict()
+        if self.decoder.basis is not None:  # the published layout has vertices
+            del tensors["decoder.basis"], tensors["decoder.metres_per_coefficient"]
+            weight, bias = self.decoder.linear_decode
+            tensors |= {"decoder.vertice_map_r.weight": weight, "decoder.vertice_map_r.bias": bias}
+        return reference.to_reference(tensors, self.decoder.period)
 
     @torch.no_grad()
     def to_metres(self, metres_per_unit: float) -> FaceFormer:
@@ -96,6 +110,22 @@ class FaceFormer(LatentActor):
             self.decoder.vertice_map_r.weight.mul_(metres_per_unit)
             self.decoder.vertice_map_r.bias.mul_(metres_per_unit)
         return self
+
+    def use_rig(self, rig: Rig) -> FaceFormer:
+        """Animate a rig of the ``n_coefficients`` and vertices that this actor was made for. In place."""
+        self.decoder.set_basis(rig.basis.matrix)
+        self.controls = Controls.of(rig)
+        return self
+
+    def coefficients(self, latents: Tensor) -> Tensor:
+        """Coefficients [.., K] of latents [.., H], as they are: :meth:`Controls.clamped` brings them within bounds.
+
+        Raises UserError where the actor animates vertices.
+        """
+        unit = self.decoder.metres_per_coefficient
+        if unit is None:
+            raise UserError("this actor animates vertices and has no coefficients; train it on a corpus that has them")
+        return self.decoder.vertice_map_r(latents) / unit
 
     # -- the ways to run it ----------------------------------------------------------------------------------------
 

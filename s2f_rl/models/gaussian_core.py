@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from s2f_rl import keys
 from s2f_rl.errors import UserError
 from s2f_rl.models.base_core import BaseCore, drawn, lanes_that_begin
-from s2f_rl.models.contract import LinearMotion, MotionSource, Steps, own_parameters
+from s2f_rl.models.contract import LinearMotion, MotionSource, Steps, output_parameters
 from s2f_rl.models.distributions import MaskedNormal
 from s2f_rl.models.latent_motion import coordinates
 from s2f_rl.models.rollout_graph import RolloutGraphs
@@ -331,4 +331,4 @@ class MotionCore(BaseCore):
 
     def frozen_in_rl(self) -> Iterable[nn.Parameter]:
         """W and b."""
-        return own_parameters(self.decoder.linear_decode)
+        return output_parameters(self.decoder)

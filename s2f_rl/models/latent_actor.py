@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from s2f_rl.errors import UserError
 from s2f_rl.models.base_actor import BaseActor
-from s2f_rl.models.contract import LinearMotion
+from s2f_rl.models.contract import LinearMotion, output_parameters
 from s2f_rl.signs import watched
 from s2f_rl.threads import one_thread
 
@@ -26,6 +26,10 @@ class LatentActor(BaseActor):
     @property
     def linear_decode(self) -> LinearMotion:
         return self.decoder.linear_decode
+
+    def output_map(self) -> Iterable[nn.Parameter]:
+        """Weight and bias of the output map."""
+        return output_parameters(self.decoder)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Displacements [.., V*3] of latents [.., H], frame by frame."""

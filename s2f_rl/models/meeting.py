@@ -30,6 +30,12 @@ def refuse_other_corpus(actor: Actor, corpus: Corpus, what: str = "the checkpoin
     Style columns are compared by name where the actor's file has them. ``what``: how a message calls the actor.
     """
     refuse_other_mesh(actor, corpus, what, "train a supervised actor on this corpus")
+    controls, rig = getattr(actor, "controls", None), getattr(corpus, "rig", None)
+    if controls is not None and (rig is None or rig.names != controls.names):
+        raise UserError(
+            f"{what} animates the coefficients {', '.join(controls.names[:3])}, ..., {place_of(corpus)} has "
+            f"{'vertices' if rig is None else f'{len(rig.names)} others'}; train a supervised actor on this corpus"
+        )
     clocks = actor.audio_encoder.clock.difference(corpus.clock)
     if clocks is not None:
         raise UserError(

@@ -3,4 +3,7 @@
 Floor plan:
 
 - ``basis``: what the coefficients do to a mesh (:class:`LinearBasis`, ``basis.npz``)
+- ``rig``: of a corpus, with its names and rate (:func:`load_rig`, ``coefficients.json``)
+- ``controls``: what an actor keeps of it
+- ``arkit``: the names of ARKit's 52
 """

@@ -1,0 +1,43 @@
+"""The names of ARKit's face coefficients (Apple, ``ARFaceAnchor.BlendShapeLocation``), each from 0 to 1."""
+
+from __future__ import annotations
+
+_SIDES = ("Left", "Right")
+_BOTH = {
+    "browDown": _SIDES,
+    "browInnerUp": ("",),
+    "browOuterUp": _SIDES,
+    "cheekPuff": ("",),
+    "cheekSquint": _SIDES,
+    "eyeBlink": _SIDES,
+    "eyeLookDown": _SIDES,
+    "eyeLookIn": _SIDES,
+    "eyeLookOut": _SIDES,
+    "eyeLookUp": _SIDES,
+    "eyeSquint": _SIDES,
+    "eyeWide": _SIDES,
+    "jawForward": ("",),
+    "jawLeft": ("",),
+    "jawOpen": ("",),
+    "jawRight": ("",),
+    "mouthClose": ("",),
+    "mouthDimple": _SIDES,
+    "mouthFrown": _SIDES,
+    "mouthFunnel": ("",),
+    "mouthLeft": ("",),
+    "mouthLowerDown": _SIDES,
+    "mouthPress": _SIDES,
+    "mouthPucker": ("",),
+    "mouthRight": ("",),
+    "mouthRollLower": ("",),
+    "mouthRollUpper": ("",),
+    "mouthShrugLower": ("",),
+    "mouthShrugUpper": ("",),
+    "mouthSmile": _SIDES,
+    "mouthStretch": _SIDES,
+    "mouthUpperUp": _SIDES,
+    "noseSneer": _SIDES,
+    "tongueOut": ("",),
+}
+ARKIT: tuple[str, ...] = tuple(name + side for name, sides in _BOTH.items() for side in sides)
+"""All 52, in the order of the alphabet."""
