@@ -26,6 +26,7 @@ def add_synthesize(commands: Commands) -> None:
             vertices=options.vertices,
             seed=options.seed,
             audio_only_subjects=options.audio_only_subjects,
+            motion=options.motion,
         )
         print(f"{options.out}: written; look it over with: s2f-rl check {options.out}")
         return 0
@@ -38,6 +39,10 @@ def add_synthesize(commands: Commands) -> None:
     parser.add_argument(
         "--audio-only-subjects", type=int, default=0, help="further speakers without vertices (default: %(default)s)"
     )
+    parser.add_argument(
+        "--motion", default="vertices", choices=["vertices", "arkit"],
+        help="of meshes, or coefficients of ARKit's names with their basis (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: %(default)s)")
 
 

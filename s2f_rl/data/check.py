@@ -11,9 +11,12 @@ import numpy as np
 from s2f_rl.data.annotations import read_transcripts
 from s2f_rl.data.check_mesh import check_mesh
 from s2f_rl.data.check_utterance import MotionStatistics, Setting, check_sound, check_vertices
-from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, default_description, read_description
+from s2f_rl.data.coefficients.check import check_beside_vertices, check_coefficients, find_rig
+from s2f_rl.data.coefficients.rig import FILE as RIG_FILE
+from s2f_rl.data.coefficients.rig import FOLDER, Rig, description_of, resting_faces
+from s2f_rl.data.description import FILE, N_VERTICES, CorpusDescription, default_description
 from s2f_rl.data.faults import ERROR, WARNING, Fault, Faults, format_faults
-from s2f_rl.data.files import npy_header
+from s2f_rl.data.files import is_there, npy_header
 from s2f_rl.data.mesh_files import find_faces
 from s2f_rl.data.regions import MASKS_FILE, TEXT_LISTS, Regions, load_regions
 from s2f_rl.data.splits import parse_name, select, subjects_of
@@ -46,23 +49,31 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
     if not root.is_dir():
         faults.add(ERROR, root, "no such corpus folder", "check the path, or make one with s2f-rl synthesize")
         return faults
-    described = _description(root, topology, faults)
+    is_rig, rig = find_rig(root, faults)
+    described = _description(root, rig, topology, faults)
     # without it, nothing is known of rates, units and splits, and nothing is said of them
     description = described or default_description(topology if topology in N_VERTICES else "vocaset")
     sounds = _listed(root, "wav", ".wav", faults)
-    spoken, recorded = set(sounds), set(_listed(root, "vertices_npy", ".npy", faults))
+    moved = FOLDER if is_rig else "vertices_npy"
+    spoken, recorded = set(sounds), set(_listed(root, moved, ".npy", faults))
     if not spoken:
         faults.add(ERROR, "wav", "holds no .wav files", "a corpus needs wav/NAME.wav (s2f-rl prepare makes them)")
     for name in sorted(recorded - spoken):
-        faults.add(ERROR, f"vertices_npy/{name}.npy", "has no sound", f"add wav/{name}.wav or remove it")
+        faults.add(ERROR, f"{moved}/{name}.npy", "has no sound", f"add wav/{name}.wav or remove it")
     for folder, suffix in (("wav_npy", ".npy"), ("phones", ".json"), ("hidden", ".npz")):
         for name in sorted(_listed(root, folder, suffix, faults, others=False).keys() - spoken):
             faults.add(WARNING, f"{folder}/{name}{suffix}", "belongs to no utterance", "remove it")
 
-    templates = _templates(root, description if described else None, faults)
-    recorded -= _coefficients(root, recorded, templates, faults)
+    if is_rig and not is_there(root / TEMPLATES_FILE):
+        templates = {} if rig is None else _of_basis(rig, sounds, description)
+    else:
+        templates = _templates(root, description if described else None, faults)
+    recorded -= recorded if is_rig and rig is None else _coefficients(root, moved, recorded, templates, faults)
     n_vertices = next(iter(templates.values())).size // 3 if templates else _usual_vertices(root, recorded)
-    setting = _setting(root, description, described is not None, templates, n_vertices, sounds, faults)
+    if rig is not None and not rig.has_mesh:
+        setting = Setting(description, 1.0, n_vertices, None, sounds, described is not None)
+    else:
+        setting = _setting(root, description, described is not None, templates, n_vertices, sounds, faults)
     _check_names(sounds, described, templates, faults)
 
     motion: dict[str, MotionStatistics] = {}
@@ -74,29 +85,45 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
             faults.counts.seconds += seconds or 0.0
             if name in recorded:
                 statistics = motion.setdefault(subject, MotionStatistics())
-                faults.counts.frames += check_vertices(
-                    root, name, seconds, setting, templates.get(subject), statistics, faults
-                )
+                if rig is None:
+                    faults.counts.frames += check_vertices(
+                        root, name, seconds, setting, templates.get(subject), statistics, faults
+                    )
+                else:
+                    faults.counts.frames += check_coefficients(root, name, seconds, setting, rig, statistics, faults)
         except Exception as error:  # a check reports what it cannot read; it never ends in a traceback
             faults.add(ERROR, sounds[name], f"cannot be checked ({type(error).__name__}: {error})", "replace it")
     for subject, statistics in sorted(motion.items()) if described else ():
-        _check_motion(subject, statistics, setting, faults)
+        _check_motion(f"{moved}/{subject}_*.npy", statistics, setting, faults)
+    if rig is not None:
+        metres = {subject: face * setting.metres_per_unit for subject, face in templates.items()}
+        check_beside_vertices(root, recorded, metres, rig, faults)
     counts = faults.counts
     counts.utterances, counts.recorded, counts.vertices = len(spoken), len(spoken & recorded), n_vertices or 0
     counts.subjects = len({parse_name(name)[0] for name in spoken})
     return faults
 
 
-def _description(root: Path, topology: str | None, faults: Faults) -> CorpusDescription | None:
+def _description(root: Path, rig: Rig | None, topology: str | None, faults: Faults) -> CorpusDescription | None:
     try:
-        return read_description(root, topology)
+        return description_of(root, rig, topology)
     except UserError as error:
-        faults.add_error(root / FILE, error)
+        faults.add_error(root / (RIG_FILE if str(root / RIG_FILE) in str(error) else FILE), error)
         return None
 
 
-def _coefficients(root: Path, recorded: set[str], templates: dict[str, np.ndarray], faults: Faults) -> set[str]:
+def _of_basis(rig: Rig, sounds: dict[str, Path], description: CorpusDescription) -> dict[str, np.ndarray]:
+    """The basis's face for everybody, in the unit of the corpus's files."""
+    faces, _ = resting_faces(Path(), rig, dict.fromkeys(parse_name(name)[0] for name in sounds))
+    return {subject: face / (description.metres_per_unit or 1.0) for subject, face in faces.items()}
+
+
+def _coefficients(
+    root: Path, folder: str, recorded: set[str], templates: dict[str, np.ndarray], faults: Faults
+) -> set[str]:
     """The names of files that hold coefficients where vertices are expected, told in one fault."""
+    if folder == FOLDER:
+        return set()
     size = next(iter(templates.values())).size if templates else None
     found: dict[str, int] = {}
     for name in sorted(recorded):
@@ -271,12 +298,11 @@ def _check_names(
         faults.add(WARNING, "wav", message, "add their recordings")
 
 
-def _check_motion(subject: str, statistics: MotionStatistics, setting: Setting, faults: Faults) -> None:
+def _check_motion(where: str, statistics: MotionStatistics, setting: Setting, faults: Faults) -> None:
     amplitude = statistics.amplitude(setting.lips)
     if amplitude is None:
         return
     millimetres = amplitude * setting.metres_per_unit * 1000
-    where = f"vertices_npy/{subject}_*.npy"
     what = "the lips" if setting.lips is not None else "the most mobile tenth of the face"
     if millimetres < _STILL_MM:
         faults.add(ERROR, where, f"the face does not move ({what}: {millimetres:.2g} mm rms)", "check the export")

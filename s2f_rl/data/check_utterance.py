@@ -127,7 +127,7 @@ def check_vertices(
         )
         return 0
     if seconds is not None and setting.is_described:
-        _check_length(root, name, shape[0], seconds, setting, faults)
+        check_length(relative, name, shape[0], seconds, setting, faults)
     seen = _scan(stored.reshape(shape[0], -1))
     broken = _broken_frames(seen, shape[0], template, setting)
     if broken is not None:
@@ -155,9 +155,9 @@ def _broken_frames(seen: _Scan, n_frames: int, template: np.ndarray | None, sett
     return None
 
 
-def _check_length(root: Path, name: str, n_stored: int, seconds: float, setting: Setting, faults: Faults) -> None:
+def check_length(relative: str, name: str, n_stored: int, seconds: float, setting: Setting, faults: Faults) -> None:
+    """Tell where a file of motion (``relative``) has another number of rows than its sound asks for."""
     description = setting.description
-    relative = f"vertices_npy/{name}.npy"
     rate = n_stored / max(seconds, 1e-9)
     if abs(rate / description.stored_fps - 1) > OTHER and seconds > 0.3:
         nearest = nearest_known(rate)

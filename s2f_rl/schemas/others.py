@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from s2f_rl.data.motion_files import PRECISIONS
 from s2f_rl.data.synthetic.sentences import MAX_SENTENCES
 from s2f_rl.data.synthetic.topology import MIN_VERTICES
-from s2f_rl.data.synthetic.write import MAX_SPEAKERS, MAX_VERTICES
+from s2f_rl.data.synthetic.write import MAX_SPEAKERS, MAX_VERTICES, MOTIONS
 from s2f_rl.evaluation.tables import FORMATS
 from s2f_rl.render.frames import SIZES
 from s2f_rl.runs.schema import Choice, Natural, PartOf, Range, RunName, Text, key
@@ -57,6 +57,7 @@ class CorpusSize:
     subjects: Annotated[int, Range(3, MAX_SPEAKERS)] = key("speakers of the corpus")
     sentences: Annotated[int, Range(1, MAX_SENTENCES)] = key("per speaker")
     vertices: Annotated[int, Range(MIN_VERTICES, MAX_VERTICES)] = key("of the face")
+    motion: Annotated[str, Choice(*MOTIONS)] = key("vertices, or coefficients of ARKit's names")
 
 
 @dataclass

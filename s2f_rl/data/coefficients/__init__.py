@@ -5,5 +5,6 @@ Floor plan:
 - ``basis``: what the coefficients do to a mesh (:class:`LinearBasis`, ``basis.npz``)
 - ``rig``: of a corpus, with its names and rate (:func:`load_rig`, ``coefficients.json``)
 - ``controls``: what an actor keeps of it
+- ``check``: what is wrong with such motion (``s2f-rl check``)
 - ``arkit``: the names of ARKit's 52
 """

@@ -8,7 +8,8 @@ Floor plan:
 - who says it: ``speakers``, and their faces: ``head`` (the shape), ``features`` (where lips, lids and the rest lie on
   it), ``topology`` (vertices and triangles), ``face`` (all of it as one mesh)
 - how the face moves: ``visemes`` (targets), ``coarticulation`` (:func:`generate`: targets to curves to motion), ``rig``
-  (curves to vertices), ``hidden`` (what the audio does not tell), ``derivatives`` (of the curves by it)
+  (curves to vertices), ``arkit`` (curves to coefficients of ARKit's names), ``hidden`` (what the audio does not tell),
+  ``derivatives`` (of the curves by it)
 
 Not here: the distance to the nearest motion that could have been (:mod:`s2f_rl.metrics.plausibility`).
 """

@@ -15,9 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s2f_rl.data.annotations import read_phones
+from s2f_rl.data.coefficients.basis import FILE as BASIS_FILE
+from s2f_rl.data.coefficients.rig import FILE as RIG_FILE
+from s2f_rl.data.coefficients.rig import FOLDER
 from s2f_rl.data.files import atomic_save_npy, atomic_write_bytes, atomic_write_text, load_json
+from s2f_rl.data.synthetic.arkit import ArkitFace
 from s2f_rl.data.synthetic.coarticulation import generate
-from s2f_rl.data.synthetic.face import face_colours, regions
+from s2f_rl.data.synthetic.face import Face, face_colours, regions
 from s2f_rl.data.synthetic.hidden import Hidden
 from s2f_rl.data.synthetic.sentences import MAX_SENTENCES, first_unseen, sentence_text
 from s2f_rl.data.synthetic.speakers import FORMAT as SPEAKERS_FORMAT
@@ -28,6 +32,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.signs import Watch
 from s2f_rl.threads import available_cores
 
+MOTIONS = ("vertices", "arkit")
 STORED_FPS = 60
 FRAME_STEP = 2
 REQUEST_FILE = "synthesis.json"
@@ -85,6 +90,7 @@ def synthesize(
     audio_only_subjects: int = 0,
     hidden_seed: int | None = None,
     hidden_scale: float = 1.0,
+    motion: str = "vertices",
 ) -> Path:
     """Write the built-in corpus: speech, phone timings and a moving face. Returns the folder.
 
@@ -97,11 +103,14 @@ def synthesize(
     hidden variation; voices and texts do not depend on it. workers: threads, the number of cores by default.
     progress: show a progress bar. audio_only_subjects: further training speakers with speech and template but no
     vertices. hidden_seed: of the hidden variation alone (default: seed). hidden_scale: its size; 0 leaves none, so that
-    audio and speaker determine the motion.
+    audio and speaker determine the motion. motion: "vertices", or "arkit": coefficients of ARKit's names, on one face
+    for all speakers (see `arkit`).
 
     Files (N utterances, T60 frames at 60 fps, metres): wav/NAME.wav (22.05 kHz, 16 bit), vertices_npy/NAME.npy float32
     [T60, V*3], templates.pkl, FLAME_masks.pkl, faces.npy int32 [F, 3], landmarks.json, colours.npy uint8 [V, 3] and one
     for each speaker in colours/, phones/NAME.json, hidden/NAME.npz, transcripts.json, speakers.json, corpus.json.
+    With "arkit" coefficients_npy/NAME.npy float32 [T60, 52], coefficients.json and basis.npz take the place of
+    vertices_npy, templates.pkl, colours/, hidden and speakers.json.
 
     Raises `UserError` for an argument out of range, a folder that is in use, or when espeak-ng is not installed.
     """
@@ -109,13 +118,18 @@ def synthesize(
     if hidden_seed is None:
         hidden_seed = seed
     request = _checked_request(subjects, sentences, vertices, seed, audio_only_subjects, hidden_seed, hidden_scale)
+    if motion not in MOTIONS:
+        raise UserError(f"motion={motion!r}: known are {', '.join(MOTIONS)}")
+    if motion != MOTIONS[0]:  # the others' request is as it was when there was one motion
+        request["motion"] = motion
     n_workers = workers if workers is not None else available_cores()
     if isinstance(n_workers, bool) or not isinstance(n_workers, int) or n_workers < 1:
         raise UserError(f"workers={workers!r}: must be a whole number from 1")
     require_espeak()
     _claim_folder(root, request)
     cast = _cast(request)
-    _write_common(root, cast, vertices)
+    face = ArkitFace(vertices) if motion == "arkit" else None
+    _write_common(root, cast, vertices, face)
     jobs = [
         PlannedUtterance(
             name=f"{speaker.name}_sentence{number:02d}",
@@ -127,7 +141,7 @@ def synthesize(
         for index, speaker in enumerate(cast.everyone)
         for number in range(1, sentences + 1)
     ]
-    _run(root, jobs, float(hidden_scale), n_workers, progress)
+    _run(root, jobs, float(hidden_scale), n_workers, progress, face)
     atomic_write_text(root / "transcripts.json", _json({job.name: job.text for job in jobs}))
     # last: a folder with corpus.json is complete
     atomic_write_text(root / "corpus.json", _json(_description(cast, request)))
@@ -144,9 +158,7 @@ def load_take(root: str | os.PathLike[str], name: str) -> Take:
     return Take(name, name.rpartition("_sentence")[0], phones, _n_frames(phones[-1][2]), hidden)
 
 
-class Request(TypedDict):
-    """What is in the request file."""
-
+class _Request(TypedDict):
     format: int
     subjects: int
     sentences: int
@@ -155,6 +167,12 @@ class Request(TypedDict):
     audio_only_subjects: int
     hidden_seed: int
     hidden_scale: float
+
+
+class Request(_Request, total=False):
+    """What is in the request file."""
+
+    motion: str
 
 
 def _checked_request(
@@ -199,7 +217,8 @@ def _claim_folder(root: Path, request: Mapping[str, object]) -> None:
     if record.exists():
         before = load_json(record)
         if before != request:
-            keys = [k for k in request if not isinstance(before, dict) or before.get(k) != request[k]]
+            made = before if isinstance(before, dict) else {}
+            keys = [k for k in {**request, **made} if made.get(k) != request.get(k)]
             raise UserError(f"{root}: holds a corpus made with another {', '.join(keys)}; choose another folder")
         for left_over in root.rglob(".*.tmp*"):  # of a run that was killed while it wrote
             left_over.unlink(missing_ok=True)
@@ -221,32 +240,44 @@ def _cast(request: Request) -> Cast:
     return Cast(*(tuple(part) for part in parts))
 
 
-def _write_common(root: Path, cast: Cast, vertices: int) -> None:
+def _write_common(root: Path, cast: Cast, vertices: int, arkit: ArkitFace | None) -> None:
     speakers = cast.everyone
-    rig = speakers[0].rig
-    templates = {s.name: s.template for s in speakers}
-    atomic_write_bytes(root / "templates.pkl", pickle.dumps(templates, protocol=2))
+    rig = speakers[0].rig if arkit is None else arkit.rig
     atomic_write_bytes(root / "FLAME_masks.pkl", pickle.dumps(regions(vertices), protocol=2))
     atomic_save_npy(root / "faces.npy", rig.face.topology.faces)
     atomic_write_text(root / "landmarks.json", _json({"upper_lip": [rig.upper_lip], "lower_lip": [rig.lower_lip]}))
-    atomic_save_npy(root / "colours.npy", _colours(speakers[0], Complexion()))
+    atomic_save_npy(root / "colours.npy", _colours(rig.face, Complexion()))
+    if arkit is not None:
+        arkit.basis.save(root / BASIS_FILE)
+        about = {"names": list(arkit.basis.names), "fps": STORED_FPS, "convention": "arkit"}
+        atomic_write_text(root / RIG_FILE, _json(about))
+        return
+    templates = {s.name: s.template for s in speakers}
+    atomic_write_bytes(root / "templates.pkl", pickle.dumps(templates, protocol=2))
     for s in speakers:
-        atomic_save_npy(root / "colours" / f"{s.name}.npy", _colours(s, s.complexion))
+        atomic_save_npy(root / "colours" / f"{s.name}.npy", _colours(s.face, s.complexion))
     content = {"format": SPEAKERS_FORMAT, "speakers": [s.to_json() for s in speakers]}
     atomic_write_text(root / SPEAKERS_FILE, _json(content))
 
 
-def _colours(speaker: Speaker, complexion: Complexion) -> NDArray[np.uint8]:
-    return face_colours(speaker.face, complexion.skin, complexion.lips, complexion.hair, complexion.iris)
+def _colours(face: Face, complexion: Complexion) -> NDArray[np.uint8]:
+    return face_colours(face, complexion.skin, complexion.lips, complexion.hair, complexion.iris)
 
 
-def _run(root: Path, jobs: list[PlannedUtterance], hidden_scale: float, n_workers: int, progress: bool) -> None:
+def _run(
+    root: Path,
+    jobs: list[PlannedUtterance],
+    hidden_scale: float,
+    n_workers: int,
+    progress: bool,
+    arkit: ArkitFace | None,
+) -> None:
     """Make all utterances. Threads are enough: espeak-ng runs in processes of its own and numpy lets go of the lock."""
     with (
         ThreadPoolExecutor(n_workers) as pool,
         Watch("synthesize", len(jobs), "utterance", enabled=progress) as bar,
     ):
-        waiting = [pool.submit(_make_utterance, root, job, hidden_scale) for job in jobs]
+        waiting = [pool.submit(_make_utterance, root, job, hidden_scale, arkit) for job in jobs]
         try:
             for done in as_completed(waiting):
                 done.result()
@@ -256,20 +287,26 @@ def _run(root: Path, jobs: list[PlannedUtterance], hidden_scale: float, n_worker
             raise
 
 
-def _make_utterance(root: Path, job: PlannedUtterance, hidden_scale: float) -> None:
+def _make_utterance(root: Path, job: PlannedUtterance, hidden_scale: float, arkit: ArkitFace | None) -> None:
     """Write one utterance; what is already there is complete, since files appear by renaming, and is kept."""
     wav, phones = root / "wav" / f"{job.name}.wav", root / "phones" / f"{job.name}.json"
-    take, motion = root / "hidden" / f"{job.name}.npz", root / "vertices_npy" / f"{job.name}.npy"
-    wanted = [wav, phones, take, motion] if job.has_vertices else [wav, phones]
+    take = root / "hidden" / f"{job.name}.npz"
+    motion = root / ("vertices_npy" if arkit is None else FOLDER) / f"{job.name}.npy"
+    wanted = [wav, phones]
+    if job.has_vertices:
+        wanted += [take, motion] if arkit is None else [motion]
     if all(path.exists() for path in wanted):
         return
     speech = speak(job.text, job.speaker.voice)
     atomic_write_text(phones, json.dumps(speech.phones, separators=(", ", ": ")) + "\n")
     if job.has_vertices:
         hidden = draw_hidden(speech, job.speaker, job.key, hidden_scale)
-        atomic_write_bytes(take, hidden.to_bytes())
-        displacement = generate(speech.phones, _n_frames(speech.phones[-1][2]), job.speaker, hidden, STORED_FPS)
-        atomic_save_npy(motion, displaced(job.speaker, displacement))
+        what = speech.phones, _n_frames(speech.phones[-1][2]), job.speaker, hidden, STORED_FPS
+        if arkit is None:
+            atomic_write_bytes(take, hidden.to_bytes())
+            atomic_save_npy(motion, displaced(job.speaker, generate(*what)))
+        else:
+            atomic_save_npy(motion, arkit.coefficients(*what))
     atomic_write_bytes(wav, speech.wav_bytes())
 
 
