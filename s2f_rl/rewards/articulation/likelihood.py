@@ -155,7 +155,7 @@ class ArticulationReward(nn.Module, Reward):
         starts = [0] * len(prepared) if first_frame is None else first_frame.tolist()
         styles = [said.style for said in prepared] if style is None else list(style.detach().cpu().float())
         for lane, (said, start, own) in enumerate(zip(prepared, starts, styles, strict=True)):
-            here = self._expected(said, own)[:, start : start + found.shape[1]]
+            here = self.expected(said, own)[:, start : start + found.shape[1]]
             moments[:, lane, : here.shape[1]] = here.to(found)
             mask[lane, : here.shape[1]] = True
         mean, sd = moments
@@ -166,8 +166,8 @@ class ArticulationReward(nn.Module, Reward):
         return {ARTICULATION_SCORE: (score, mask)}
 
     @torch.no_grad()
-    def _expected(self, said: Said, style: Tensor | None) -> Tensor:
-        """Mean and standard deviation [2, n, K] of what is said in a style [S]."""
+    def expected(self, said: Said, style: Tensor | None) -> Tensor:
+        """Mean and standard deviation [2, n, K], metres, of what is said in a style [S]; None: of one not known."""
         style = torch.zeros(self.density.n_styles) if style is None else style
         basis = self.density.basis
 
