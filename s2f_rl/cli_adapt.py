@@ -32,6 +32,7 @@ def add_adapt(commands: Commands) -> None:
             hold_back=options.hold_back,
             judge=options.judge,
             pronunciations=options.words,
+            retime=options.retime,
             film=not options.no_film,
             settings=options.set,
             topology=options.topology,
@@ -64,6 +65,9 @@ def add_adapt(commands: Commands) -> None:
         "NAME<TAB>words, or a folder of NAME.txt (default: the perceptual reward alone)",
     )
     parser.add_argument("--words", metavar="FILE", help="pronunciations of further words, lines such as: oboe OW B OW")
+    parser.add_argument(
+        "--retime", action="store_true", help="move the phones' boundaries to where the package's recogniser hears them"
+    )
     parser.add_argument("--articulation", metavar="FOLDER", help="an articulation reward, beside the perceptual one")
     parser.add_argument("--corpus", help="the actor's training corpus, some recordings of which hold it near the truth")
     parser.add_argument("--style", help="training subject, or style column, whose face and way of speaking to use")

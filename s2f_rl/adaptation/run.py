@@ -20,6 +20,7 @@ from s2f_rl.evaluation import Scorer, predict_corpus, write_rows
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import actor_file, export_actor
 from s2f_rl.models.meeting import load_actor_for
+from s2f_rl.models.retiming import Retimer
 from s2f_rl.rewards.judge.judge import load_scorer
 from s2f_rl.runs import load_recipe, pick_device
 from s2f_rl.runs.overrides import as_overrides
@@ -56,6 +57,7 @@ def adapt(
     hold_back: int | None = None,
     judge: str | Path | None = None,
     pronunciations: str | Path | None = None,
+    retime: bool = False,
     film: bool = True,
     settings: Sequence[str] = (),
     topology: str | None = None,
@@ -82,6 +84,8 @@ def adapt(
             :func:`~s2f_rl.adaptation.corpus.held_back_takes`.
         judge: folder of a reward or judge that training does not see.
         pronunciations: see :class:`~s2f_rl.data.alignment.Aligner`.
+        retime: move the boundaries of the phones to where the package's recogniser hears them, see
+            :class:`~s2f_rl.models.retiming.Retimer`; then the articulation reward should have such phones as well.
         film: also make a film, where the extra ``render`` is installed.
         settings: of the recipe, ``key=value``.
         topology: see :class:`~s2f_rl.data.FaceCorpus`.
@@ -108,6 +112,7 @@ def adapt(
         "style": style,
         "hold_back": hold_back,
         "corpus": None if corpus is None else str(corpus),
+        **({"retime": True} if words and retime else {}),
     }
     overrides = _overrides(actor, out, reward, articulation, corpus is not None, bool(words))
     overrides += [*settings, f"device={device}"]
@@ -118,7 +123,8 @@ def adapt(
         roles = read_roles(root, made_from)
     else:
         faces = faces_of(actor, corpus, style, topology)
-        roles = write_corpus(root, read_takes(files, words, pronunciations), faces, hold_back, made_from)
+        takes = read_takes(files, words, pronunciations, Retimer() if words and retime else None)
+        roles = write_corpus(root, takes, faces, hold_back, made_from)
     whole, where = FaceCorpus(root, "all"), pick_device(device)
     built = build_reward(config, whole, whole, where)
     models = {"train": built.transform.parts.rewards}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from s2f_rl.data.alignment import SILENCE, Aligner, Phone
+from s2f_rl.data.alignment import SILENCE, Aligner, Phone, Retime
 from s2f_rl.data.audio import read_wav
 from s2f_rl.data.content import stream_hash
 from s2f_rl.data.files import open_file, read_text
@@ -82,13 +82,17 @@ def read_words(text: str | os.PathLike[str] | None, names: Sequence[str]) -> dic
 
 
 def read_takes(
-    sounds: dict[str, Path], words: dict[str, str], pronunciations: str | os.PathLike[str] | None = None
+    sounds: dict[str, Path],
+    words: dict[str, str],
+    pronunciations: str | os.PathLike[str] | None = None,
+    retime: Retime | None = None,
 ) -> list[Take]:
     """Read recordings, find their phones where their words are known, and cut long ones.
 
     Args:
         sounds: of :func:`named_sounds`. words: of :func:`read_words`.
         pronunciations: see :class:`~s2f_rl.data.alignment.Aligner`.
+        retime: see :func:`~s2f_rl.data.alignment.align_corpus`.
 
     Raises:
         UserError: no sound, no speech in it, words that are not in it, or the extra ``align`` is missing.
@@ -115,6 +119,7 @@ def read_takes(
                     f"{path}: its words do not fit the sound ({100 * hurried:.0f}% of the phones are as short as can "
                     "be); correct them in --text, or leave this recording out of it"
                 )
+            phones = (retime(waveform, rate, phones) if retime else None) or phones
         whole = Take(name, waveform, rate, phones)
         pieces = [whole] if phones is None or seconds <= WHOLE_S else cut_in_pauses(whole)
         longest = max(len(piece.waveform) / rate for piece in pieces)

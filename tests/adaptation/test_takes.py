@@ -97,6 +97,12 @@ class TestMistakes:
 
         monkeypatch.setattr(takes, "Aligner", Aligner)
         assert len(read_takes({"said": tmp_path / "said.wav"}, {"said": "right"})) == 1
+        moved = [("sil", 0.0, 0.02), ("ah", 0.02, 0.39)]
+        for better, expected in ((moved, moved), (None, Aligner(None).align(np.zeros(1), 1, "right"))):
+            (take,) = read_takes(
+                {"said": tmp_path / "said.wav"}, {"said": "right"}, retime=lambda *_, better=better: better
+            )
+            assert take.phones == expected
         with pytest.raises(UserError, match=r"said\.wav: its words do not fit the sound \(60% of the phones"):
             read_takes({"said": tmp_path / "said.wav"}, {"said": "wrong"})
 
