@@ -74,7 +74,8 @@ def agreement(right: Sequence[Phone], found: Sequence[Phone]) -> dict[str, float
     Returns:
         ``phones``: how many are right; ``errors``: the fewest phones to replace, leave out or add (Levenshtein, 1966),
         with the classes of the articulation reward; ``matched``: phones that stayed, and ``start_ms``: the sum of how
-        far their starts are apart.
+        far their starts are apart; ``instants``: of the right timings, every 10 ms, silence too; ``differ``: of these,
+        where another class is said.
     """
     (a, starts_a), (b, starts_b) = (_spoken(each) for each in (right, found))
     cost = np.add.outer(np.arange(len(a) + 1), np.arange(len(b) + 1))
@@ -91,7 +92,15 @@ def agreement(right: Sequence[Phone], found: Sequence[Phone]) -> dict[str, float
             i -= 1
         else:
             j -= 1
-    return {"phones": len(a), "errors": float(cost[-1, -1]), "matched": len(apart), "start_ms": float(sum(apart))}
+    told = {"phones": len(a), "errors": float(cost[-1, -1]), "matched": len(apart), "start_ms": float(sum(apart))}
+    instants = np.arange(0.005, max((end for _, _, end in right), default=0.0), 0.01)
+    differ = sum(_at(right, each) != _at(found, each) for each in instants.tolist())
+    return {**told, "instants": len(instants), "differ": differ}
+
+
+def _at(phones: Sequence[Phone], second: float) -> int:
+    """Class of what is said at an instant; where nothing is, silence."""
+    return next((phone_class(name) for name, start, end in phones if start <= second < end), 0)
 
 
 def _spoken(phones: Sequence[Phone]) -> tuple[list[int], list[float]]:
@@ -148,10 +157,10 @@ def main(argv: list[str] | None = None) -> list[Row]:
     text = table(rows)
     if "aligned" in sources:
         each = [agreement(*(source.of(corpus[i]) for source in sources.values())) for i in seen]
-        phones, errors, matched, apart = (sum(one[key] for one in each) for key in each[0])
+        phones, errors, matched, apart, instants, differ = (sum(one[key] for one in each) for key in each[0])
         text += (
             f"\nThe aligner, on {len(each)} utterances: {errors / phones:.1%} of {phones:.0f} phones wrong, the starts "
-            f"of the others {apart / matched:.0f} ms off on average.\n"
+            f"of the others {apart / matched:.0f} ms off on average; {differ / instants:.1%} of the time another class.\n"
         )
     atomic_write_text(options.out / "phone_errors.md", text)
     print(text)

@@ -29,12 +29,15 @@ def place(actor_place: Path, tmp_path: Path) -> Path:
 
 def test_agreement() -> None:
     right = [("sil", 0.0, 0.1), ("b", 0.1, 0.2), ("ax", 0.2, 0.3), ("t", 0.3, 0.4), ("iy", 0.4, 0.5), ("sil", 0.5, 0.6)]
-    assert phone_errors.agreement(right, right) == {"phones": 4, "errors": 0, "matched": 4, "start_ms": 0}
+    same = {"phones": 4, "errors": 0, "matched": 4, "start_ms": 0, "instants": 60, "differ": 0}
+    assert phone_errors.agreement(right, right) == same
     # /ah/ is what /ax/ is counted as; /t/ is missing, /iy/ became /ih/, an /s/ was added
     found = [("b", 0.13, 0.2), ("ah", 0.18, 0.3), ("ih", 0.4, 0.5), ("sil", 0.5, 0.52), ("s", 0.52, 0.6)]
     told = phone_errors.agreement(right, found)
     assert (told["phones"], told["errors"], told["matched"]) == (4, 2, 2), "t to ih, iy to s: two replaced"
     assert told["start_ms"] == pytest.approx(30 + 20)
+    # b late (3), t missing (10), ih for iy (10), s in the silence (8); where two overlap the first counts
+    assert told["differ"] == 3 + 10 + 10 + 8
     assert phone_errors.agreement(right, [])["errors"] == 4
     assert phone_errors.agreement(right[:2], right)["errors"] == 3
 
