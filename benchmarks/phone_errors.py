@@ -160,7 +160,8 @@ def main(argv: list[str] | None = None) -> list[Row]:
         phones, errors, matched, apart, instants, differ = (sum(one[key] for one in each) for key in each[0])
         text += (
             f"\nThe aligner, on {len(each)} utterances: {errors / phones:.1%} of {phones:.0f} phones wrong, the starts "
-            f"of the others {apart / matched:.0f} ms off on average; {differ / instants:.1%} of the time another class.\n"
+            f"of the others {apart / matched:.0f} ms off on average; "
+            f"{differ / instants:.1%} of the time another class.\n"
         )
     atomic_write_text(options.out / "phone_errors.md", text)
     print(text)

@@ -171,7 +171,10 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def runs(suite: Mapping[str, Any]) -> list[Run]:
-    """Every run of the suite: seed by seed, so that an unfinished benchmark has whole seeds; controls first."""
+    """Every run of the suite: seed by seed, so that an unfinished benchmark has whole seeds; controls first.
+
+    What has fewer seeds than the suite comes after all that.
+    """
     controls, variants = list(_cells(suite["controls"])), list(_cells(suite["variants"]))
     names = [variant for variant, *_ in (*controls, *variants)]
     if len(set(names)) != len(names):
@@ -185,7 +188,8 @@ def runs(suite: Mapping[str, Any]) -> list[Run]:
                 label: _matching(cell, family, variants) for label, family in (cell[2].get("against") or {}).items()
             }
             cells.append((reward, cell, given, _matching(cell, cell[2]["control"], controls), others))
-    found = []
+    found: list[Run] = []
+    later: list[Run] = []
     for seed, (start, folder) in itertools.product(suite["seeds"], suite["starts"].items()):
         for reward, (variant, family, cell, settings), given, control, others in cells:
             if cell.get("seeds") is not None and seed not in cell["seeds"]:
@@ -194,9 +198,11 @@ def runs(suite: Mapping[str, Any]) -> list[Run]:
             fixed = {"seed": seed, **({"control": True} if control is None else {})}
             layers = (given, suite["base"], cell["overrides"], settings, fixed)
             root = [flat(layer)["corpus.root"] for layer in layers if "corpus.root" in flat(layer)][-1]
-            found.append(Run(variant, family, cell["recipe"], control, start, int(seed), tuple(as_overrides(*layers)),
-                             settings, reward, others, root))  # fmt: skip
-    return found
+            (found if cell.get("seeds") is None else later).append(
+                Run(variant, family, cell["recipe"], control, start, int(seed), tuple(as_overrides(*layers)),
+                    settings, reward, others, root)
+            )  # fmt: skip
+    return found + later
 
 
 def reward_settings(suite: Mapping[str, Any]) -> dict[str | None, dict[str, Any]]:
