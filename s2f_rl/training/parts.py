@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -196,6 +197,10 @@ def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBa
         yield batch[rows]
 
 
+_MOST_TIMES = 8
+"""What the utterances that are drawn less often are repeated at most, so that a share can be met by whole numbers."""
+
+
 def times_drawn(corpus: FaceCorpus, unrecorded_share: float | None) -> list[int] | None:
     """How often each utterance is in an epoch, so that about this share of the draws has no vertices; None: once.
 
@@ -211,4 +216,6 @@ def times_drawn(corpus: FaceCorpus, unrecorded_share: float | None) -> list[int]
             "meshes: there is no share to choose; use null"
         )
     ratio = unrecorded_share / (1 - unrecorded_share) * (len(silent) - sum(silent)) / sum(silent)
-    return [max(1, round(ratio if each else 1 / ratio)) for each in silent]
+    once = Fraction(ratio if ratio >= 1 else 1 / ratio).limit_denominator(_MOST_TIMES)
+    more, less = (once.numerator, once.denominator) if ratio >= 1 else (once.denominator, once.numerator)
+    return [more if each else less for each in silent]
