@@ -15,6 +15,7 @@ import time
 import torch
 from omegaconf import DictConfig
 
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.contract import place_of
 from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.provenance import package_versions, source_commit
@@ -33,6 +34,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
+    require_mesh(train, "a density of lips")
     source = PhoneSource(cfg.phones)
     source.require(train)
     lips = torch.as_tensor(train.regions["lips"]).long().flatten()

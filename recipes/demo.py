@@ -24,6 +24,7 @@ from s2f_rl.data.files import atomic_write_text, load_json
 from s2f_rl.data.synthetic import synthesize
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import Scorer, evaluate_actor, evaluate_truth, predict_corpus, summarise, write_report
+from s2f_rl.evaluation.coefficients import animates_coefficients, predicted_coefficients, save_coefficients
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.render import corpus_look, render_film
@@ -54,7 +55,8 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
 
     # 1 corpus
     if not check_corpus(cfg):
-        synthesize(corpus, cfg.subjects, cfg.sentences, cfg.vertices, cfg.seed, progress=cfg.progress)
+        sizes = cfg.subjects, cfg.sentences, cfg.vertices, cfg.seed
+        synthesize(corpus, *sizes, progress=cfg.progress, motion=cfg.motion)
     test = FaceCorpus(corpus, split="test")
     if cfg.film.style >= len(test.subjects):
         raise UserError(f"film.style={cfg.film.style}: the corpus has {len(test.subjects)} training subjects, from 0")
@@ -83,11 +85,14 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     atomic_write_text(root / "table.md", text)
     told(started, "evaluated on test speakers")
 
-    # 6 page and film
+    # 6 page, film and a rig's weights
     show(cfg.film, test, actors, root, cells, judge)
+    weights = write_coefficients(cfg.film, test, actors, root)
     told(started, "shown")
     print(f"\n{MEANS}:\n\n{text}")
     print(f"table      {root / 'table.md'}\nfilm       {root / 'demo.mp4'}")
+    if weights is not None:
+        print(f"weights    {weights} (PPO's coefficients, for Live Link)")
     print(f"sequences  {root}/*/evaluation/sequences.csv\ncurves     {root}/*/metrics.jsonl")
     print(f"page       {root / 'demo.html'}: ground truth, supervised, control and PPO; open it in a browser")
     return table
@@ -130,11 +135,12 @@ def check_corpus(cfg: DictConfig) -> bool:
         return False
     made = load_json(file)
     made = made.get("synthesis") if isinstance(made, dict) else None
-    for key in ("subjects", "sentences", "vertices", "seed"):
-        if isinstance(made, dict) and made.get(key, cfg[key]) != cfg[key]:
+    for key in ("subjects", "sentences", "vertices", "seed", "motion"):
+        own = made.get(key, "vertices" if key == "motion" else cfg[key]) if isinstance(made, dict) else cfg[key]
+        if own != cfg[key]:
             raise UserError(
-                f"{key}={cfg[key]}: the corpus in {cfg.corpus_folder} was made with {key}={made[key]}; give "
-                f"corpus_folder= and root= of a new demo, or {key}={made[key]}"
+                f"{key}={cfg[key]}: the corpus in {cfg.corpus_folder} was made with {key}={own}; give "
+                f"corpus_folder= and root= of a new demo, or {key}={own}"
             )
     return True
 
@@ -192,6 +198,19 @@ def show(
     sound = (utterance.waveform_raw.numpy(), utterance.sample_rate)
     look = corpus_look(test, motions, utterance.subject)
     render_film(motions, captions, faces, sound, test.fps, root / "demo.mp4", size=options.size, **look)
+
+
+def write_coefficients(options: Any, test: Any, actors: dict[str, Any], root: Path) -> Path | None:
+    """The coefficients of PPO's actor saying the film's sentence, as CSV and npy; None where motion is vertices."""
+    actor = actors["ppo"]
+    if not animates_coefficients(actor):
+        return None
+    index = 0 if options.utterance is None else test.index(options.utterance)
+    style = torch.nn.functional.one_hot(torch.tensor(options.style), actor.n_styles).float()
+    values = predicted_coefficients(actor, test[index].waveform, style.to(actor.device))
+    for name in ("demo.npy", "demo.csv"):
+        save_coefficients(root / name, actor, values)
+    return root / "demo.csv"
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig
 
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.files import load_json
 from s2f_rl.errors import UserError
 from s2f_rl.provenance import package_versions, source_commit
@@ -43,6 +44,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
+    require_mesh(train, "a judge")
     corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None)
     long = long_enough(validation)
     if not long:

@@ -18,6 +18,7 @@ import torch
 from omegaconf import DictConfig
 
 from s2f_rl import ranks
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.mel import CLIP_FRAMES
 from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.models.actors import use_actor
@@ -58,6 +59,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     seed_everything(cfg.seed)
     device = pick_device(cfg.device)
     train, validation = open_corpora(cfg.corpus.root, cfg.corpus.topology)
+    require_mesh(train, "a reward")
     use_actor(cfg.actor.kind)
     corruptions = chosen_corruptions(list(cfg.corruptions) if cfg.corruptions else None, cfg.leave_out)
 

@@ -100,6 +100,7 @@ def add_animate(commands: Commands) -> None:
             style=options.style,
             size=options.size,
             device=_device(options),
+            coefficients=options.coefficients,
             **_given(options, "topology"),
         )
         print(options.out)
@@ -110,7 +111,8 @@ def add_animate(commands: Commands) -> None:
         "speech", metavar="SPEECH.wav", help="sound file (WAV, FLAC, MP3, m4a, webm, ...), 4 to 384 kHz"
     )
     _add_checkpoint(parser)
-    parser.add_argument("--out", required=True, help=".mp4 for a film, .html for a page, .npy for vertices in metres")
+    parser.add_argument("--out", required=True, help=".mp4: film, .html: page, .npy: vertices (m), .csv: coefficients")
+    parser.add_argument("--coefficients", action="store_true", help="of a rig, in the .npy, in place of vertices")
     parser.add_argument("--corpus", help="corpus folder to take the face from; default: the checkpoint's own")
     parser.add_argument("--subject", help="whose face; default: the first training subject")
     parser.add_argument("--style", help="training subject, or style column, whose way of speaking to use")

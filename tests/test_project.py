@@ -54,6 +54,7 @@ LAYERS = [
     "adaptation",
     "cli_commands",
     "cli_adapt",
+    "cli_coefficients",
     "cli_recipes",
     "cli_reward",
     "cli_view",
@@ -210,7 +211,16 @@ class TestFiles:
     def test_the_library_does_not_print(self) -> None:
         terminal = {
             f"s2f_rl/{name}.py"
-            for name in ("cli", "cli_adapt", "cli_commands", "cli_recipes", "cli_reward", "cli_view", "runs/main")
+            for name in (
+                "cli",
+                "cli_adapt",
+                "cli_coefficients",
+                "cli_commands",
+                "cli_recipes",
+                "cli_reward",
+                "cli_view",
+                "runs/main",
+            )
         }
         wrong = [
             f"{name_of(path)}:{node.lineno}"

@@ -99,6 +99,11 @@ def faces_of(
 
 
 def _from_corpus(checkpoint: str | Path, corpus: FaceCorpus, style: str | None) -> Faces:
+    if corpus.rig is not None:
+        raise UserError(
+            f"{corpus.root}: its motion is coefficients, adapt takes vertices; leave --corpus out, or write "
+            "the vertices (s2f_rl.data.FaceCorpus gives them)"
+        )
     load_actor_for(checkpoint, corpus)
     templates, about = load_templates(corpus.root), corpus.description
     root, faces = corpus.root.resolve(), corpus.faces

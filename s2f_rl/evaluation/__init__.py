@@ -6,7 +6,8 @@ Floor plan:
   batches they are measured), ``scorer`` (:class:`Scorer`: rewards and judges of one motion), ``truth`` (distance to
   motions that could have been)
 - its rows and figures: ``tables``, ``partial_rows`` (kept when a command is stopped), ``summary``, ``intervals``
-- a command each: ``animate``, and ``score`` with ``speech`` (sound files in place of a corpus)
+- a command each: ``animate`` with ``coefficients`` (of a rig), and ``score`` with ``speech`` (sound files in place of a
+  corpus)
 
 Not here: the measures themselves (:mod:`s2f_rl.metrics`), how far a reward can be trusted
 (:mod:`s2f_rl.rewards.calibration`), films (:mod:`s2f_rl.render`), tables of a whole benchmark

@@ -12,6 +12,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy, atomic_save_npy_parts, require_target
 from s2f_rl.errors import NotFinite, UserError
+from s2f_rl.evaluation.coefficients import predicted_coefficients, save_coefficients
 from s2f_rl.models import windowed_audio
 from s2f_rl.models.checkpoint import MOUTH, load_actor
 from s2f_rl.models.contract import Actor
@@ -21,6 +22,8 @@ from s2f_rl.models.meeting import load_actor_of, refuse_other_mesh
 from s2f_rl.render.frames import load_sequences
 from s2f_rl.render.meshes import FramesOnDemand
 from s2f_rl.signs import Watch
+
+ENDINGS = {".mp4": "film", ".html": "page", ".npy": "vertices", ".csv": "coefficients"}
 
 
 def animate(
@@ -33,6 +36,7 @@ def animate(
     size: int = 512,
     topology: str | None = None,
     device: str = "cpu",
+    coefficients: bool = False,
 ) -> Path:
     """Animate a face with a recording.
 
@@ -40,13 +44,15 @@ def animate(
         speech: sound file from 4 to 384 kHz, mono or stereo; with the ``render`` extra also m4a, mp4 and webm.
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`. Published weights carry no template: give
             ``corpus``.
-        out: ``.mp4`` (film with sound), ``.html`` (page with sound, see :mod:`s2f_rl.view`) or ``.npy`` (vertices
-            [T, V*3], float32, metres).
+        out: ``.mp4`` (film with sound), ``.html`` (page with sound, see :mod:`s2f_rl.view`), ``.npy`` (vertices
+            [T, V*3], float32, metres), or ``.csv``: coefficients of an actor that animates a rig, see
+            :func:`~s2f_rl.evaluation.coefficients.save_coefficients`.
         corpus: corpus folder of the same mesh whose templates and triangles to use instead of the checkpoint's.
         subject: whose face; default: the first training subject.
         style: training subject (name or column) whose way of speaking to use; default: the subject's own, else the
             first.
         size: height and width of the film in pixels.
+        coefficients: an ``.npy`` holds coefficients [T, K] in place of vertices; so it does where there is no mesh.
 
     Raises:
         UserError: a file, subject or style that does not exist, a corpus of another mesh, or sound that cannot be
@@ -57,8 +63,9 @@ def animate(
     (:data:`~s2f_rl.models.windowed_audio.LONG`), and its frames are made as they are written.
     """
     out = Path(out)
-    if out.suffix not in (".mp4", ".html", ".npy"):
-        raise UserError(f"--out {out}: give a name that ends in .mp4 (film), .html (page) or .npy (vertices)")
+    if out.suffix not in ENDINGS:
+        *most, last = (f"{ending} ({what})" for ending, what in ENDINGS.items())
+        raise UserError(f"--out {out}: give a name that ends in {', '.join(most)} or {last}")
     require_target(out)
     opened = None if corpus is None else FaceCorpus(corpus, split="all", topology=topology)
     if opened is None:
@@ -66,6 +73,14 @@ def animate(
     else:
         actor, about = load_actor_of(checkpoint, opened)
         refuse_other_mesh(actor, opened, str(checkpoint), "give a corpus of the actor's mesh")
+    controls = getattr(actor, "controls", None)
+    coefficients = coefficients or out.suffix == ".csv"
+    if coefficients and controls is None:
+        raise UserError(f"{checkpoint}: animates vertices, so there are no coefficients; give --out a .npy or .mp4")
+    if controls is not None and not controls.has_mesh:
+        if out.suffix not in (".csv", ".npy"):
+            raise UserError(f"{checkpoint}: animates coefficients without a face; give --out a .csv or .npy")
+        coefficients = True
     actor.to(device)
     templates, faces, subjects = about.get("templates") or {}, about.get("faces"), list(about.get("subjects") or [])
     if opened is not None:
@@ -90,6 +105,10 @@ def animate(
     style_weights = torch.nn.functional.one_hot(torch.tensor(column), actor.n_styles).float()
     template = torch.as_tensor(templates[subject]).float().flatten()
     try:
+        if coefficients:
+            values = predicted_coefficients(actor, signal.to(device), style_weights.to(device), long)
+            save_coefficients(out, actor, values)
+            return out
         motion = (_long_motion if long else _motion)(actor, signal, template.to(device), style_weights.to(device))
     except (MemoryError, RuntimeError) as error:  # what torch raises has no type of its own on every device
         if not isinstance(error, MemoryError) and "memory" not in str(error):

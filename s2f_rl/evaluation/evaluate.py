@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.contract import Corpus, SpokenUtterance
 from s2f_rl.data.files import atomic_save_npy, atomic_write_json
 from s2f_rl.data.motion_files import save_motion
@@ -22,6 +23,7 @@ from s2f_rl.evaluation.scorer import Scorer, styles_of
 from s2f_rl.evaluation.summary import MEAN, counts, summaries
 from s2f_rl.evaluation.tables import Row, long_rows, require_format, write_rows
 from s2f_rl.evaluation.truth import TrueDistances, true_distances
+from s2f_rl.metrics.coefficients import coefficient_measures
 from s2f_rl.metrics.measures import Measure, definitions, motion_measures, own_measures
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.contract import Actor
@@ -300,6 +302,10 @@ def evaluate_checkpoint(
     actor, _ = load_actor_for(checkpoint, corpus)
     actor.to(device)
     models = {name: path for name, path in (("train", reward), ("judge", judge)) if path is not None}
+    if models:
+        require_mesh(corpus, "a reward")
+    if corpus.rig is not None and not corpus.rig.has_mesh:
+        more += coefficient_measures(corpus.rig.names)
     opened = {n: reward_in(r, corpus, device) if isinstance(r, (str, Path)) else r for n, r in models.items()}
     scorer = Scorer(opened, corpus, cache) if models else None
     out = Path(out)

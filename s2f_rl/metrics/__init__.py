@@ -8,6 +8,7 @@ Floor plan: one file per measure, or family of measures:
 - near the truth: ``error``, ``dynamics``, ``misalignment``, ``lag``, ``amplitude``, ``jitter``, ``closure``, and
   ``plausibility``: the nearest motion that could have been (``_nearest`` searches for it among ``_takes``)
 - without it: ``intensity``, ``correlation``, ``diversity``, ``readability``
+- ``coefficients``: of a rig without a mesh, in their own terms
 - ``measures``: all of one motion as a row, and how to add one of your own
 - what they need: ``lips`` (opening), ``warping`` (of two curves), ``_meshes`` (arguments); ``registry``
   (:data:`METRICS`) lists each with version, unit, aim and source, and a new one goes there

@@ -31,10 +31,10 @@ def refuse_other_corpus(actor: Actor, corpus: Corpus, what: str = "the checkpoin
     """
     refuse_other_mesh(actor, corpus, what, "train a supervised actor on this corpus")
     controls, rig = getattr(actor, "controls", None), getattr(corpus, "rig", None)
-    if controls is not None and (rig is None or rig.names != controls.names):
+    if controls is not None and rig is not None and rig.names != controls.names:
         raise UserError(
-            f"{what} animates the coefficients {', '.join(controls.names[:3])}, ..., {place_of(corpus)} has "
-            f"{'vertices' if rig is None else f'{len(rig.names)} others'}; train a supervised actor on this corpus"
+            f"{what} animates the coefficients {', '.join(controls.names[:3])}, ..., {place_of(corpus)} has others, or "
+            "in another order; train a supervised actor on this corpus"
         )
     clocks = actor.audio_encoder.clock.difference(corpus.clock)
     if clocks is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
@@ -74,6 +75,7 @@ def cli_render(
         UserError: anything missing or wrong, naming the file and the remedy.
     """
     corpus = FaceCorpus(corpus_root, "all", topology)
+    require_mesh(corpus, "a film")
     files = [Path(path) for path in paths]
     if not files:
         raise UserError("no mesh files to render; pass at least one .npy")

@@ -28,8 +28,8 @@ class TestDemo:
         module = sys.modules[main.function.__module__]
         done: dict[str, Any] = {"runs": {}}
 
-        def synthesize(out: Path, *sizes: int, progress: bool) -> None:
-            done["synthesized"] = sizes
+        def synthesize(out: Path, *sizes: int, progress: bool, motion: str) -> None:
+            done["synthesized"], done["motion"] = sizes, motion
             made = dict(zip(("subjects", "sentences", "vertices", "seed"), sizes, strict=True))
             make_tiny_corpus(out, 5, 3, 45, seconds=(1.2, 1.8))
             about = json.loads((out / "corpus.json").read_text())
@@ -52,6 +52,7 @@ class TestDemo:
         monkeypatch.setattr(module, "evaluate_actor", lambda *_: [])
         monkeypatch.setattr(module, "summarise", lambda rows: {})
         monkeypatch.setattr(module, "write_report", lambda *_: {"style_dependent": {}})
+        monkeypatch.setattr(module, "animates_coefficients", lambda actor: False)
         monkeypatch.setattr(module, "show", lambda options, *_: done.update(film=dict(options.items())))
         monkeypatch.setattr(module, "plain", lambda config: config)
         return main, done
@@ -89,10 +90,15 @@ class TestDemo:
         runs = self.start(demo, self.given(tmp_path, "supervised.actor=mel"))[1]["runs"]
         assert runs["supervised"].actor.audio.kind == "mel"
 
+    def test_the_corpus_may_be_of_coefficients(self, demo: Any, tmp_path: Path) -> None:
+        assert self.start(demo, self.given(tmp_path))[1]["motion"] == "vertices"
+        given = [*self.given(tmp_path / "other"), "motion=arkit"]
+        assert self.start(demo, given)[1]["motion"] == "arkit"
+
     def test_another_size_is_not_passed_over(self, demo: Any, tmp_path: Path) -> None:
         self.start(demo, self.given(tmp_path))
         self.start(demo, self.given(tmp_path))  # the same: goes on
-        for change in ("subjects=6", "sentences=4", "vertices=500", "seed=1"):
+        for change in ("subjects=6", "sentences=4", "vertices=500", "seed=1", "motion=arkit"):
             with pytest.raises(UserError, match=f"{change}: the corpus in .* was made with .*; give corpus_folder="):
                 self.start(demo, self.given(tmp_path, change))
 

@@ -1,0 +1,62 @@
+"""An actor's coefficients, written for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from s2f_rl.data.coefficients.arkit import ARKIT
+from s2f_rl.data.coefficients.livelink import write_live_link
+from s2f_rl.data.files import atomic_save_npy, atomic_write_text
+from s2f_rl.errors import NotFinite, UserError
+from s2f_rl.models import windowed_audio
+from s2f_rl.models.contract import Actor
+from s2f_rl.models.faceformer import FaceFormer
+from s2f_rl.models.latent_stream import stream_latents
+
+
+def animates_coefficients(actor: Actor) -> bool:
+    """Whether what it animates is a rig."""
+    return isinstance(actor, FaceFormer) and actor.controls is not None
+
+
+@torch.no_grad()
+def predicted_coefficients(actor: Actor, signal: Tensor, style: Tensor, long: bool = False) -> np.ndarray:
+    """Coefficients [T, K] float32 within their bounds, of a waveform [N] (16 kHz, normalised) in a style [S].
+
+    Args:
+        long: encode in windows.
+
+    Raises:
+        UserError: the actor animates vertices. NotFinite: they are not finite.
+    """
+    if not isinstance(actor, FaceFormer) or actor.controls is None:
+        raise UserError("this actor animates vertices and has no coefficients; fit them, or train on a corpus of them")
+    if long:
+        latents = torch.cat(list(stream_latents(actor, signal, style, windowed_audio.LONG)))
+    else:
+        features = actor.encode(signal[None].to(style.device))
+        latents = actor.generate(features, style[None], progress=True)[0]
+    values = actor.coefficients(latents)
+    if not bool(torch.isfinite(values).all()):
+        raise NotFinite("the predicted coefficients are not finite, so the actor has diverged; use another one")
+    return actor.controls.clamped(values).cpu().numpy()
+
+
+def save_coefficients(path: Path, actor: Actor, values: np.ndarray) -> None:
+    """Write coefficients [T, K], atomically: ``.npy``, or ``.csv``, which is Live Link Face's where names are ARKit's.
+
+    Another CSV has a column ``time_s`` and one for each coefficient.
+    """
+    controls = actor.controls if isinstance(actor, FaceFormer) else None
+    assert controls is not None
+    if path.suffix == ".npy":
+        atomic_save_npy(path, values)
+    elif set(controls.names) <= set(ARKIT):
+        write_live_link(path, controls.names, values, actor.fps)
+    else:
+        rows = (",".join(f"{x:.6g}" for x in (t / actor.fps, *row)) for t, row in enumerate(values.tolist()))
+        atomic_write_text(path, "\n".join([",".join(["time_s", *controls.names]), *rows]) + "\n")
