@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from s2f_rl.data import FaceCorpus
-from s2f_rl.data.coefficients.rig import require_mesh
+from s2f_rl.data.coefficients.rig import FOLDER, require_mesh
+from s2f_rl.data.motion_files import load_motion, motion_shape
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
@@ -25,11 +27,17 @@ def load_of_corpus(path: Path, corpus: FaceCorpus) -> np.ndarray:
 
     Raises UserError for a mesh of another size than the corpus's, or in no known unit.
     """
-    own = path.parent.resolve() == (corpus.root / "vertices_npy").resolve() and path.stem in corpus
+    recordings = corpus.root / ("vertices_npy" if corpus.rig is None else FOLDER)
+    own = path.parent.resolve() == recordings.resolve() and path.stem in corpus
     if own and path.is_file():
         vertices = corpus[path.stem].vertices
         if vertices is not None:
             return as_sequence(vertices, str(path))
+    if corpus.rig is not None and path.is_file() and motion_shape(path)[1:] == (len(corpus.rig.names),):
+        name = utterance_of(path, corpus)
+        face = corpus.template(corpus[0].subject if name is None else parse_name(name)[0])
+        moved = torch.from_numpy(np.array(load_motion(path), np.float32)) @ corpus.rig.basis.matrix
+        return as_sequence(face + moved, str(path))
     sequence = as_sequence(path)
     if sequence.shape[1] != corpus.n_vertices:
         raise UserError(
@@ -59,7 +67,8 @@ def cli_render(
 
     Args:
         paths: npy files [T, V*3] or [T, V, 3] at the corpus's frame rate, in metres or the corpus's own unit:
-            predictions, or recordings from the corpus's own ``vertices_npy``.
+            predictions, or recordings from the corpus's own ``vertices_npy``. Of a corpus of coefficients also
+            coefficients [T, K].
         corpus_root: the corpus; gives frame rate, triangles (without them, dots are drawn), and colours: those of the
             first file's speaker, where it has them.
         audio: sound file of any rate; None for a silent film.

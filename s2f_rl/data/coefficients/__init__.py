@@ -9,4 +9,43 @@ Floor plan:
 - files of others: ``tracks`` (:func:`read_track`: CSV, BEAT's JSON, npy, FLAME's npz) and ``livelink``, also written;
   ``convert`` makes a corpus of them (``s2f-rl coefficients``)
 - ``arkit``: the names of ARKit's 52
+
+Not here: the built-in corpus as coefficients (:mod:`s2f_rl.data.synthetic`), actors that give them
+(:mod:`s2f_rl.models`).
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from s2f_rl.data.coefficients.basis import LinearBasis
+    from s2f_rl.data.coefficients.controls import Controls
+    from s2f_rl.data.coefficients.convert import convert_coefficients
+    from s2f_rl.data.coefficients.livelink import write_live_link
+    from s2f_rl.data.coefficients.rig import Rig, load_rig
+    from s2f_rl.data.coefficients.tracks import Track, read_track
+
+_HOMES = {
+    "Controls": "controls",
+    "LinearBasis": "basis",
+    "Rig": "rig",
+    "Track": "tracks",
+    "convert_coefficients": "convert",
+    "load_rig": "rig",
+    "read_track": "tracks",
+    "write_live_link": "livelink",
+}
+__all__ = [
+    "Controls",
+    "LinearBasis",
+    "Rig",
+    "Track",
+    "convert_coefficients",
+    "load_rig",
+    "read_track",
+    "write_live_link",
+]
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)
