@@ -142,10 +142,14 @@ class DecoderParts(nn.Module):
         With ``detach_output_map`` W and b count as constants: the policy gradient must not train the map from latent
         to face, which belongs to the supervised term.
         """
-        weight, bias = self.linear_decode
+        weight: Tensor = self.vertice_map_r.weight
+        bias: Tensor = self.vertice_map_r.bias
         if detach_output_map:
             weight, bias = weight.detach(), bias.detach()
-        return self.vertice_map.weight @ weight, self.vertice_map(bias)
+        if self.basis is None:
+            return self.vertice_map.weight @ weight, self.vertice_map(bias)
+        embedding = self.vertice_map.weight @ self.basis.t()  # [H, K]: W itself is far larger
+        return embedding @ weight, embedding @ bias + self.vertice_map.bias
 
     def feedback(self, detach_output_map: bool = True) -> Affine:
         """:meth:`feedback_map`, laid out for step mode."""
