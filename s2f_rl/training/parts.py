@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from s2f_rl import ranks
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.device_rows import upload
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.envs.speech_to_face import DEVICE_CACHE_MB
@@ -139,6 +140,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
     lanes = ranks.share_of(config["lanes"], "lanes")
     ranks.share_of(config.get("minibatch_lanes", lanes * ranks.count()), "minibatch_lanes")
     train, validation = open_corpora(corpus["root"], corpus["topology"])
+    require_mesh(train, "the reward of reinforcement learning")
     use_actor(config["actor"]["kind"])
     start = load_start(config["start"], train, device)
     actor = start.actor.eval()

@@ -137,6 +137,15 @@ def test_rl_stays_with_the_latents_and_composes_once(actor, corpus):
         torch.testing.assert_close(policy.core.linear_decode.weight, 2 * before)
 
 
+@torch.no_grad()
+def test_the_composed_map_moves_with_the_actor(actor):
+    before = actor.linear_decode.weight
+    assert actor.linear_decode.weight is before
+    moved = actor.double().linear_decode.weight
+    assert moved.dtype == torch.float64
+    torch.testing.assert_close(moved.float(), before)
+
+
 def test_comes_back_from_its_checkpoint(actor, corpus, tmp_path):
     torch.save({"actor": actor_entry(actor, corpus)}, tmp_path / "best.pt")
     again, _ = load_actor_for(tmp_path / "best.pt", corpus)

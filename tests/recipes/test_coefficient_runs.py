@@ -88,9 +88,10 @@ def test_rewards_need_a_mesh(trained, tmp_path):
     given = [f"corpus.root={folder / 'corpus'}", f"root={tmp_path}", "name=reward", "progress=false"]
     if has_mesh:
         return
-    for recipe in ("reward", "judge", "articulation"):
+    for recipe in ("reward", "judge", "articulation", "rloo"):
+        more = [f"start={folder / 'start'}", f"reward.folder={tmp_path}"] if recipe == "rloo" else []
         with pytest.raises(UserError, match="holds 3 coefficients and no basis.npz"):
-            load_recipe(recipe).run(given)
+            load_recipe(recipe).run([*given, *more])
         assert not (tmp_path / "reward").exists()
     with pytest.raises(UserError, match="a reward needs one"):
         evaluate_checkpoint(folder / "start", folder / "corpus", tmp_path, reward=tmp_path, progress=False)
