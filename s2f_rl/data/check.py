@@ -100,6 +100,8 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
         check_beside_vertices(root, recorded, metres, rig, faults)
     counts = faults.counts
     counts.utterances, counts.recorded, counts.vertices = len(spoken), len(spoken & recorded), n_vertices or 0
+    if rig is not None:
+        counts.coefficients, counts.vertices = len(rig.names), counts.vertices if rig.has_mesh else 0
     counts.subjects = len({parse_name(name)[0] for name in spoken})
     return faults
 

@@ -33,7 +33,10 @@ class Fault:
 
 @dataclass
 class Counts:
-    """Size of a corpus: how many utterances, of how many subjects, with how much speech and motion."""
+    """Size of a corpus: how many utterances, of how many subjects, with how much speech and motion.
+
+    ``coefficients`` is K where motion is that of a rig; ``vertices`` are those of a face, 0 without a mesh.
+    """
 
     utterances: int = 0
     recorded: int = 0
@@ -41,13 +44,15 @@ class Counts:
     frames: int = 0
     subjects: int = 0
     vertices: int = 0
+    coefficients: int = 0
     splits: dict[str, int] = field(default_factory=dict)
 
     def __str__(self) -> str:
         splits = ", ".join(f"{one_line(name)} {count}" for name, count in self.splits.items())
+        what = f"{self.coefficients} coefficients" if self.coefficients else "vertices"
         return (
             f"{self.utterances} utterances of {self.subjects} subjects, {self.seconds / 60:.1f} min of speech; "
-            f"{self.recorded} with vertices ({self.vertices} per face, {self.frames} frames); {splits or 'no splits'}"
+            f"{self.recorded} with {what} ({self.vertices} per face, {self.frames} frames); {splits or 'no splits'}"
         )
 
 

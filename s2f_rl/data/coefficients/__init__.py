@@ -8,7 +8,7 @@ Floor plan:
 - ``check``: what is wrong with such motion (``s2f-rl check``)
 - files of others: ``tracks`` (:func:`read_track`: CSV, BEAT's JSON, npy, FLAME's npz) and ``livelink``, also written;
   ``convert`` makes a corpus of them (``s2f-rl coefficients``)
-- ``arkit``: the names of ARKit's 52
+- rigs that are known: ``arkit`` (the names of its 52) and ``flame`` (:func:`flame_basis`)
 
 Not here: the built-in corpus as coefficients (:mod:`s2f_rl.data.synthetic`), actors that give them
 (:mod:`s2f_rl.models`).
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from s2f_rl.data.coefficients.basis import LinearBasis
     from s2f_rl.data.coefficients.controls import Controls
     from s2f_rl.data.coefficients.convert import convert_coefficients
+    from s2f_rl.data.coefficients.flame import flame_basis
     from s2f_rl.data.coefficients.livelink import write_live_link
     from s2f_rl.data.coefficients.rig import Rig, load_rig
     from s2f_rl.data.coefficients.tracks import Track, read_track
@@ -34,6 +35,7 @@ _HOMES = {
     "Rig": "rig",
     "Track": "tracks",
     "convert_coefficients": "convert",
+    "flame_basis": "flame",
     "load_rig": "rig",
     "read_track": "tracks",
     "write_live_link": "livelink",
@@ -44,6 +46,7 @@ __all__ = [
     "Rig",
     "Track",
     "convert_coefficients",
+    "flame_basis",
     "load_rig",
     "read_track",
     "write_live_link",

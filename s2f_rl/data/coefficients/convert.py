@@ -190,7 +190,7 @@ def _write(recording: _Recording, name: str, out: Path, titles: Sequence[str], r
         raise UserError(f"{file}: has a coefficient {unknown[0]}, which other recordings have not; convert them apart")
     if track.fps != report.fps:
         assert track.fps is not None
-        track = even(track, np.arange(len(track.values)) / track.fps, report.fps, file)
+        track = even(track, np.arange(len(track.values)) / track.fps, report.fps, path=file)
         track = replace(track, notes=(*track.notes, f"brought from {recording.track.fps:g} to {report.fps:g} fps"))
     values = np.zeros((len(track.values), len(titles)), np.float32)
     values[:, [titles.index(title) for title in track.names]] = track.values

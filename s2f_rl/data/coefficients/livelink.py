@@ -34,11 +34,12 @@ def is_live_link(header: Sequence[str]) -> bool:
     return len(header) > 2 and header[0].strip().lower() == "timecode"
 
 
-def frame_times(timecodes: Sequence[str], path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
-    """Seconds [T] from the first row on, and the frames per second by which the timecodes count.
+def frame_times(timecodes: Sequence[str], path: str | os.PathLike[str]) -> np.ndarray:
+    """Seconds [T] from the first row on.
 
-    A timecode is HH:MM:SS:FF.fff: FF counts frames within the second, fff is the part of a frame. The rate is the
-    usual one (24, 25, 30, 50, 60, ...) just above the largest FF: a take of a second or more shows it.
+    A timecode is HH:MM:SS:FF.fff: FF counts frames within the second, fff is the part of a frame, so that rows may come
+    more often than frames of the clock. Its rate is the usual one (24, 25, 30, 50, 60, ...) just above the largest FF:
+    a take of a second or more shows it.
 
     Raises:
         UserError: a row is no timecode, time goes back, or it is longer than four hours, naming the row.
@@ -58,7 +59,7 @@ def frame_times(timecodes: Sequence[str], path: str | os.PathLike[str]) -> tuple
         raise UserError(f"{path}: row {back[0] + 3}: its timecode lies before the row above; export the take again")
     if times[-1] > _MOST_S:
         raise UserError(f"{path}: its timecodes span {times[-1] / 3600:.1f} hours; a take has four at most")
-    return times, float(rate)
+    return times
 
 
 def write_live_link(path: str | os.PathLike[str], names: Sequence[str], values: np.ndarray, fps: float) -> None:

@@ -24,13 +24,12 @@ from s2f_rl.data.coefficients.arkit import ARKIT
 from s2f_rl.data.coefficients.basis import names_problem
 from s2f_rl.data.coefficients.livelink import ROTATIONS, frame_times, is_live_link, own_name
 from s2f_rl.data.files import load_json, load_npy, load_npz, read_text
+from s2f_rl.data.rates import nearest_known
 from s2f_rl.errors import UserError
 
 SUFFIXES = (".csv", ".json", ".npy", ".npz")
 _EXPRESSION, _JAW = ("expr", "expression", "exp", "expcode", "expression_params"), ("jaw_pose", "jaw", "jaw_params")
 _FPS, _TIME = ("fps", "frame_rate", "framerate"), ("time", "time_s", "timestamp")
-_NEAR = 0.02
-_USUAL = (24.0, 25.0, 30.0, 50.0, 60.0, 90.0, 100.0, 120.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,10 +121,9 @@ def _from_csv(path: Path, names: tuple[str, ...] | None) -> Track:
         raise UserError(f"{path}: has {len(kept)} columns of coefficients, but {len(titles)} names are given")
     track = Track(titles, values, None, _convention(titles))
     if live_link:
-        times, rate = frame_times([row[0] for row in body], path)
-        track = even(track, times, rate, path)
+        track = even(track, frame_times([row[0] for row in body], path), path=path)
     elif timed is not None:
-        track = even(track, _numbers(body, [timed], path, 2)[:, 0].astype(np.float64), None, path)
+        track = even(track, _numbers(body, [timed], path, 2)[:, 0].astype(np.float64), path=path)
     turned = sorted(title for title in header if title in ROTATIONS)
     if turned and np.abs(_numbers(body, [header.index(title) for title in turned], path, 2)).max() > 0:
         track = replace(track, notes=(*track.notes, "rotations of head and eyes are left out: the face keeps still"))
@@ -152,7 +150,7 @@ def _from_json(path: Path, names: tuple[str, ...] | None) -> Track:
     late = next((t for t, time in enumerate(times) if not _is_number(time)), None)
     if late is not None:
         raise UserError(f"{path}: frame {late} has no time; mend or remove it")
-    return even(track, np.array(times, np.float64), None, path)
+    return even(track, np.array(times, np.float64), path=path)
 
 
 def _from_npz(path: Path, names: tuple[str, ...] | None) -> Track:
@@ -176,11 +174,12 @@ def _from_npz(path: Path, names: tuple[str, ...] | None) -> Track:
     return Track(names or tuple(own), np.concatenate(parts, 1), fps, "flame", notes)
 
 
-def even(track: Track, times: np.ndarray, rate: float | None, path: Path) -> Track:
+def even(track: Track, times: np.ndarray, rate: float | None = None, *, path: Path) -> Track:
     """A track at even steps: rows where frames are missing are interpolated.
 
     Args:
         times: seconds [T], rising. rate: frames per second; None: of most steps, the usual rate if one is near.
+        path: of the file, for messages.
 
     Raises:
         UserError: times that do not rise, or no common step.
@@ -193,7 +192,7 @@ def even(track: Track, times: np.ndarray, rate: float | None, path: Path) -> Tra
         raise UserError(f"{path}: the time of frame {t + 1} does not lie behind that of frame {t}; export it again")
     if rate is None:
         rate = 1 / float(np.median(steps[steps > 0]))
-        rate = next((usual for usual in _USUAL if abs(rate / usual - 1) < _NEAR), rate)
+        rate = float(nearest_known(rate) or rate)
     n = math.floor((times[-1] - times[0]) * rate + 0.4) + 1
     if n > 20 * len(times):
         raise UserError(f"{path}: its {len(times)} frames span {times[-1] - times[0]:.0f} s; frames are missing")

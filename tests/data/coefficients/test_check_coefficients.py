@@ -39,6 +39,7 @@ def only(root):
 def test_sound_corpora_have_no_faults(root):
     faults = check_corpus(root)
     assert list(faults) == [] and faults.counts.recorded == 6 and faults.counts.vertices == 40
+    assert "6 with 3 coefficients (40 per face, " in str(faults.counts)
 
 
 def test_without_a_basis_one_warning(tmp_path):

@@ -50,6 +50,20 @@ class TestLiveLink:
         expected = VALUES[9] + (VALUES[12] - VALUES[9]) / 3
         np.testing.assert_allclose(track.values[10, columns], expected, rtol=0, atol=1e-5)
 
+    def test_a_clock_of_half_the_rate(self, tmp_path):
+        """Rows at 60 per second whose timecode counts 30 frames, in halves."""
+        path = live_link(tmp_path / "take.csv")
+        lines = path.read_text().splitlines()
+        for t in range(70):
+            whole, half = divmod(t, 2)
+            code = f"00:00:{whole // 30:02d}:{whole % 30:02d}.{500 * half:03d}"
+            lines[t + 1] = ",".join([code, *lines[t + 1].split(",")[1:]])
+        path.write_text("\n".join(lines))
+        track = read_track(path)
+        assert track.fps == 60 and track.notes == ()
+        columns = [track.names.index(name) for name in ARKIT]
+        np.testing.assert_allclose(track.values[:, columns], VALUES, rtol=0, atol=1e-5)
+
     def test_over_midnight(self, tmp_path):
         def late(line):
             return line.replace("00:00:00:", "23:59:59:", 1)
