@@ -3,6 +3,7 @@
 Floor plan:
 
 - ``basis``: what the coefficients do to a mesh (:class:`LinearBasis`, ``basis.npz``)
+- ``fit``: vertices to coefficients
 - ``rig``: of a corpus, with its names and rate (:func:`load_rig`, ``coefficients.json``)
 - ``controls``: what an actor keeps of it
 - ``check``: what is wrong with such motion (``s2f-rl check``)
@@ -24,28 +25,33 @@ if TYPE_CHECKING:
     from s2f_rl.data.coefficients.basis import LinearBasis
     from s2f_rl.data.coefficients.controls import Controls
     from s2f_rl.data.coefficients.convert import convert_coefficients
+    from s2f_rl.data.coefficients.fit import CoefficientFit, fit_coefficients
     from s2f_rl.data.coefficients.flame import flame_basis
     from s2f_rl.data.coefficients.livelink import write_live_link
     from s2f_rl.data.coefficients.rig import Rig, load_rig
     from s2f_rl.data.coefficients.tracks import Track, read_track
 
 _HOMES = {
+    "CoefficientFit": "fit",
     "Controls": "controls",
     "LinearBasis": "basis",
     "Rig": "rig",
     "Track": "tracks",
     "convert_coefficients": "convert",
+    "fit_coefficients": "fit",
     "flame_basis": "flame",
     "load_rig": "rig",
     "read_track": "tracks",
     "write_live_link": "livelink",
 }
 __all__ = [
+    "CoefficientFit",
     "Controls",
     "LinearBasis",
     "Rig",
     "Track",
     "convert_coefficients",
+    "fit_coefficients",
     "flame_basis",
     "load_rig",
     "read_track",
