@@ -47,6 +47,7 @@ LAYERS = [
     "collectors",
     "render",
     "view",
+    "exchange",
     "runs",
     "evaluation",
     "training",

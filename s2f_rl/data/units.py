@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from s2f_rl.data.description import BIWI_METRES_PER_UNIT
+from s2f_rl.data.description import BIWI_METRES_PER_UNIT, METRES_PER_UNIT
+from s2f_rl.errors import UserError
 
 MILLIMETRE = 1e-3
 """Metres."""
@@ -55,3 +56,20 @@ def published_unit(templates: Mapping[str, np.ndarray]) -> float:
     """
     extents = [np.ptp(flat.reshape(-1, 3), axis=0).max() for flat in templates.values()]
     return BIWI_METRES_PER_UNIT if extents and np.median(extents) > _PUBLISHED_ABOVE else 1.0
+
+
+def metres_per_unit(face: np.ndarray, unit: str | None, what: str) -> float:
+    """Metres per unit of a face [V, 3]: as a person told it ("m", "mm", "centimetres", ...), else from its size.
+
+    Raises:
+        UserError: an unknown word, or a face of no natural size in any common unit.
+    """
+    if unit is not None:
+        if unit.strip().lower() not in METRES_PER_UNIT:
+            raise UserError(f"unit {unit[:40]!r} is not known; give m, dm, cm, mm or inches")
+        return METRES_PER_UNIT[unit.strip().lower()]
+    extent = float(np.ptp(np.asarray(face, np.float64).reshape(-1, 3), axis=0).max())
+    guess = guess_unit(extent)
+    if guess.metres_per_unit is None:
+        raise UserError(f"{what}: its face is {extent:.3g} long, which is no face in any common unit; tell its unit")
+    return guess.metres_per_unit

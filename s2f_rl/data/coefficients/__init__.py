@@ -2,7 +2,7 @@
 
 Floor plan:
 
-- ``basis``: what the coefficients do to a mesh (:class:`LinearBasis`, ``basis.npz``)
+- ``basis``: what the coefficients do to a mesh (:class:`LinearBasis`, ``basis.npz``); ``basis_files``: one from a GLB
 - ``fit``: vertices to coefficients
 - ``rig``: of a corpus, with its names and rate (:func:`load_rig`, ``coefficients.json``)
 - ``controls``: what an actor keeps of it
