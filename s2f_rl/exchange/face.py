@@ -23,3 +23,10 @@ class Face:
     colours: np.ndarray | None = None
     up: str = "y"
     sound: Path | None = None
+
+    def linear_colours(self) -> np.ndarray | None:
+        """The colours as engines compute with them: linear light, float64 [V, 3] in 0..1."""
+        if self.colours is None:
+            return None
+        srgb = self.colours / 255
+        return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)

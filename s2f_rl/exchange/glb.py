@@ -37,8 +37,10 @@ def write_glb(path: str | os.PathLike[str], basis: LinearBasis, weights: np.ndar
         "POSITION": body.add(neutral, "VEC3", _FLOAT, _POINTS, limits=True),
         "NORMAL": body.add(vertex_normals(neutral, face.triangles), "VEC3", _FLOAT, _POINTS),
     }
-    if face.colours is not None:
-        attributes["COLOR_0"] = body.add(_linear(face.colours), "VEC4", _USHORT, _POINTS, normalized=True)
+    colours = face.linear_colours()
+    if colours is not None:
+        opaque = np.round(65535 * np.pad(colours, ((0, 0), (0, 1)), constant_values=1.0))
+        attributes["COLOR_0"] = body.add(opaque, "VEC4", _USHORT, _POINTS, normalized=True)
     targets = [{"POSITION": body.add(shape, "VEC3", _FLOAT, _POINTS, limits=True)} for shape in basis.shapes.numpy()]
     part: _Json = {
         "attributes": attributes,
@@ -124,10 +126,3 @@ def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
         np.add.at(sums, triangles[:, corner], normal)
     length = np.linalg.norm(sums, axis=1, keepdims=True)
     return np.where(length > 0, sums / np.where(length > 0, length, 1), [0.0, 0.0, 1.0])
-
-
-def _linear(colours: np.ndarray) -> np.ndarray:
-    """sRGB uint8 [V, 3] as the format wants it: linear, with opacity, of 16 bits [V, 4]."""
-    srgb = colours / 255
-    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-    return np.round(65535 * np.pad(linear, ((0, 0), (0, 1)), constant_values=1.0))
