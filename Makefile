@@ -32,7 +32,7 @@ $(DONE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	@# torch first and alone: a resolver that meets it through torchrl may pick another build
 	$(PIP) -c constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
-	$(PIP) -c constraints.txt -e '.[demo,render,report,align,docs,dev]'
+	$(PIP) -c constraints.txt -e '.[demo,render,report,align,export,docs,dev]'
 	@touch $(DONE)
 
 demo: setup

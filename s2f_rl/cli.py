@@ -18,7 +18,16 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from s2f_rl import __version__, cli_adapt, cli_coefficients, cli_commands, cli_recipes, cli_reward, cli_view
+from s2f_rl import (
+    __version__,
+    cli_adapt,
+    cli_coefficients,
+    cli_commands,
+    cli_exchange,
+    cli_recipes,
+    cli_reward,
+    cli_view,
+)
 from s2f_rl.errors import one_line
 from s2f_rl.runs.mistakes import mistake_line
 from s2f_rl.signs import Watch
@@ -70,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         *cli_commands.COMMANDS,
+        *cli_exchange.COMMANDS,
         cli_adapt.add_adapt,
         cli_coefficients.add_coefficients,
         cli_reward.add_reward_report,

@@ -41,6 +41,8 @@ class TestStart:
             "animate",
             "score",
             "render",
+            "blendshapes",
+            "convert",
             "evaluate",
             "align",
             "adapt",

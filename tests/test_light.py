@@ -54,6 +54,7 @@ class TestImports:
             "from s2f_rl import cli; cli.main(['evaluate', '--help'])",
             "from s2f_rl import cli; cli.main(['view', '--help'])",
             "from s2f_rl import cli; cli.main(['adapt', '--help'])",
+            "import s2f_rl.exchange; from s2f_rl import cli; cli.main(['blendshapes', '--help'])",
             "from s2f_rl import cli; cli.main(['recipe', '--list'])",
         ],
     )

@@ -37,7 +37,7 @@ def read_basis(
         return LinearBasis.load(path)
     if path.suffix.lower() != ".glb":
         raise UserError(f"{path}: a basis is a .npz or a .glb file; export the face with its shape keys as .glb")
-    found = _chosen([each for each in read_glb(path) if len(each.targets)], path, mesh, n_vertices)
+    found = _chosen(path, mesh, n_vertices)
     size = metres_per_unit(found.vertices, unit, str(path))
     return LinearBasis(
         torch.from_numpy(found.vertices * size).float(),
@@ -45,6 +45,15 @@ def read_basis(
         _unique(found.target_names),
         torch.tensor([0.0, 1.0]).repeat(len(found.targets), 1),
     )
+
+
+def read_surface(
+    path: str | os.PathLike[str], mesh: str | None = None, n_vertices: int | None = None
+) -> GlbMesh | None:
+    """The mesh of :func:`read_basis`, with triangles and colours; None where the file has none of ``n_vertices``."""
+    path = Path(path)
+    found = None if path.suffix.lower() != ".glb" else _chosen(path, mesh, n_vertices)
+    return None if found is None or len(found.vertices) != n_vertices else found
 
 
 def on_mesh(basis: LinearBasis, rest: np.ndarray, what: str) -> LinearBasis:
@@ -74,7 +83,8 @@ def on_mesh(basis: LinearBasis, rest: np.ndarray, what: str) -> LinearBasis:
     return LinearBasis(torch.from_numpy(points).float(), basis.shapes[:, index], basis.names, basis.bounds)
 
 
-def _chosen(meshes: list[GlbMesh], path: Path, name: str | None, n_vertices: int | None) -> GlbMesh:
+def _chosen(path: Path, name: str | None, n_vertices: int | None) -> GlbMesh:
+    meshes = [each for each in read_glb(path) if len(each.targets)]
     if not meshes:
         raise UserError(f"{path}: no mesh in it has morph targets; export the face with its shape keys")
     fitting = [each for each in meshes if (each.name == name if name is not None else True)]
