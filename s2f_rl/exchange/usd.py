@@ -139,7 +139,6 @@ def _stage(
         sound.CreateFilePathAttr(sdf.AssetPath(Path(place).as_posix()))
         sound.CreateAuralModeAttr(media.Tokens.nonSpatial)
         sound.CreatePlaybackModeAttr(media.Tokens.onceFromStart)
-        sound.CreateStartTimeAttr(sdf.TimeCode(0))
     return stage, mesh
 
 

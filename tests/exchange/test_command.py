@@ -113,7 +113,9 @@ class TestBlendshapes:
         np.testing.assert_allclose(np.load(tmp_path / "w.npy"), np.load(folder / "weights.npy"), atol=1e-3)
 
     def test_vertices_in_another_order(self, folder: Path, rig: LinearBasis, tmp_path: Path, capsys) -> None:
-        order = np.random.default_rng(0).permutation(np.arange(16, rig.n_vertices - 15))  # the poles are many at a place
+        order = np.random.default_rng(0).permutation(
+            np.arange(16, rig.n_vertices - 15)
+        )  # the poles are many at a place
         moved = rig.vertices(torch.from_numpy(np.load(folder / "weights.npy"))).unflatten(1, (-1, 3)).numpy()[:, order]
         np.save(tmp_path / "take.npy", moved)
         np.save(tmp_path / "rest.npy", rig.neutral.numpy()[order])

@@ -57,7 +57,7 @@ def test_points(tmp_path: Path, suffix: str) -> None:
     heard = UsdMedia.SpatialAudio(stage.GetPrimAtPath("/Face/Sound"))
     assert heard.GetFilePathAttr().Get().path == "../wav/speech.wav"
     assert heard.GetAuralModeAttr().Get() == "nonSpatial" and heard.GetPlaybackModeAttr().Get() == "onceFromStart"
-    assert heard.GetStartTimeAttr().Get() == Sdf.TimeCode(0)
+    assert heard.GetStartTimeAttr().Get() == Sdf.TimeCode(0)  # the schema's own
 
 
 def test_shapes_bake_to_the_vertices(tmp_path: Path) -> None:
