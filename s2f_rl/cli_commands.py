@@ -167,6 +167,7 @@ def add_render(commands: Commands) -> None:
             options.out,
             captions=options.captions,
             size=options.size,
+            curves=options.curves,
             **_given(options, "topology"),
         )
         print(options.out)
@@ -177,6 +178,7 @@ def add_render(commands: Commands) -> None:
     parser.add_argument("--corpus", required=True, help="corpus folder, for the triangles and the frame rate")
     parser.add_argument("--audio", help="sound file, 4 to 384 kHz; without one the film is silent")
     parser.add_argument("--out", required=True, help=".mp4 to write")
+    parser.add_argument("--curves", action="store_true", help="draw lip opening and phones under the faces")
     parser.add_argument("--captions", nargs="+", metavar="TEXT", help="one per panel; default: the file names")
     parser.add_argument("--size", type=_positive, default=512, help="pixels of a panel's side (default: %(default)s)")
     _add_topology(parser)
@@ -324,10 +326,7 @@ def add_align(commands: Commands) -> None:
         "--out", help="with --wav: .json file to write; else a folder for the timings, those of the corpus then stay"
     )
     parser.add_argument(
-        "--retime",
-        action="store_true",
-        help="then move the boundaries to where the package's phone recogniser hears them; without it they are "
-        "pocketsphinx's",
+        "--retime", action="store_true", help="put the boundaries where the package's phone recogniser hears them"
     )
     parser.add_argument("--words", metavar="FILE", help="pronunciations of further words, lines such as: oboe OW B OW")
     parser.add_argument("--overwrite", action="store_true", help="replace timings that are there")

@@ -170,12 +170,12 @@ class TestOptionsReachTheLibrary:
     def test_render(self, library: Callable[..., Recorder]) -> None:
         call = library("s2f_rl.render", "cli_render")
         arguments = ["--corpus", "C", "--audio", "a.wav", "--out", "film.mp4"]
-        assert command("render", "a.npy", "b.npy", *arguments, "--captions", "truth", "ppo") == 0
+        assert command("render", "a.npy", "b.npy", *arguments, "--captions", "truth", "ppo", "--curves") == 0
         assert call.positional == (["a.npy", "b.npy"], "C", "a.wav", "film.mp4")
-        assert call.named == {"captions": ["truth", "ppo"], "size": 512}
+        assert call.named == {"captions": ["truth", "ppo"], "size": 512, "curves": True}
         assert command("render", "a.npy", "--corpus", "C", "--out", "film.mp4", "--topology", "biwi") == 0
         assert call.positional == (["a.npy"], "C", None, "film.mp4")
-        assert call.named == {"captions": None, "size": 512, "topology": "biwi"}
+        assert call.named == {"captions": None, "size": 512, "curves": False, "topology": "biwi"}
 
     def test_evaluate(self, library: Callable[..., Recorder], capsys: pytest.CaptureFixture[str]) -> None:
         call = library("s2f_rl.evaluation", "evaluate_checkpoint", {"style_dependent": {"lve_mm2": 1.25}})

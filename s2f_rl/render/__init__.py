@@ -7,7 +7,7 @@ Floor plan:
 - in front: ``film`` (mp4 with sound), ``frames`` (arrays), ``still`` (pictures, contact sheets), ``command``
   (``s2f-rl render``)
 - how a face looks: ``look`` (what a corpus tells of it), ``faces`` (triangles), ``colours``, ``camera``, ``layout``
-  (panels and captions)
+  (panels and captions), ``curves`` (lip opening and phones under a film)
 - how it is drawn: ``meshes``, ``rasteriser``, ``shading``, ``occlusion``; ``points``, where there are no triangles
 - how it is written: ``mp4``, ``sound``; ``extras`` tells which package is missing
 

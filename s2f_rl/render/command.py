@@ -15,6 +15,7 @@ from s2f_rl.data.motion_files import load_motion, motion_shape
 from s2f_rl.data.sequences import metres_per_unit_of
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
+from s2f_rl.render.curves import CurveStrip, lip_openings
 from s2f_rl.render.faces import find_faces
 from s2f_rl.render.film import render_film
 from s2f_rl.render.frames import load_sequences
@@ -62,6 +63,7 @@ def cli_render(
     captions: Sequence[str] | None = None,
     size: int = 512,
     topology: str | None = None,
+    curves: bool = False,
 ) -> Path:
     """Render mesh sequences side by side with sound.
 
@@ -76,6 +78,7 @@ def cli_render(
         captions: one line over each sequence; the files' names when None.
         size: side of one picture, pixels.
         topology: "vocaset" or "biwi"; None reads it off the corpus.
+        curves: draw the opening of the lips under the faces, with the phones where the corpus has their timings.
 
     Returns:
         The path of the film.
@@ -91,14 +94,20 @@ def cli_render(
     names = [str(path) for path in files]
     sequences = load_sequences([load_of_corpus(path, corpus) for path in files], names)
     utterance = utterance_of(files[0], corpus)
+    captions = [path.stem for path in files] if captions is None else captions
+    strip = None
+    if curves:
+        phones = corpus.read_phones(utterance) if utterance is not None else None
+        strip = CurveStrip(lip_openings(sequences, corpus.regions), captions, corpus.fps, phones or ())
     return render_film(
         sequences,
-        [path.stem for path in files] if captions is None else captions,
+        captions,
         find_faces(corpus_root, corpus.n_vertices),
         audio,
         corpus.fps,
         out,
         size,
         names=names,
+        strip=strip,
         **corpus_look(corpus, sequences, None if utterance is None else parse_name(utterance)[0]),
     )

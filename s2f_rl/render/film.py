@@ -13,6 +13,7 @@ import numpy as np
 from s2f_rl.data.files import require_target
 from s2f_rl.errors import UserError
 from s2f_rl.render.camera import Camera
+from s2f_rl.render.curves import CurveStrip
 from s2f_rl.render.extras import import_extra
 from s2f_rl.render.frames import Painter, check_size, load_sequences, make_painter
 from s2f_rl.render.layout import join_panels
@@ -24,6 +25,7 @@ from s2f_rl.signs import watched
 
 logger = logging.getLogger(__name__)
 _TOLERATED_FRAMES = 3
+_STRIP = 0.3  # height of the curves, in sides of a picture
 
 
 def render_film(
@@ -41,6 +43,7 @@ def render_film(
     samples: int = 2,
     lighting: Lighting | None = None,
     names: Sequence[str] | None = None,
+    strip: CurveStrip | None = None,
 ) -> Path:
     """Write an mp4 film of sequences side by side, all seen by the same camera.
 
@@ -62,6 +65,7 @@ def render_film(
         samples: n x n samples per pixel.
         lighting: lights and background.
         names: what to call the sequences in messages.
+        strip: curves under the faces, over the whole width.
 
     Returns:
         The path of the film.
@@ -102,16 +106,25 @@ def render_film(
             )
         sound = fit_sound(waveform, sound_rate, n_frames, rate)
     painter = make_painter(loaded, faces, size, camera, colours, samples, lighting)
-    write_mp4(out, _pictures(loaded, painter, captions, columns, n_frames), rate, sound)
+    write_mp4(out, _pictures(loaded, painter, captions, columns, n_frames, strip), rate, sound)
     return out
 
 
 def _pictures(
-    sequences: Sequence[np.ndarray], painter: Painter, captions: Sequence[str] | None, columns: int, n_frames: int
+    sequences: Sequence[np.ndarray],
+    painter: Painter,
+    captions: Sequence[str] | None,
+    columns: int,
+    n_frames: int,
+    strip: CurveStrip | None,
 ) -> Iterator[np.ndarray]:
     held: list[np.ndarray] = [np.empty(0)] * len(sequences)
     for t in watched(range(n_frames), "film", unit="frame", leave=False):
         for i, sequence in enumerate(sequences):
             if t < len(sequence):
                 held[i] = painter.frame(sequence[t])
-        yield join_panels(held, captions, columns)
+        picture = join_panels(held, captions, columns)
+        if strip is not None:
+            size = held[0].shape[1]
+            picture = np.concatenate([picture, strip.frame(t, picture.shape[1], round(_STRIP * size))])
+        yield picture

@@ -9,8 +9,8 @@ import numpy as np
 
 from s2f_rl.render.extras import import_extra
 
-_INK = (232, 232, 228)
-_PAPER = (27, 29, 34)
+INK = (232, 232, 228)
+PAPER = (27, 29, 34)
 
 
 @lru_cache(maxsize=64)
@@ -18,7 +18,7 @@ def caption_strip(text: str, width: int, height: int) -> np.ndarray:
     """One line of text in the middle of a strip, set smaller and then cut to fit: uint8 [height, width, 3]."""
     image_module, draw_module = import_extra("PIL.Image"), import_extra("PIL.ImageDraw")
     font_module = import_extra("PIL.ImageFont")
-    strip = image_module.new("RGB", (width, height), _PAPER)
+    strip = image_module.new("RGB", (width, height), PAPER)
     draw = draw_module.Draw(strip)
     text = " ".join(text.split())
     points = max(6, round(0.62 * height))
@@ -30,7 +30,7 @@ def caption_strip(text: str, width: int, height: int) -> np.ndarray:
     shown = text
     while len(shown) > 1 and draw.textlength(shown, font=font) > 0.94 * width:
         shown = shown[:-2] + "…"
-    draw.text((width / 2, height / 2), shown, fill=_INK, font=font, anchor="mm")
+    draw.text((width / 2, height / 2), shown, fill=INK, font=font, anchor="mm")
     strip_array = np.asarray(strip).copy()
     strip_array.flags.writeable = False  # it is shared by the cache
     return strip_array
@@ -51,7 +51,7 @@ def join_panels(pictures: Sequence[np.ndarray], captions: Sequence[str] | None, 
             for text, picture in zip(captions, pictures, strict=True)
         ]
     columns = min(columns, len(pictures))
-    blank = np.broadcast_to(np.array(_PAPER, np.uint8), pictures[0].shape)
+    blank = np.broadcast_to(np.array(PAPER, np.uint8), pictures[0].shape)
     padded = [*pictures, *[blank] * (-len(pictures) % columns)]
     rows = [np.concatenate(padded[i : i + columns], 1) for i in range(0, len(padded), columns)]
     return np.concatenate(rows)

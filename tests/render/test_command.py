@@ -55,6 +55,17 @@ def test_the_utterance_is_read_off_the_file_name(corpus):
         assert command.utterance_of(Path(f"a/{stem}.npy"), opened) == name
 
 
+def test_curves_stand_under_the_faces(corpus, tmp_path):
+    recorded = corpus / "vertices_npy" / f"{NAME}.npy"
+    sound = corpus / "wav" / f"{NAME}.wav"
+    heights = []
+    for curves in (False, True):
+        out = cli_render([recorded], corpus, sound, tmp_path / "film.mp4", size=40, curves=curves)
+        with av.open(str(out)) as film:
+            heights.append(film.streams.video[0].height)
+    assert heights == [40 + 12, 40 + 12 + 12]
+
+
 def test_look_of_a_corpus_fits_the_film(corpus, tmp_path):
     opened = FaceCorpus(corpus, "all")
     vertices = opened[NAME].vertices
