@@ -35,6 +35,7 @@ from s2f_rl.render import find_colours, find_faces  # noqa: E402
 FPS = 30.0
 REFERENCE_FRAMES = 10
 ROUNDS = 3
+TERMS = ((0, 0), (1e-4, 0), (1e-3, 0), (1e-2, 0), (0.1, 0), (0, 1e-4), (0, 1e-3), (0, 1e-2), (1e-3, 1e-3))
 
 
 def main() -> None:
@@ -50,6 +51,8 @@ def main() -> None:
         rig, weights = make_rig(corpus, options.shapes), make_weights(n_frames, options.shapes)
         for noise_mm in (0.0, 0.1):
             say("fit", noise_mm=noise_mm, **measure_fit(rig, weights, noise_mm))
+        for smooth, sparse in TERMS:
+            say("terms", smooth=smooth, sparse=sparse, **measure_terms(rig, weights, smooth, sparse))
         measure_files(Path(folder), corpus, rig, weights, n_frames)
 
 
@@ -81,9 +84,24 @@ def make_weights(n_frames: int, n_shapes: int) -> np.ndarray:
     return (level + 0.8 * np.sin(2 * np.pi * rate * time + phase)).clip(0, 1)
 
 
-def measure_fit(rig: LinearBasis, weights: np.ndarray, noise_mm: float) -> dict[str, float]:
+def captured(rig: LinearBasis, weights: np.ndarray, noise_mm: float) -> np.ndarray:
+    """Vertices float32 [T, V*3] with noise on every coordinate."""
     exact = rig.vertices(torch.from_numpy(weights).float()).numpy()
-    vertices = exact + np.float32(noise_mm / 1e3) * np.random.default_rng(2).normal(size=exact.shape).astype(np.float32)
+    return exact + np.float32(noise_mm / 1e3) * np.random.default_rng(2).normal(size=exact.shape).astype(np.float32)
+
+
+def measure_terms(rig: LinearBasis, weights: np.ndarray, smooth: float, sparse: float) -> dict[str, float]:
+    """At .1 and .3 mm of noise."""
+    found = {}
+    for noise_mm in (0.1, 0.3):
+        fit = fit_coefficients(captured(rig, weights, noise_mm), rig, smooth=smooth, sparse=sparse)
+        found[f"off_truth_rms_{noise_mm}"] = float(np.sqrt(((fit.coefficients - weights) ** 2).mean()))
+        found[f"residual_mm_{noise_mm}"] = float(fit.mean_mm.mean())
+    return found
+
+
+def measure_fit(rig: LinearBasis, weights: np.ndarray, noise_mm: float) -> dict[str, float]:
+    vertices = captured(rig, weights, noise_mm)
     fit, seconds = timed(lambda: fit_coefficients(vertices, rig))
     assert isinstance(fit, CoefficientFit)
     shapes, still = rig.matrix.double().numpy(), rig.neutral.double().numpy().reshape(-1)

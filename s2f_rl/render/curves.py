@@ -78,8 +78,8 @@ class CurveStrip:
                 if pen.textlength(phone, font=letters) < across(ends) - across(begins):
                     pen.text((across((begins + ends) / 2), h - row / 2), phone, INK, letters, anchor="mm")
         for curve, colour in zip(self.curves, _cycled(len(self.curves)), strict=True):
-            first, last = max(0, int(start * self.fps) - 1), int((start + seconds) * self.fps) + 2
-            points = [(across(i / self.fps), down(float(v))) for i, v in enumerate(curve[:last]) if i >= first]
+            seen = range(max(0, int(start * self.fps) - 1), min(len(curve), int((start + seconds) * self.fps) + 2))
+            points = [(across(i / self.fps), down(float(curve[i]))) for i in seen]
             pen.line(points, colour, line, joint="curve")
         self._legend(pen, letters, w, row, highest)
         now = across(t / self.fps)
