@@ -51,7 +51,7 @@ def blendshapes(
     triangles: str | None = None,
     audio: str | None = None,
     smooth: float = 0.0,
-    sparse: float = 0.0,
+    sparse: float = 1e-6,
     residual: str | os.PathLike[str] | None = None,
 ) -> Iterator[str]:
     """Fit a rig's weights to sequences and write them; yields a line for each sequence.

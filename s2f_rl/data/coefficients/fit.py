@@ -39,7 +39,7 @@ def fit_coefficients(
     rest: np.ndarray | None = None,
     metres_per_unit: float = 1.0,
     smooth: float = 0.0,
-    sparse: float = 0.0,
+    sparse: float = 1e-6,
 ) -> CoefficientFit:
     """The coefficients whose shapes lie nearest to a sequence.
 
@@ -49,7 +49,8 @@ def fit_coefficients(
 
     where d_t is frame t less the face at rest. Weighted by |S_k|^2 the two terms ask the same of every shape, however
     far it moves: on a shape that stands alone, ``sparse`` is what is taken off its coefficient, and a movement of f
-    Hertz keeps 1 / (1 + smooth (2 - 2 cos(2 pi f / fps))) of its size.
+    Hertz keeps 1 / (1 + smooth (2 - 2 cos(2 pi f / fps))) of its size. The least ``sparse`` only decides where several
+    coefficients make the same face (a brow that goes up and one that goes down): then the smallest are taken.
 
     The problem is reduced once to K x K; all frames are then solved together by accelerated projected gradient with
     restarts (Beck and Teboulle 2009; O'Donoghue and Candes 2015), in float64.

@@ -73,6 +73,18 @@ class TestFit:
         found = fit_coefficients(moved(basis, np.array([[0.5, -0.4], [0.03, 0.9]])), basis, sparse=0.05)
         np.testing.assert_allclose(found.coefficients, [[0.45, -0.35], [0.0, 0.85]], atol=1e-5)
 
+    def test_of_weights_that_make_the_same_face_the_smallest(self) -> None:
+        rig, weights = make_rig(), make_weights(30, 12)
+        shapes = torch.cat([rig.shapes, -rig.shapes[:4]])  # as a brow that goes up and one that goes down
+        basis = LinearBasis(rig.neutral, shapes, (*rig.names, *"abcd"), torch.tensor([[0.0, 1.0]] * 16))
+        weights = np.concatenate([weights, make_weights(30, 4, seed=5)], 1)
+        both = np.minimum(weights[:, :4], weights[:, 12:])
+        weights[:, :4] -= both
+        weights[:, 12:] -= both
+        found = fit_coefficients(moved(basis, weights).astype(np.float32), basis)
+        np.testing.assert_allclose(found.coefficients, weights, atol=1e-3)
+        assert found.max_mm.max() < 1e-3
+
     def test_a_face_of_its_own_at_rest(self) -> None:
         basis, weights = make_rig(), make_weights(5, 12)
         rest = basis.neutral.double().numpy() * 1.1 + 0.02
