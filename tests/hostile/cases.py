@@ -26,7 +26,9 @@ from omegaconf import OmegaConf
 from s2f_rl import cli
 from s2f_rl.data import FaceCorpus, check_corpus, format_faults, prepare_biwi, prepare_vocaset
 from s2f_rl.data.audio import read_wav, wav_header, write_wav
+from s2f_rl.data.coefficients.basis_files import read_basis
 from s2f_rl.data.files import atomic_save_npy, atomic_write_json, atomic_write_text, load_json, load_plain_pickle
+from s2f_rl.data.glb_files import read_glb
 from s2f_rl.data.mesh_files import read_obj, read_ply_faces
 from s2f_rl.data.synthetic.hidden import Hidden
 from s2f_rl.data.tensor_files import load_tensors, save_tensors
@@ -206,6 +208,19 @@ def mesh(rng: random.Random, material: Path, folder: Path, done: list[str]) -> N
         read_ply_faces(path)
 
 
+def rig(rng: random.Random, material: Path, folder: Path, done: list[str]) -> None:
+    """A rig has shapes of its own vertices, and finite ones, or is refused."""
+    path = Path(shutil.copy(material / "mesh" / "face.glb", folder))
+    if rng.random() < 0.7:
+        done.append(mutations.glb_tree(rng, path))
+    if not done or rng.random() < 0.2:
+        done.append(rng.choice([*mutations.BYTES, mutations.special])(rng, path))
+    for each in read_glb(path):
+        assert not len(each.triangles) or 0 <= each.triangles.min() <= each.triangles.max() < len(each.vertices)
+    basis = read_basis(path)
+    assert bool(torch.isfinite(basis.shapes).all()) and basis.shapes.shape[1:] == basis.neutral.shape
+
+
 def pickled(rng: random.Random, material: Path, folder: Path, done: list[str]) -> None:
     """A pickle gives plain data or is refused."""
     path = Path(shutil.copy(material / "corpus" / "templates.pkl", folder))
@@ -333,6 +348,7 @@ KINDS: dict[str, Case] = {
         actor,
         reward,
         mesh,
+        rig,
         pickled,
         biwi,
         vocaset,

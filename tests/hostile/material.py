@@ -13,8 +13,10 @@ import soundfile
 import torch
 from tiny import WAV2VEC2, make_tiny_corpus
 
+from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.synthetic.hidden import Hidden
 from s2f_rl.data.tensor_files import save_safetensors, save_tensors
+from s2f_rl.exchange import Face, write_glb
 from s2f_rl.models import FaceFormer, MelAudioEncoder, Wav2Vec2AudioEncoder
 from s2f_rl.models.checkpoint import actor_payload
 from s2f_rl.rewards.judge.judge import Judge
@@ -73,6 +75,10 @@ def _meshes(folder: Path) -> None:
     text = "".join(f"{x:.4f} {y:.4f} {z:.4f}\n" for x, y, z in points) + "4 0 1 2 3\n3 3 4 5\n"
     (folder / "ascii.ply").write_text(header.format("ascii") + text)
     body = points.astype("<f4").tobytes() + struct.pack("<B4i", 4, 0, 1, 2, 3) + struct.pack("<B3i", 3, 3, 4, 5)
+    shapes = torch.from_numpy(0.01 * points[:3, None] * np.ones((3, 6, 1)))
+    basis = LinearBasis(torch.from_numpy(0.1 * points), shapes, ("a", "b", "c"), torch.tensor([[0.0, 1.0]] * 3))
+    corners = np.array([[0, 1, 2], [0, 2, 3], [3, 4, 5]])
+    write_glb(folder / "face.glb", basis, np.zeros((2, 3)), 30.0, Face(corners, np.zeros((6, 3), np.uint8)))
     (folder / "binary.ply").write_bytes(header.format("binary_little_endian").encode() + body)
 
 

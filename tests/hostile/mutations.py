@@ -282,6 +282,20 @@ def own_pickle(rng: random.Random, path: Path) -> str:
     return f"{key} became {ascii(value)[:40]}"
 
 
+def glb_tree(rng: random.Random, path: Path) -> str:
+    """The tree of a GLB is spoilt as JSON is; its lengths are right."""
+    content = path.read_bytes()
+    length = struct.unpack_from("<I", content, 12)[0]
+    tree = path.with_suffix(".json")
+    tree.write_bytes(content[20 : 20 + length])
+    done = rng.choice([structure, structure, number])(rng, tree)
+    text = tree.read_bytes() if tree.is_file() else b"{}"
+    rest = content[20 + length :]
+    head = struct.pack("<4sIII4s", b"glTF", 2, 20 + len(text) + len(rest), len(text), b"JSON")
+    path.write_bytes(head + text + rest)
+    return done
+
+
 BYTES: list[Mutation] = [flip, flip, flip_head, flip_head, lie, lie, truncate, splice, number]
 HARMLESS: list[Mutation] = [byte_order_mark, behind_a_link]
 
