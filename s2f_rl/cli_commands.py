@@ -111,7 +111,7 @@ def add_animate(commands: Commands) -> None:
         "speech", metavar="SPEECH.wav", help="sound file (WAV, FLAC, MP3, m4a, webm, ...), 4 to 384 kHz"
     )
     _add_checkpoint(parser)
-    parser.add_argument("--out", required=True, help=".mp4: film, .html: page, .npy: vertices (m), .csv: coefficients")
+    parser.add_argument("--out", required=True, help=".mp4: film, .html: page, .npy: metres, .csv: weights, .glb, .usd")
     parser.add_argument("--coefficients", action="store_true", help="of a rig, in the .npy, in place of vertices")
     parser.add_argument("--corpus", help="corpus folder to take the face from; default: the checkpoint's own")
     parser.add_argument("--subject", help="whose face; default: the first training subject")

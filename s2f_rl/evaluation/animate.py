@@ -13,12 +13,16 @@ from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy, atomic_save_npy_parts, require_target
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.evaluation.coefficients import predicted_coefficients, save_coefficients
+from s2f_rl.exchange.face import Face
+from s2f_rl.exchange.scene import SUFFIXES, require_scene, write_scene
 from s2f_rl.models import windowed_audio
 from s2f_rl.models.checkpoint import MOUTH, load_actor
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.latent_actor import LatentActor
 from s2f_rl.models.latent_stream import can_stream, stream_latents
-from s2f_rl.models.meeting import load_actor_of, refuse_other_mesh
+from s2f_rl.models.meeting import animated_mesh, load_actor_of, refuse_other_mesh
+from s2f_rl.render.colours import find_colours
+from s2f_rl.render.faces import outward
 from s2f_rl.render.frames import load_sequences
 from s2f_rl.render.meshes import FramesOnDemand
 from s2f_rl.signs import Watch
@@ -45,8 +49,9 @@ def animate(
         checkpoint: see :func:`~s2f_rl.models.checkpoint.load_actor`. Published weights carry no template: give
             ``corpus``.
         out: ``.mp4`` (film with sound), ``.html`` (page with sound, see :mod:`s2f_rl.view`), ``.npy`` (vertices
-            [T, V*3], float32, metres), or ``.csv``: coefficients of an actor that animates a rig, see
-            :func:`~s2f_rl.evaluation.coefficients.save_coefficients`.
+            [T, V*3], float32, metres), ``.csv``: coefficients of an actor that animates a rig, see
+            :func:`~s2f_rl.evaluation.coefficients.save_coefficients`; ``.glb``, ``.usdc``, ``.usda`` or ``.usd``: see
+            :mod:`s2f_rl.exchange`.
         corpus: corpus folder of the same mesh whose templates and triangles to use instead of the checkpoint's.
         subject: whose face; default: the first training subject.
         style: training subject (name or column) whose way of speaking to use; default: the subject's own, else the
@@ -63,9 +68,11 @@ def animate(
     (:data:`~s2f_rl.models.windowed_audio.LONG`), and its frames are made as they are written.
     """
     out = Path(out)
-    if out.suffix not in ENDINGS:
-        *most, last = (f"{ending} ({what})" for ending, what in ENDINGS.items())
-        raise UserError(f"--out {out}: give a name that ends in {', '.join(most)} or {last}")
+    if out.suffix not in (*ENDINGS, *SUFFIXES):
+        ours = ", ".join(f"{ending} ({what})" for ending, what in ENDINGS.items())
+        raise UserError(f"--out {out}: give a name that ends in {ours}, {', '.join(SUFFIXES)}")
+    if out.suffix in SUFFIXES:
+        require_scene(out)
     require_target(out)
     opened = None if corpus is None else FaceCorpus(corpus, split="all", topology=topology)
     if opened is None:
@@ -92,6 +99,8 @@ def animate(
     subject = next(iter(templates)) if subject is None else subject
     if subject not in templates:
         raise UserError(f"--subject {subject}: unknown; the checkpoint has {', '.join(templates)} (more with --corpus)")
+    if out.suffix in SUFFIXES and faces is None:
+        raise UserError(f"{checkpoint}: knows no triangles; give --corpus, or --out face.npy")
     column = _style_column(style, subject, subjects, actor.n_styles)
 
     waveform, rate = read_wav(speech)
@@ -129,6 +138,11 @@ def animate(
         mouth = {name: torch.as_tensor(known[name]).numpy() for name in MOUTH if known.get(name) is not None}
         measured = face_measures(load_sequences([motion]), subject, mouth)
         write_page([motion], [subject], triangles, sound, actor.fps, out, title=Path(speech).stem, measured=measured)
+    elif out.suffix in SUFFIXES:
+        look = None if opened is None else find_colours(opened.root, actor.n_vertices, opened.regions, subject)
+        surface = outward(torch.as_tensor(faces).numpy(), template.numpy().reshape(-1, 3))
+        vertices = motion[:].reshape(len(motion), -1, 3)
+        write_scene(out, vertices, actor.fps, Face(surface, look, animated_mesh(actor).up, Path(speech)))
     elif isinstance(motion, FramesOnDemand):
         shape = (len(motion), 3 * actor.n_vertices)
         atomic_save_npy_parts(out, shape, (part.reshape(len(part), -1) for part in motion.parts()))

@@ -5,7 +5,8 @@ Floor plan:
 - in front: ``command`` (``s2f-rl blendshapes``, ``s2f-rl convert``); ``sources`` finds motions and their faces
 - what is written: ``face`` (surface, colours, sound), ``principal`` (few shapes for a motion of vertices), ``names``
   (a table of names that the user edits)
-- files: ``weights`` (CSV, JSON), ``live_link``, ``glb``, ``usd``, ``obj``
+- files: ``weights`` (CSV, JSON), ``live_link``, ``glb``, ``usd``, ``obj``; ``scene`` takes GLB or USD by
+  the name
 
 Not here: how weights are found (:mod:`s2f_rl.data.coefficients`), films (:mod:`s2f_rl.render`).
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from s2f_rl.exchange.names import renamed
     from s2f_rl.exchange.obj import write_obj_sequence
     from s2f_rl.exchange.principal import principal_shapes
+    from s2f_rl.exchange.scene import write_scene
     from s2f_rl.exchange.usd import write_usd_points, write_usd_shapes
     from s2f_rl.exchange.weights import write_csv, write_json
 
@@ -38,6 +40,7 @@ _HOMES = {
     "write_json": "weights",
     "write_live_link": "live_link",
     "write_obj_sequence": "obj",
+    "write_scene": "scene",
     "write_usd_points": "usd",
     "write_usd_shapes": "usd",
 }
@@ -52,6 +55,7 @@ __all__ = [
     "write_json",
     "write_live_link",
     "write_obj_sequence",
+    "write_scene",
     "write_usd_points",
     "write_usd_shapes",
 ]

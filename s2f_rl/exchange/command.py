@@ -24,14 +24,14 @@ from s2f_rl.exchange.glb import write_glb
 from s2f_rl.exchange.live_link import write_live_link
 from s2f_rl.exchange.names import renamed
 from s2f_rl.exchange.obj import write_obj_sequence
-from s2f_rl.exchange.principal import principal_shapes
+from s2f_rl.exchange.scene import SUFFIXES as SCENE_SUFFIXES
+from s2f_rl.exchange.scene import require_scene, write_scene
 from s2f_rl.exchange.sources import Motion, load_motion_of, motion_files, surface
-from s2f_rl.exchange.usd import SUFFIXES as USD
-from s2f_rl.exchange.usd import pxr, write_usd_points, write_usd_shapes
+from s2f_rl.exchange.usd import write_usd_shapes
 from s2f_rl.exchange.weights import write_csv, write_json
 
 TABLES = ("csv", "livelink", "json", "npy")
-SCENES = ("glb", *(suffix[1:] for suffix in USD))
+SCENES = tuple(suffix[1:] for suffix in SCENE_SUFFIXES)
 _STRANGE_MM = 2.0
 
 
@@ -150,15 +150,11 @@ def convert(
     for path, (target, kind) in zip(files, targets, strict=True):
         motion = load_motion_of(path, opened, fps, None, unit)
         face = surface(motion, opened, triangles, None, audio)
-        said = f"{len(motion.vertices)} frames at {motion.fps:g} per second"
         if kind == "obj":
             write_obj_sequence(target, motion.vertices, motion.fps, face)
-        elif kind == "glb":
-            basis, weights, worst = principal_shapes(motion.vertices, error_mm)
-            write_glb(target, basis, weights, motion.fps, face)
-            said += f", {len(basis.names)} shapes, no vertex off by more than {worst:.4f} mm"
+            said = f"{len(motion.vertices)} files, {motion.fps:g} per second"
         else:
-            write_usd_points(target, motion.vertices, motion.fps, face)
+            said = write_scene(target, motion.vertices, motion.fps, face, error_mm)
         yield f"{target}: {said}"
 
 
@@ -170,6 +166,8 @@ def _targets(
         kind = form or known.get(out.suffix.lower())
         if kind is None:
             raise UserError(f"{out}: its name tells no form; end it in {', '.join(known)}, or give --form")
+        if kind in SCENES and out.suffix.lower() != f".{kind}":
+            raise UserError(f"{out}: is to be {kind}; end its name in .{kind}")
         return [(out if kind == "obj" else require_target(out), kind)]
     if form is None:
         raise UserError(f"{out}: is a folder for {len(files)} sequences; say in which form with --form")
@@ -201,8 +199,9 @@ def _check_early(targets: Sequence[tuple[Path, str]], audio: str | None) -> None
     """Refuse what would only show after the work."""
     if audio is not None and len(targets) > 1:
         raise UserError(f"--audio {audio}: is the sound of one sequence, {len(targets)} are given; write them singly")
-    if any(f".{kind}" in USD for _, kind in targets):
-        pxr("Usd")
+    for target, kind in targets[:1]:
+        if kind in SCENES:
+            require_scene(target)
 
 
 def _said(fit: CoefficientFit) -> str:

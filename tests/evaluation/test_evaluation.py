@@ -14,6 +14,7 @@ from tiny import make_tiny_corpus
 
 from s2f_rl import metrics
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.glb_files import read_glb
 from s2f_rl.errors import NotFinite, UserError
 from s2f_rl.evaluation import (
     Scorer,
@@ -262,6 +263,20 @@ class TestAnimate:
                         corpus=root / "corpus", subject="S3", style="S0")  # fmt: skip
         expected = actor.predict(u.waveform[None], corpus.template("S3")[None], torch.eye(2)[:1])[0]
         np.testing.assert_allclose(np.load(other), expected.numpy(), atol=1e-6)
+
+    def test_scenes(self, corpus, root, checkpoint, tmp_path):
+        usd, geom = pytest.importorskip("pxr.Usd"), pytest.importorskip("pxr.UsdGeom")
+        wav = root / "corpus" / "wav" / "S1_sentence01.wav"
+        expected = np.load(animate(wav, checkpoint, tmp_path / "a.npy", subject="S1")).reshape(-1, corpus.n_vertices, 3)
+        stage = usd.Stage.Open(str(animate(wav, checkpoint, tmp_path / "a.usdc", subject="S1")))
+        points = geom.Mesh(stage.GetPrimAtPath("/Face/Mesh")).GetPointsAttr()
+        for t, frame in enumerate(expected):
+            np.testing.assert_allclose(points.Get(t), frame, atol=1e-6)
+        assert stage.GetTimeCodesPerSecond() == corpus.fps and len(points.GetTimeSamples()) == len(expected)
+        assert stage.GetPrimAtPath("/Face/Sound")
+        (mesh,) = read_glb(animate(wav, checkpoint, tmp_path / "a.glb", corpus=root / "corpus", subject="S1"))
+        np.testing.assert_allclose(mesh.vertices, expected.mean(0), atol=1e-6)
+        assert mesh.colours is not None
 
     def test_half_a_recording_is_refused_and_long_ones_show_a_bar(self, actor, root, checkpoint, tmp_path, monkeypatch):
         content = (root / "corpus" / "wav" / "S1_sentence01.wav").read_bytes()
