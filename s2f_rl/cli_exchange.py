@@ -49,6 +49,7 @@ def add_blendshapes(commands: Commands) -> None:
             names=options.names,
             triangles=options.triangles,
             audio=options.audio,
+            weights=options.weights,
             smooth=options.smooth,
             sparse=options.sparse,
             residual=options.residual,
@@ -73,6 +74,7 @@ def add_blendshapes(commands: Commands) -> None:
     parser.add_argument("--mesh", metavar="NAME", help="which mesh of the .glb")
     parser.add_argument("--names", metavar="TABLE.csv", help="names of the shapes outside: two columns")
     parser.add_argument("--names-template", metavar="TABLE.csv", help="write such a table, to be edited")
+    parser.add_argument("--weights", action="store_true", help="MESHES are weights [T, K] of the rig: fit nothing")
     parser.add_argument("--smooth", type=float, default=0.0, help="weight of the temporal term (default: %(default)s)")
     parser.add_argument("--sparse", type=float, default=1e-6, help="weight of the sparsity term (default: %(default)s)")
     parser.add_argument("--residual", metavar="FILE.csv", help="write mean and greatest distance of every frame, mm")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from s2f_rl.exchange.face import Face
     from s2f_rl.exchange.glb import write_glb
     from s2f_rl.exchange.live_link import write_live_link
-    from s2f_rl.exchange.names import renamed
+    from s2f_rl.exchange.names import read_names, renamed
     from s2f_rl.exchange.obj import write_obj_sequence
     from s2f_rl.exchange.principal import principal_shapes
     from s2f_rl.exchange.scene import write_scene
@@ -34,6 +34,7 @@ _HOMES = {
     "blendshapes": "command",
     "convert": "command",
     "principal_shapes": "principal",
+    "read_names": "names",
     "renamed": "names",
     "write_csv": "weights",
     "write_glb": "glb",
@@ -49,6 +50,7 @@ __all__ = [
     "blendshapes",
     "convert",
     "principal_shapes",
+    "read_names",
     "renamed",
     "write_csv",
     "write_glb",

@@ -22,11 +22,11 @@ from s2f_rl.data.mesh_identity import MeshIdentity, difference
 from s2f_rl.errors import UserError
 from s2f_rl.exchange.glb import write_glb
 from s2f_rl.exchange.live_link import write_live_link
-from s2f_rl.exchange.names import renamed
+from s2f_rl.exchange.names import read_names, renamed
 from s2f_rl.exchange.obj import write_obj_sequence
 from s2f_rl.exchange.scene import SUFFIXES as SCENE_SUFFIXES
 from s2f_rl.exchange.scene import require_scene, write_scene
-from s2f_rl.exchange.sources import Motion, load_motion_of, motion_files, surface
+from s2f_rl.exchange.sources import Motion, load_motion_of, load_weights_of, motion_files, surface
 from s2f_rl.exchange.usd import write_usd_shapes
 from s2f_rl.exchange.weights import write_csv, write_json
 
@@ -50,23 +50,25 @@ def blendshapes(
     names: str | os.PathLike[str] | None = None,
     triangles: str | None = None,
     audio: str | None = None,
+    weights: bool = False,
     smooth: float = 0.0,
     sparse: float = 1e-6,
     residual: str | os.PathLike[str] | None = None,
 ) -> Iterator[str]:
-    """Fit a rig's weights to sequences and write them; yields a line for each sequence.
+    """Fit a rig's weights to sequences and write them, or write known ones; yields a line for each sequence.
 
     Args:
-        meshes: .npy or .npz sequences [T, V*3], or folders of them.
+        meshes: .npy or .npz sequences [T, V*3], or folders of them; with ``weights`` weights [T, K].
         basis: ``basis.npz`` or a GLB with morph targets, of the same mesh.
         out: file for one sequence; a folder for a folder, or several, with ``NAME.FORM`` for each.
         form: one of :data:`TABLES` or :data:`SCENES`; None tells it from ``out``.
         corpus, topology: give rate, unit, faces at rest, triangles, colours and sound.
         fps, rest, unit: in place of a corpus (see :func:`~s2f_rl.exchange.sources.load_motion_of`).
         mesh: of a GLB with several.
-        names: table of names (:func:`~s2f_rl.exchange.names.renamed`).
+        names: table of names (:func:`~s2f_rl.exchange.names.read_names`).
         triangles: for GLB and USD, file that has them; default: those of the GLB or the corpus.
         audio: for USD, the sound of one sequence.
+        weights: the sequences are weights of this rig already; they are written as they are.
         smooth, sparse: see :func:`~s2f_rl.data.coefficients.fit.fit_coefficients`.
         residual: CSV of the residual of every frame.
 
@@ -77,35 +79,43 @@ def blendshapes(
     targets = _targets(files, meshes, Path(out), form, {f".{each}": each for each in ("csv", "json", "npy", *SCENES)})
     if residual is not None:
         require_target(residual)
+    if weights and residual is not None:
+        raise UserError("--residual: nothing is fitted to known weights; leave out --residual or --weights")
     opened = None if corpus is None else FaceCorpus(corpus, "all", topology)
     _check_early(targets, audio)
-    rows = []
+    rows: list[tuple[str, int, float, float]] = []
 
     @lru_cache(maxsize=1)
-    def rig_of(n_vertices: int) -> tuple[LinearBasis, GlbMesh | None]:
+    def rig_of(n_vertices: int | None) -> tuple[LinearBasis, GlbMesh | None]:
         return read_basis(basis, mesh, n_vertices), read_surface(basis, mesh, n_vertices)
 
+    def kept(rig: LinearBasis) -> dict[int, str]:
+        return dict(enumerate(rig.names)) if names is None else read_names(names, rig.names)
+
     for path, (target, kind) in zip(files, targets, strict=True):
-        motion = load_motion_of(path, opened, fps, rest, unit)
-        rig, known = rig_of(motion.vertices.shape[1])
-        rig = _fitting(rig, motion, basis)
-        rig = rig if names is None else renamed(rig, names)
-        fit = fit_coefficients(motion.vertices, rig, motion.rest, smooth=smooth, sparse=sparse)
+        if weights:
+            rig, known = rig_of(None if opened is None else opened.n_vertices)
+            motion, values = load_weights_of(path, rig, opened, fps, rest, unit)
+            values, rig, said = values[:, list(kept(rig))], renamed(rig, kept(rig)), f"{len(values)} frames"
+        else:
+            motion = load_motion_of(path, opened, fps, rest, unit)
+            rig, known = rig_of(motion.vertices.shape[1])
+            rig = _fitting(rig, motion, basis)
+            rig = renamed(rig, kept(rig))
+            fit = fit_coefficients(motion.vertices, rig, motion.rest, smooth=smooth, sparse=sparse)
+            values, said = fit.coefficients, _said(fit)
+            rows += [(path.stem, t, a, b) for t, (a, b) in enumerate(zip(fit.mean_mm, fit.max_mm, strict=True))]
         if kind in SCENES:
             shown = rig if motion.rest is None else replace(rig, neutral=torch.as_tensor(motion.rest).float())
             own = triangles if triangles is not None or known is None else known.triangles
             face = surface(motion, opened, own, None if known is None else known.colours, audio)
-            if kind == "glb":
-                write_glb(target, shown, fit.coefficients, motion.fps, face)
-            else:
-                write_usd_shapes(target, shown, fit.coefficients, motion.fps, face)
+            (write_glb if kind == "glb" else write_usd_shapes)(target, shown, values, motion.fps, face)
         elif kind == "npy":
-            atomic_save_npy(target, fit.coefficients)
+            atomic_save_npy(target, values)
         else:
             write = {"csv": write_csv, "json": write_json, "livelink": write_live_link}[kind]
-            write(target, rig.names, fit.coefficients, motion.fps)
-        rows += [(path.stem, t, a, b) for t, (a, b) in enumerate(zip(fit.mean_mm, fit.max_mm, strict=True))]
-        yield f"{target}: {_said(fit)}"
+            write(target, rig.names, values, motion.fps)
+        yield f"{target}: {said}"
     if residual is not None:
         text = io.StringIO()
         table = csv.writer(text, lineterminator="\n")

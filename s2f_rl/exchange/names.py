@@ -5,11 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-import torch
-
-from s2f_rl.data.coefficients.basis import LinearBasis
+from s2f_rl.data.coefficients.basis import LinearBasis, names_problem
 from s2f_rl.data.files import atomic_write_text, read_text
 from s2f_rl.errors import UserError
 from s2f_rl.exchange.live_link import arkit_name
@@ -24,13 +23,14 @@ def write_names(path: str | os.PathLike[str], names: tuple[str, ...]) -> None:
     atomic_write_text(path, text.getvalue())
 
 
-def renamed(basis: LinearBasis, path: str | os.PathLike[str]) -> LinearBasis:
-    """The basis with the names of a table.
+def read_names(path: str | os.PathLike[str], names: tuple[str, ...]) -> dict[int, str]:
+    """The shapes that a table leaves, by their number in ``names``, with their names outside.
 
     Shapes that the table does not mention keep their names; those with nothing in the second column are left out.
 
     Args:
         path: CSV, two columns, a first row of headings.
+        names: of the basis.
 
     Raises:
         UserError: no such file or table, a name that the basis has not, one given twice, or nothing left.
@@ -44,23 +44,24 @@ def renamed(basis: LinearBasis, path: str | os.PathLike[str]) -> LinearBasis:
                 f"{path}: row {number} has {len(row)} columns; write the name in the basis, the name outside"
             )
         inside, outside = row[0].strip(), row[1].strip()
-        if inside not in basis.names:
-            raise UserError(
-                f"{path}: row {number}: the basis has no shape {inside[:60]!r}; it has {_some(basis.names)}"
-            )
+        if inside not in names:
+            raise UserError(f"{path}: row {number}: the basis has no shape {inside[:60]!r}; it has {_some(names)}")
         if inside in table:
             raise UserError(f"{path}: row {number}: {inside[:60]!r} is named twice; keep one row of it")
         table[inside] = outside
-    names = [table.get(name, name) for name in basis.names]
-    kept = [k for k, name in enumerate(names) if name]
+    kept = {k: table.get(name, name) for k, name in enumerate(names) if table.get(name, name)}
     if not kept:
         raise UserError(f"{path}: leaves every shape out; write names in the second column")
-    try:
-        return LinearBasis(
-            basis.neutral, basis.shapes[kept], tuple(names[k] for k in kept), basis.bounds[torch.tensor(kept)]
-        )
-    except UserError as error:
-        raise UserError(f"{path}: {str(error).removeprefix('basis: ')}") from error
+    problem = names_problem(tuple(kept.values()))
+    if problem is not None:
+        raise UserError(f"{path}: {problem}")
+    return kept
+
+
+def renamed(basis: LinearBasis, kept: Mapping[int, str]) -> LinearBasis:
+    """The basis with the shapes and names of :func:`read_names`."""
+    which = list(kept)
+    return LinearBasis(basis.neutral, basis.shapes[which], tuple(kept.values()), basis.bounds[which])
 
 
 def _some(names: tuple[str, ...]) -> str:

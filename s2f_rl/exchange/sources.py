@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.clock import Clock
+from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.files import load_npy, require_file
 from s2f_rl.data.mesh_files import read_obj, read_ply_faces
 from s2f_rl.data.motion_files import SUFFIXES
@@ -91,6 +93,40 @@ def load_motion_of(
         still = _rest(Path(rest), vertices.shape[1], unit)
     check_finite(vertices, str(path))
     return Motion(path, vertices, rate, still, up)
+
+
+def load_weights_of(
+    path: Path,
+    basis: LinearBasis,
+    corpus: FaceCorpus | None = None,
+    fps: float | None = None,
+    rest: str | None = None,
+    unit: str | None = None,
+) -> tuple[Motion, np.ndarray]:
+    """Read weights [T, K] of a rig that are known already, and what they do to the face.
+
+    Args:
+        path: .npy. basis: the rig. The others as in :func:`load_motion_of`; ``fps`` goes before the corpus's.
+
+    Raises:
+        UserError: no such weights, or no rate.
+    """
+    weights = load_npy(path, mmap=False).astype(np.float32)
+    if weights.ndim != 2 or weights.shape[1] != len(basis.names) or not len(weights):
+        raise UserError(f"{path}: has shape {list(weights.shape)}; weights of this rig are [T, {len(basis.names)}]")
+    if not np.isfinite(weights).all():
+        raise UserError(f"{path}: holds weights that are not finite; write it again")
+    if fps is None and corpus is None:
+        raise UserError(f"{path}: does not say its frame rate; give --fps, or --corpus")
+    name = None if corpus is None else utterance_of(path, corpus)
+    still = None
+    if rest is not None:
+        still = _rest(Path(rest), basis.n_vertices, unit)
+    elif corpus is not None and name is not None:
+        still = corpus.template(parse_name(name)[0]).numpy().reshape(-1, 3)
+    vertices = basis.vertices(torch.from_numpy(weights)).unflatten(1, (-1, 3)).numpy()
+    rate = Clock(fps).fps if fps is not None else corpus.fps if corpus is not None else 0.0
+    return Motion(path, vertices, rate, still, "y" if corpus is None else corpus.mesh_identity.up), weights
 
 
 def surface(

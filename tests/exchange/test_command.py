@@ -17,7 +17,7 @@ from s2f_rl.data.coefficients.fit import fit_coefficients
 from s2f_rl.data.glb_files import read_glb
 from s2f_rl.exchange.face import Face
 from s2f_rl.exchange.glb import write_glb
-from s2f_rl.exchange.names import renamed
+from s2f_rl.exchange.names import read_names, renamed
 from tests.data.coefficients.rigs import make_weights
 from tests.render.shapes import ball
 from tests.tiny import make_tiny_corpus
@@ -90,7 +90,9 @@ class TestBlendshapes:
         assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.csv", "b.csv"]
         head, *rows = (line.split(",") for line in (tmp_path / "out" / "b.csv").read_text().splitlines())
         read = np.array([row[head.index("MouthSmileLeft")] for row in rows], float)
-        left = fit_coefficients(np.load(folder / "takes" / "b.npy"), renamed(rig, names), metres_per_unit=1e-3)
+        left = fit_coefficients(
+            np.load(folder / "takes" / "b.npy"), renamed(rig, read_names(names, rig.names)), metres_per_unit=1e-3
+        )
         np.testing.assert_allclose(read, left.coefficients[:, 1], atol=1e-5)
         assert {row[head.index("CheekPuff")] for row in rows} == {"0.000000"}
 
@@ -100,6 +102,26 @@ class TestBlendshapes:
         (mesh,) = read_glb(out)
         torch.testing.assert_close(read_basis(out).shapes, rig.shapes, rtol=0, atol=0)
         assert mesh.target_names == rig.names and (mesh.colours == 99).all()
+
+    def test_known_weights_are_written_as_they_are(
+        self, folder: Path, rig: LinearBasis, tmp_path: Path, capsys
+    ) -> None:
+        known = np.load(folder / "weights.npy") * 2 - 0.5  # beyond the bounds, which a fit would keep
+        np.save(tmp_path / "known.npy", known)
+        names = tmp_path / "names.csv"
+        names.write_text("a,b\nsmile_l,\npuff,cheekPuff\n")
+        arguments = ("blendshapes", "--weights", tmp_path / "known.npy", "--basis", folder / "face.glb")
+        assert call(*arguments, "--fps", 25, "--out", tmp_path / "known.json", "--names", names) == 0
+        content = json.loads((tmp_path / "known.json").read_text())
+        assert content["names"] == ["jawOpen", "cheekPuff"] and content["fps"] == 25
+        np.testing.assert_allclose([f["weights"] for f in content["frames"]], known[:, [0, 2]], atol=1e-6)
+        assert call(*arguments, "--fps", 25, "--out", tmp_path / "known.glb") == 0
+        assert read_basis(tmp_path / "known.glb").names == rig.names
+        assert "give --fps" in refused(capsys, *arguments, "--out", tmp_path / "known.csv")
+        arguments = ("blendshapes", "--weights", folder / "take.npy", "--basis", folder / "face.glb", "--fps", 25)
+        assert "weights of this rig are [T, 3]" in refused(capsys, *arguments, "--out", tmp_path / "known.csv")
+        residual = ("--residual", tmp_path / "r.csv", "--out", tmp_path / "known.csv")
+        assert "nothing is fitted to known weights" in refused(capsys, *arguments, *residual)
 
     def test_the_face_of_another_at_rest(self, folder: Path, rig: LinearBasis, tmp_path: Path, capsys) -> None:
         rest = rig.neutral.numpy() * np.float32(1.1)

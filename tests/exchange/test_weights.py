@@ -9,7 +9,7 @@ import pytest
 
 from s2f_rl.errors import UserError
 from s2f_rl.exchange.live_link import ROTATIONS, SHAPES, arkit_name, write_live_link
-from s2f_rl.exchange.names import renamed, write_names
+from s2f_rl.exchange.names import read_names, renamed, write_names
 from s2f_rl.exchange.weights import write_csv, write_json
 from tests.data.coefficients.rigs import make_rig, make_weights
 
@@ -76,7 +76,7 @@ class TestNames:
         assert rows_of(path)[1:] == [["Jaw_Open", "jawOpen"], ['brow "up"', 'brow "up"'], ["wink", "wink"]]
         rig = make_rig(30, 4)
         path.write_text("inside,outside\nshape2, jawOpen\n\nshape0,\n")
-        table = renamed(rig, path)
+        table = renamed(rig, read_names(path, rig.names))
         assert table.names == ("shape1", "jawOpen", "shape3")
         assert (table.shapes == rig.shapes[1:]).all() and table.bounds.shape == (3, 2)
 
@@ -93,5 +93,5 @@ class TestNames:
     def test_mistakes(self, tmp_path: Path, text: str, message: str) -> None:
         (tmp_path / "names.csv").write_text(text)
         with pytest.raises(UserError, match=message) as caught:
-            renamed(make_rig(30, 4), tmp_path / "names.csv")
+            read_names(tmp_path / "names.csv", make_rig(30, 4).names)
         assert "names.csv" in str(caught.value)

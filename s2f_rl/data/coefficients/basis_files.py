@@ -50,10 +50,10 @@ def read_basis(
 def read_surface(
     path: str | os.PathLike[str], mesh: str | None = None, n_vertices: int | None = None
 ) -> GlbMesh | None:
-    """The mesh of :func:`read_basis`, with triangles and colours; None where the file has none of ``n_vertices``."""
+    """The mesh of :func:`read_basis`, with triangles and colours; None where the file has none, of V vertices."""
     path = Path(path)
     found = None if path.suffix.lower() != ".glb" else _chosen(path, mesh, n_vertices)
-    return None if found is None or len(found.vertices) != n_vertices else found
+    return None if found is None or n_vertices not in (None, len(found.vertices)) else found
 
 
 def on_mesh(basis: LinearBasis, rest: np.ndarray, what: str) -> LinearBasis:
