@@ -12,9 +12,9 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.audio import SPEECH_RATE_HZ, normalise, read_wav, resample
 from s2f_rl.data.files import atomic_save_npy, atomic_save_npy_parts, require_target
 from s2f_rl.errors import NotFinite, UserError
-from s2f_rl.evaluation.coefficients import predicted_coefficients, save_coefficients
+from s2f_rl.evaluation.coefficients import predicted_coefficients, rig_of, save_coefficients
 from s2f_rl.exchange.face import Face
-from s2f_rl.exchange.scene import SUFFIXES, require_scene, write_scene
+from s2f_rl.exchange.scene import SUFFIXES, require_scene, write_rig, write_scene
 from s2f_rl.models import windowed_audio
 from s2f_rl.models.checkpoint import MOUTH, load_actor
 from s2f_rl.models.contract import Actor
@@ -99,8 +99,13 @@ def animate(
     subject = next(iter(templates)) if subject is None else subject
     if subject not in templates:
         raise UserError(f"--subject {subject}: unknown; the checkpoint has {', '.join(templates)} (more with --corpus)")
-    if out.suffix in SUFFIXES and faces is None:
-        raise UserError(f"{checkpoint}: knows no triangles; give --corpus, or --out face.npy")
+    surface = None
+    if out.suffix in SUFFIXES:
+        if faces is None:
+            raise UserError(f"{checkpoint}: knows no triangles; give --corpus, or --out face.npy")
+        look = None if opened is None else find_colours(opened.root, actor.n_vertices, opened.regions, subject)
+        outside = outward(torch.as_tensor(faces).numpy(), torch.as_tensor(templates[subject]).numpy().reshape(-1, 3))
+        surface = Face(outside, look, animated_mesh(actor).up, Path(speech))
     column = _style_column(style, subject, subjects, actor.n_styles)
 
     waveform, rate = read_wav(speech)
@@ -114,9 +119,12 @@ def animate(
     style_weights = torch.nn.functional.one_hot(torch.tensor(column), actor.n_styles).float()
     template = torch.as_tensor(templates[subject]).float().flatten()
     try:
-        if coefficients:
+        if coefficients or (controls is not None and surface is not None):
             values = predicted_coefficients(actor, signal.to(device), style_weights.to(device), long)
-            save_coefficients(out, actor, values)
+            if surface is not None:
+                write_rig(out, rig_of(actor, template), values, actor.fps, surface)
+            else:
+                save_coefficients(out, actor, values)
             return out
         motion = (_long_motion if long else _motion)(actor, signal, template.to(device), style_weights.to(device))
     except (MemoryError, RuntimeError) as error:  # what torch raises has no type of its own on every device
@@ -138,11 +146,8 @@ def animate(
         mouth = {name: torch.as_tensor(known[name]).numpy() for name in MOUTH if known.get(name) is not None}
         measured = face_measures(load_sequences([motion]), subject, mouth)
         write_page([motion], [subject], triangles, sound, actor.fps, out, title=Path(speech).stem, measured=measured)
-    elif out.suffix in SUFFIXES:
-        look = None if opened is None else find_colours(opened.root, actor.n_vertices, opened.regions, subject)
-        surface = outward(torch.as_tensor(faces).numpy(), template.numpy().reshape(-1, 3))
-        vertices = motion[:].reshape(len(motion), -1, 3)
-        write_scene(out, vertices, actor.fps, Face(surface, look, animated_mesh(actor).up, Path(speech)))
+    elif surface is not None:
+        write_scene(out, motion[:].reshape(len(motion), -1, 3), actor.fps, surface)
     elif isinstance(motion, FramesOnDemand):
         shape = (len(motion), 3 * actor.n_vertices)
         atomic_save_npy_parts(out, shape, (part.reshape(len(part), -1) for part in motion.parts()))

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from s2f_rl.data.coefficients.arkit import ARKIT
+from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.coefficients.livelink import write_live_link
-from s2f_rl.data.files import atomic_save_npy, atomic_write_text
+from s2f_rl.data.files import atomic_save_npy
 from s2f_rl.errors import NotFinite, UserError
+from s2f_rl.exchange.weights import write_csv
 from s2f_rl.models import windowed_audio
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.faceformer import FaceFormer
@@ -46,6 +48,19 @@ def predicted_coefficients(actor: Actor, signal: Tensor, style: Tensor, long: bo
     return actor.controls.clamped(values).cpu().numpy()
 
 
+def rig_of(actor: Actor, template: Tensor) -> LinearBasis:
+    """What an actor's coefficients do to a face at rest [V*3]: names, shapes and bounds, on the CPU.
+
+    Raises UserError where the actor animates vertices, or coefficients without a face.
+    """
+    controls = actor.controls if isinstance(actor, FaceFormer) else None
+    if not isinstance(actor, FaceFormer) or controls is None or not controls.has_mesh:
+        raise UserError("this actor animates no face by coefficients; train it on a corpus that has them")
+    assert actor.decoder.basis is not None and actor.decoder.metres_per_coefficient is not None
+    shapes = (actor.decoder.basis * actor.decoder.metres_per_coefficient).detach().float().cpu()
+    return LinearBasis(template.cpu().reshape(-1, 3), shapes.unflatten(1, (-1, 3)), controls.names, controls.bounds)
+
+
 def save_coefficients(path: Path, actor: Actor, values: np.ndarray) -> None:
     """Write coefficients [T, K], atomically: ``.npy``, or ``.csv``, which is Live Link Face's where names are ARKit's.
 
@@ -58,5 +73,4 @@ def save_coefficients(path: Path, actor: Actor, values: np.ndarray) -> None:
     elif set(controls.names) <= set(ARKIT):
         write_live_link(path, controls.names, values, actor.fps)
     else:
-        rows = (",".join(f"{x:.6g}" for x in (t / actor.fps, *row)) for t, row in enumerate(values.tolist()))
-        atomic_write_text(path, "\n".join([",".join(["time_s", *controls.names]), *rows]) + "\n")
+        write_csv(path, controls.names, values, actor.fps)

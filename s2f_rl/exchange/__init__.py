@@ -5,7 +5,7 @@ Floor plan:
 - in front: ``command`` (``s2f-rl blendshapes``, ``s2f-rl convert``); ``sources`` finds motions and their faces
 - what is written: ``face`` (surface, colours, sound), ``principal`` (few shapes for a motion of vertices), ``names``
   (a table of names that the user edits)
-- files: ``weights`` (CSV, JSON), ``live_link``, ``glb``, ``usd``, ``obj``; ``scene`` takes GLB or USD by
+- files: ``weights`` (CSV, JSON), ``glb``, ``usd``, ``obj``; ``scene`` takes GLB or USD by
   the name
 
 Not here: how weights are found (:mod:`s2f_rl.data.coefficients`), films (:mod:`s2f_rl.render`).
@@ -21,11 +21,10 @@ if TYPE_CHECKING:
     from s2f_rl.exchange.command import blendshapes, convert
     from s2f_rl.exchange.face import Face
     from s2f_rl.exchange.glb import write_glb
-    from s2f_rl.exchange.live_link import write_live_link
     from s2f_rl.exchange.names import read_names, renamed
     from s2f_rl.exchange.obj import write_obj_sequence
     from s2f_rl.exchange.principal import principal_shapes
-    from s2f_rl.exchange.scene import write_scene
+    from s2f_rl.exchange.scene import write_rig, write_scene
     from s2f_rl.exchange.usd import write_usd_points, write_usd_shapes
     from s2f_rl.exchange.weights import write_csv, write_json
 
@@ -39,8 +38,8 @@ _HOMES = {
     "write_csv": "weights",
     "write_glb": "glb",
     "write_json": "weights",
-    "write_live_link": "live_link",
     "write_obj_sequence": "obj",
+    "write_rig": "scene",
     "write_scene": "scene",
     "write_usd_points": "usd",
     "write_usd_shapes": "usd",
@@ -55,8 +54,8 @@ __all__ = [
     "write_csv",
     "write_glb",
     "write_json",
-    "write_live_link",
     "write_obj_sequence",
+    "write_rig",
     "write_scene",
     "write_usd_points",
     "write_usd_shapes",

@@ -16,18 +16,16 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.coefficients.basis_files import on_mesh, read_basis, read_surface
 from s2f_rl.data.coefficients.fit import CoefficientFit, fit_coefficients
+from s2f_rl.data.coefficients.livelink import write_live_link
 from s2f_rl.data.files import atomic_save_npy, atomic_write_text, require_target
 from s2f_rl.data.glb_files import GlbMesh
 from s2f_rl.data.mesh_identity import MeshIdentity, difference
 from s2f_rl.errors import UserError
-from s2f_rl.exchange.glb import write_glb
-from s2f_rl.exchange.live_link import write_live_link
 from s2f_rl.exchange.names import read_names, renamed
 from s2f_rl.exchange.obj import write_obj_sequence
 from s2f_rl.exchange.scene import SUFFIXES as SCENE_SUFFIXES
-from s2f_rl.exchange.scene import require_scene, write_scene
+from s2f_rl.exchange.scene import require_scene, write_rig, write_scene
 from s2f_rl.exchange.sources import Motion, load_motion_of, load_weights_of, motion_files, surface
-from s2f_rl.exchange.usd import write_usd_shapes
 from s2f_rl.exchange.weights import write_csv, write_json
 
 TABLES = ("csv", "livelink", "json", "npy")
@@ -109,7 +107,7 @@ def blendshapes(
             shown = rig if motion.rest is None else replace(rig, neutral=torch.as_tensor(motion.rest).float())
             own = triangles if triangles is not None or known is None else known.triangles
             face = surface(motion, opened, own, None if known is None else known.colours, audio)
-            (write_glb if kind == "glb" else write_usd_shapes)(target, shown, values, motion.fps, face)
+            write_rig(target, shown, values, motion.fps, face)
         elif kind == "npy":
             atomic_save_npy(target, values)
         else:

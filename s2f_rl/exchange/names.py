@@ -8,10 +8,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from s2f_rl.data.coefficients.arkit import arkit_name
 from s2f_rl.data.coefficients.basis import LinearBasis, names_problem
 from s2f_rl.data.files import atomic_write_text, read_text
 from s2f_rl.errors import UserError
-from s2f_rl.exchange.live_link import arkit_name
 
 _HEAD = ["name in the basis", "name outside"]
 

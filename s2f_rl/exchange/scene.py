@@ -1,4 +1,4 @@
-"""A motion of vertices as one file that a program of animators opens."""
+"""A motion as one file that a program of animators opens."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
+from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.errors import UserError
 from s2f_rl.exchange.face import Face
 from s2f_rl.exchange.glb import write_glb
 from s2f_rl.exchange.principal import principal_shapes
 from s2f_rl.exchange.usd import SUFFIXES as USD
-from s2f_rl.exchange.usd import pxr, write_usd_points
+from s2f_rl.exchange.usd import pxr, write_usd_points, write_usd_shapes
 
 SUFFIXES = (".glb", *USD)
 
@@ -49,3 +50,14 @@ def write_scene(
     basis, weights, worst = principal_shapes(vertices, error_mm)
     write_glb(path, basis, weights, fps, face)
     return f"{said}, {len(basis.names)} shapes, no vertex off by more than {worst:.4f} mm"
+
+
+def write_rig(path: str | os.PathLike[str], basis: LinearBasis, weights: np.ndarray, fps: float, face: Face) -> None:
+    """Write a face with shapes and their weights [T, K] over time, as USD or GLB by the suffix; atomically.
+
+    Raises:
+        UserError: another suffix, or the extra is missing.
+    """
+    require_scene(path)
+    write = write_glb if Path(path).suffix.lower() == ".glb" else write_usd_shapes
+    write(path, basis, weights, fps, face)

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s2f_rl.data.coefficients.arkit import ARKIT, arkit_name
+from s2f_rl.data.coefficients.livelink import write_live_link
+from s2f_rl.data.coefficients.tracks import read_track
 from s2f_rl.errors import UserError
-from s2f_rl.exchange.live_link import ROTATIONS, SHAPES, arkit_name, write_live_link
 from s2f_rl.exchange.names import read_names, renamed, write_names
 from s2f_rl.exchange.weights import write_csv, write_json
 from tests.data.coefficients.rigs import make_rig, make_weights
@@ -26,8 +28,9 @@ class TestLiveLink:
     def test_columns_timecodes_and_weights(self, tmp_path: Path) -> None:
         write_live_link(tmp_path / "take.csv", NAMES, WEIGHTS * 1.5 - 0.2, 30.0)
         head, *rows = rows_of(tmp_path / "take.csv")
-        assert head == ["Timecode", "BlendShapeCount", *SHAPES, *ROTATIONS]
-        assert len(head) == 63 and len(set(SHAPES)) == 52 and len(rows) == 65
+        assert head[:2] == ["Timecode", "BlendShapeCount"] and len(rows) == 65
+        assert {name[0].lower() + name[1:] for name in head[2:54]} == set(ARKIT) and len(head) == 63
+        assert head[54] == "HeadYaw" and head[-1] == "RightEyeRoll"
         assert [rows[t][0] for t in (0, 29, 30, 64)] == [
             "00:00:00:00.000", "00:00:00:29.000", "00:00:01:00.000", "00:00:02:04.000"
         ]  # fmt: skip
@@ -35,7 +38,10 @@ class TestLiveLink:
         values = np.array([row[2:] for row in rows], float)
         columns = [head.index(name) - 2 for name in ("JawOpen", "MouthSmileLeft", "EyeBlinkRight")]
         np.testing.assert_allclose(values[:, columns], (WEIGHTS * 1.5 - 0.2).clip(0, 1), atol=6e-7)
-        assert np.delete(values, columns, axis=1).any() == np.False_
+        assert not np.delete(values, columns, axis=1).any()
+        track = read_track(tmp_path / "take.csv")
+        assert track.fps == 30 and track.names[0][0].islower()
+        np.testing.assert_allclose(track.values, values[:, :52], atol=1e-5)
 
     def test_an_hour(self, tmp_path: Path) -> None:
         write_live_link(tmp_path / "take.csv", ("jawOpen",), np.zeros((25 * 3661 + 3, 1)), 25.0)
@@ -67,6 +73,10 @@ def test_csv_and_json(tmp_path: Path) -> None:
     assert content["names"] == list(NAMES) and content["fps"] == 25
     np.testing.assert_allclose([frame["weights"] for frame in content["frames"]], WEIGHTS, atol=6e-7)
     np.testing.assert_allclose([frame["time"] for frame in content["frames"]], np.arange(65) / 25)
+    for name in ("take.csv", "take.json"):  # our own readers take both
+        track = read_track(tmp_path / name)
+        assert [name.lower() for name in track.names] == [name.lower() for name in NAMES] and track.fps == 25
+        np.testing.assert_allclose(track.values, WEIGHTS, atol=1e-5)
 
 
 class TestNames:

@@ -11,6 +11,7 @@ import torch
 from recipe_tools import load_recipe
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.data.coefficients.basis_files import read_basis
 from s2f_rl.data.coefficients.tracks import read_track
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import evaluate_checkpoint
@@ -53,8 +54,9 @@ def test_animates_coefficients_within_their_bounds(trained, tmp_path):
     assert values.shape[1] == 3 and values.min() >= 0 and values.max() <= 1 and np.ptp(values) > 0
     np.testing.assert_allclose(track.values[:, [track.names.index(n) for n in NAMES]], values, rtol=0, atol=1e-5)
     if not has_mesh:
-        with pytest.raises(UserError, match="coefficients without a face"):
-            animate(speech, folder / "start", tmp_path / "face.mp4")
+        for name in ("face.mp4", "face.glb"):
+            with pytest.raises(UserError, match="coefficients without a face"):
+                animate(speech, folder / "start", tmp_path / name)
         return
     animate(speech, folder / "start", tmp_path / "vertices.npy")
     corpus = FaceCorpus(folder / "corpus")
@@ -62,6 +64,9 @@ def test_animates_coefficients_within_their_bounds(trained, tmp_path):
     free = (values > 0).all(1) & (values < 1).all(1)  # vertices are not clamped
     assert free.any()
     np.testing.assert_allclose(np.load(tmp_path / "vertices.npy")[free], made[free], rtol=0, atol=1e-6)
+    rig = read_basis(animate(speech, folder / "start", tmp_path / "face.glb"))  # the rig itself, no vertices of frames
+    assert rig.names == NAMES
+    np.testing.assert_allclose(rig.vertices(torch.from_numpy(values)).numpy(), made, rtol=0, atol=1e-6)
 
 
 def test_evaluates_in_the_terms_that_there_are(trained, tmp_path):

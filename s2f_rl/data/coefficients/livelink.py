@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s2f_rl.data.coefficients.arkit import ARKIT
+from s2f_rl.data.coefficients.arkit import ARKIT, arkit_name
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
 
@@ -65,12 +65,27 @@ def frame_times(timecodes: Sequence[str], path: str | os.PathLike[str]) -> np.nd
 def write_live_link(path: str | os.PathLike[str], names: Sequence[str], values: np.ndarray, fps: float) -> None:
     """Write coefficients [T, K] as the app does, atomically; coefficients that are not named, and rotations, are 0.
 
+    Timecodes run from 00:00:00:00 and count frames in whole numbers of a second (29.97 counts as 30, as the app does):
+    who reads the file must be told the rate if it is not the app's 60. Coefficients are kept within 0 to 1.
+
     Args:
-        names: of the columns, each one of ARKit's. fps: frames per second, which the timecodes count.
+        names: of the columns, each one of ARKit's in any spelling. fps: frames per second, which the timecodes count.
+
+    Raises:
+        UserError: a name that is none of ARKit's, or two for one.
     """
+    known = [arkit_name(name) for name in names]
+    strange = [name for name, found in zip(names, known, strict=True) if found is None]
+    if strange:
+        raise UserError(
+            f"{path}: Live Link has no shape {', '.join(strange[:3])}{', ...' if len(strange) > 3 else ''}; map the "
+            "names with a table (s2f-rl blendshapes --names), where an empty second column leaves a shape out"
+        )
+    if len(set(known)) < len(known):
+        raise UserError(f"{path}: two shapes have the same name in Live Link; map them with a table (--names)")
     full = np.zeros((len(values), len(_ORDER) + len(ROTATIONS)))
-    for k, name in enumerate(names):
-        full[:, _ORDER.index(name)] = values[:, k]
+    for k, name in enumerate(known):
+        full[:, _ORDER.index(str(name))] = values[:, k].clip(0, 1)
     titles = [name[0].upper() + name[1:] for name in (*_ORDER, *ROTATIONS)]
     lines = [",".join(["Timecode", "BlendShapeCount", *titles])]
     rate = max(1, round(fps))
