@@ -13,6 +13,7 @@ import torch
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.clock import Clock
 from s2f_rl.data.coefficients.basis import LinearBasis
+from s2f_rl.data.coefficients.rig import FOLDER
 from s2f_rl.data.files import load_npy, require_file
 from s2f_rl.data.mesh_files import read_obj, read_ply_faces
 from s2f_rl.data.motion_files import SUFFIXES
@@ -106,26 +107,28 @@ def load_weights_of(
     """Read weights [T, K] of a rig that are known already, and what they do to the face.
 
     Args:
-        path: .npy. basis: the rig. The others as in :func:`load_motion_of`; ``fps`` goes before the corpus's.
+        path: .npy; of the corpus's own recordings, those at its rate. basis: the rig. The others as in
+            :func:`load_motion_of`; ``fps`` goes before the corpus's, but for these.
 
     Raises:
         UserError: no such weights, or no rate.
     """
-    weights = load_npy(path, mmap=False).astype(np.float32)
+    name = None if corpus is None else utterance_of(path, corpus)
+    recorded = _recorded_weights(path, basis, corpus)
+    weights = load_npy(path, mmap=False).astype(np.float32) if recorded is None else recorded
     if weights.ndim != 2 or weights.shape[1] != len(basis.names) or not len(weights):
         raise UserError(f"{path}: has shape {list(weights.shape)}; weights of this rig are [T, {len(basis.names)}]")
     if not np.isfinite(weights).all():
         raise UserError(f"{path}: holds weights that are not finite; write it again")
     if fps is None and corpus is None:
         raise UserError(f"{path}: does not say its frame rate; give --fps, or --corpus")
-    name = None if corpus is None else utterance_of(path, corpus)
     still = None
     if rest is not None:
         still = _rest(Path(rest), basis.n_vertices, unit)
     elif corpus is not None and name is not None:
         still = corpus.template(parse_name(name)[0]).numpy().reshape(-1, 3)
     vertices = basis.vertices(torch.from_numpy(weights)).unflatten(1, (-1, 3)).numpy()
-    rate = Clock(fps).fps if fps is not None else corpus.fps if corpus is not None else 0.0
+    rate = corpus.fps if corpus is not None and (fps is None or recorded is not None) else Clock(fps or 0).fps
     return Motion(path, vertices, rate, still, "y" if corpus is None else corpus.mesh_identity.up), weights
 
 
@@ -162,6 +165,20 @@ def surface(
         sound = corpus.wav(corpus.index(name))
     checked = outward(check_faces(faces, n, what), motion.vertices[0])
     return Face(checked, colours, motion.up, None if sound is None else require_file(sound))
+
+
+def _recorded_weights(path: Path, basis: LinearBasis, corpus: FaceCorpus | None) -> np.ndarray | None:
+    """Weights [T, K] of a file in the corpus's own folder, which may hold more frames than the corpus has."""
+    if corpus is None or corpus.rig is None or path.parent.resolve() != (corpus.root / FOLDER).resolve():
+        return None
+    if path.stem not in corpus:
+        return None
+    if corpus.rig.names != basis.names:
+        raise UserError(
+            f"{path}: its columns have other names than the shapes of the basis; give the corpus's basis.npz"
+        )
+    values = corpus[path.stem].coefficients
+    return None if values is None else values.numpy()
 
 
 def _rest(path: Path, n_vertices: int, unit: str | None) -> np.ndarray:

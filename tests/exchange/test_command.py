@@ -18,6 +18,7 @@ from s2f_rl.data.glb_files import read_glb
 from s2f_rl.exchange.face import Face
 from s2f_rl.exchange.glb import write_glb
 from s2f_rl.exchange.names import read_names, renamed
+from tests.coefficient_corpora import make_coefficient_corpus
 from tests.data.coefficients.rigs import make_weights
 from tests.render.shapes import ball
 from tests.tiny import make_tiny_corpus
@@ -122,6 +123,24 @@ class TestBlendshapes:
         assert "weights of this rig are [T, 3]" in refused(capsys, *arguments, "--out", tmp_path / "known.csv")
         residual = ("--residual", tmp_path / "r.csv", "--out", tmp_path / "known.csv")
         assert "nothing is fitted to known weights" in refused(capsys, *arguments, *residual)
+
+    def test_recorded_weights_of_a_corpus_at_its_rate(self, tmp_path: Path, capsys) -> None:
+        root = make_coefficient_corpus(tmp_path / "corpus")  # stored at 60 Hz, used at 30
+        corpus = FaceCorpus(root, "all")
+        recorded = root / "coefficients_npy" / f"{corpus.names[0]}.npy"
+        source = ("blendshapes", "--weights", recorded, "--corpus", root, "--basis", root / "basis.npz")
+        for more in ((), ("--fps", 60)):
+            assert call(*source, "--out", tmp_path / "take.json", *more) == 0
+            content = json.loads((tmp_path / "take.json").read_text())
+            expected = corpus[0].coefficients.numpy()
+            np.testing.assert_allclose([f["weights"] for f in content["frames"]], expected, atol=1e-6)
+            assert content["fps"] == 30 and len(np.load(recorded)) > len(expected)
+        assert call(*source, "--out", tmp_path / "take.glb") == 0
+        other = root / "other.npz"
+        rig = LinearBasis.load(root / "basis.npz")
+        LinearBasis(rig.neutral, rig.shapes, rig.names[::-1], rig.bounds).save(other)
+        source = (*source[:-1], other, "--out", tmp_path / "take.json")
+        assert "other names than the shapes of the basis" in refused(capsys, *source)
 
     def test_the_face_of_another_at_rest(self, folder: Path, rig: LinearBasis, tmp_path: Path, capsys) -> None:
         rest = rig.neutral.numpy() * np.float32(1.1)
