@@ -30,7 +30,8 @@ from s2f_rl.data.coefficients.basis import LinearBasis  # noqa: E402
 from s2f_rl.data.coefficients.fit import CoefficientFit, fit_coefficients  # noqa: E402
 from s2f_rl.data.synthetic import synthesize  # noqa: E402
 from s2f_rl.exchange import Face, principal_shapes, write_glb, write_usd_points, write_usd_shapes  # noqa: E402
-from s2f_rl.render import find_colours, find_faces  # noqa: E402
+from s2f_rl.render import corpus_look, find_colours, find_faces, render_film  # noqa: E402
+from s2f_rl.render.curves import CurveStrip, lip_openings  # noqa: E402
 
 FPS = 30.0
 REFERENCE_FRAMES = 10
@@ -138,11 +139,16 @@ def measure_files(folder: Path, corpus: FaceCorpus, rig: LinearBasis, weights: n
     face = Face(faces, find_colours(corpus.root, corpus.n_vertices, corpus.regions, speaker))
     (basis, scores, worst), seconds = timed(lambda: principal_shapes(motion), 1)
     say("principal shapes", frames_per_second=n_frames / seconds, shapes=len(basis.names), off_mm=worst)
+    strip = CurveStrip(lip_openings([motion], corpus.regions), [speaker], FPS)
+    film = {**corpus_look(corpus, [motion], speaker), "size": 512}
+    render_film([motion[:2]], None, faces, None, FPS, folder / "first.mp4", **film)  # compiles
     writers: dict[str, Callable[[Path], None]] = {
         "points.usdc": lambda path: write_usd_points(path, motion, FPS, face),
         "shapes.usdc": lambda path: write_usd_shapes(path, rig, weights, FPS, face),
         "principal.glb": lambda path: write_glb(path, basis, scores, FPS, face),
         "shapes.glb": lambda path: write_glb(path, rig, weights, FPS, face),
+        "film.mp4": lambda path: render_film([motion], [speaker], faces, None, FPS, path, **film),
+        "curves.mp4": lambda path: render_film([motion], [speaker], faces, None, FPS, path, strip=strip, **film),
     }
     for name, write in writers.items():
         _, seconds = timed(lambda write=write, name=name: write(folder / name), 1)  # type: ignore[misc]
