@@ -23,6 +23,7 @@ from s2f_rl import (
     cli_adapt,
     cli_coefficients,
     cli_commands,
+    cli_corpus,
     cli_exchange,
     cli_recipes,
     cli_reward,
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         *cli_commands.COMMANDS,
+        *cli_corpus.COMMANDS,
         *cli_exchange.COMMANDS,
         cli_adapt.add_adapt,
         cli_coefficients.add_coefficients,

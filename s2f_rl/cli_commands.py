@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from s2f_rl.errors import UserError, one_line
@@ -60,28 +59,6 @@ def add_prepare(commands: Commands) -> None:
     parser.add_argument("dataset", choices=["vocaset", "biwi"])
     parser.add_argument("raw", metavar="RAW", help="folder with the downloaded files")
     parser.add_argument("out", metavar="OUT", help="corpus folder to write; an interrupted run goes on")
-
-
-def add_check(commands: Commands) -> None:
-    """``s2f-rl check CORPUS``"""
-
-    def run(options: argparse.Namespace) -> int:
-        from s2f_rl.data import check_corpus, format_faults
-
-        if not Path(options.corpus).is_dir():
-            raise UserError(f"{options.corpus}: no such corpus folder; check the path")
-        faults = check_corpus(options.corpus, progress=True, **_given(options, "topology"))
-        print(format_faults(faults))
-        return int(faults.has_errors)
-
-    parser = _command(
-        commands,
-        "check",
-        run,
-        "list every fault of a corpus at once; exit code 1 if there are errors, 0 with warnings only",
-    )
-    parser.add_argument("corpus", metavar="CORPUS", help="corpus folder")
-    _add_topology(parser)
 
 
 def add_animate(commands: Commands) -> None:
@@ -334,7 +311,7 @@ def add_align(commands: Commands) -> None:
 
 
 COMMANDS = (
-    add_synthesize, add_prepare, add_check, add_animate, add_score, add_render, add_evaluate, add_export, add_align,
+    add_synthesize, add_prepare, add_animate, add_score, add_render, add_evaluate, add_export, add_align,
 )  # fmt: skip
 
 

@@ -8,7 +8,9 @@ Floor plan:
   ``annotations``, ``transcripts``, ``templates``, ``motion_source``, ``regions``; ``content`` hashes all of it;
   ``sequences`` are meshes from elsewhere, ``motion_files`` predictions; ``lru`` and ``stored_features`` keep what is
   read or computed again and again
-- which mesh it is: ``mesh_files``, ``glb_files``, ``mesh_identity``, ``check_mesh``
+- which mesh it is: ``mesh_files`` (OBJ, PLY), ``glb_files``, ``meshes`` (any of them), ``mesh_identity``,
+  ``check_mesh``
+- ``own``: somebody's face, recordings and motion to a corpus
 - what is wrong with it (``s2f-rl check``): ``check``, ``check_utterance``, ``faults``
 - sound: ``audio`` in front of ``sound_decoding``, ``sound_containers``, ``sound_packets``, ``mp3_frames``, ``splicing``
   and ``mixing``; ``mel`` and ``mel_cache`` make the clips that a reward hears

@@ -1,4 +1,4 @@
-"""Reading the triangles (and vertices) of published template meshes: Wavefront OBJ and PLY."""
+"""Meshes in files, Wavefront OBJ and PLY: vertices, triangles, colours and groups; the triangles of a corpus."""
 
 from __future__ import annotations
 
@@ -24,7 +24,27 @@ _PLY_TYPES = {**_INTEGERS, "float": "f4", "float32": "f4", "double": "f8", "floa
 _PLY_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 _COUNT = re.compile("[0-9]{1,10}")
 _CORNERS = ("vertex_indices", "vertex_index")
+_PLY_COLOURS = ("red", "green", "blue")
+_PARTS = (b"g", b"o", b"usemtl")
+_MOST_NAMES = 16
 _BOM = b"\xef\xbb\xbf"
+
+
+@dataclass
+class Mesh:
+    """A mesh as a file holds it, in the file's own unit and axes.
+
+    Attributes:
+        vertices: [V, 3] float64. faces: triangles [F, 3] int32; F is 0 where the file has none.
+        colours: of the vertices, uint8 [V, 3], or None.
+        groups: vertex numbers (sorted) of each named part: groups, objects and materials of an OBJ, objects of
+            a GLB.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    colours: np.ndarray | None = None
+    groups: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +52,18 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises UserError when the file is missing, has no vertices, or a line cannot be read.
     """
-    vertices, triangles = array("d"), array("q")
+    mesh = read_obj_mesh(path)
+    return mesh.vertices, mesh.faces
+
+
+def read_obj_mesh(path: Path) -> Mesh:
+    """:func:`read_obj` with colours, where every vertex line has three more numbers (0 to 1), and groups.
+
+    A group is what the faces after a line ``g``, ``o`` or ``usemtl`` touch.
+    """
+    vertices, colours, triangles = array("d"), array("d"), array("q")
+    current: dict[bytes, list[str]] = {}
+    parts: dict[str, array[int]] = {}
     number = 0
     with open_file(path, largest=_LARGEST) as file:
         try:
@@ -43,19 +74,28 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
                 words = line.removeprefix(_BOM if number == 1 else b"").split()
                 if words[:1] == [b"v"]:
                     vertices.extend(_point(words[1:]))
+                    if len(words) == 7:
+                        colours.extend(_point(words[4:]))
                 elif words[:1] == [b"f"]:
                     corners = [_corner(word, len(vertices) // 3) for word in words[1:]]
                     if len(corners) < 3:
                         raise ValueError("a face needs three corners")
                     for k in range(1, len(corners) - 1):
                         triangles.extend((corners[0], corners[k], corners[k + 1]))
+                    for names in current.values():
+                        for name in names:
+                            parts.setdefault(name, array("q")).extend(corners)
+                elif words[:1] and words[0] in _PARTS:
+                    current[words[0]] = [word.decode("utf-8", "replace") for word in words[1 : 1 + _MOST_NAMES]]
         except (ValueError, OverflowError) as error:
             reason = " ".join(str(error).split())[:80]
             raise UserError(f"{path}: line {number} is not readable as OBJ ({reason}); copy the file again") from error
     if not vertices:
         raise UserError(f"{path}: holds no vertices; copy the file again")
     points = np.array(vertices, dtype=np.float64).reshape(-1, 3)
-    return points, checked_faces(np.array(triangles, dtype=np.int64).reshape(-1, 3), len(points), path)
+    faces = checked_faces(np.array(triangles, dtype=np.int64).reshape(-1, 3), len(points), path)
+    groups = {name: np.unique(np.array(corners, dtype=np.int64)) for name, corners in parts.items()}
+    return Mesh(points, faces, _bytes(np.array(colours)) if len(colours) == len(vertices) else None, groups)
 
 
 def read_ply_faces(path: Path) -> np.ndarray:
@@ -64,10 +104,19 @@ def read_ply_faces(path: Path) -> np.ndarray:
     What its header states is believed only as far as the file's size bears it out. Raises UserError when the file is
     missing or no readable PLY.
     """
+    return _read_ply(path, with_vertices=False).faces
+
+
+def read_ply_mesh(path: Path) -> Mesh:
+    """:func:`read_ply_faces` with vertices (properties x, y, z) and colours (red, green, blue); a cloud has no face."""
+    return _read_ply(path, with_vertices=True)
+
+
+def _read_ply(path: Path, with_vertices: bool) -> Mesh:
     content = read_bytes(path, largest=_LARGEST)
     try:
         order, elements, body = _header(content.removeprefix(_BOM))
-        n_vertices = next(element.count for element in elements if element.name == "vertex")
+        vertex = next(element for element in elements if element.name == "vertex")
         polygons = _ascii_polygons(body, elements) if order == "" else _binary_polygons(body, elements, order)
         triangles = array("q")
         for polygon in polygons:
@@ -75,9 +124,44 @@ def read_ply_faces(path: Path) -> np.ndarray:
                 raise ValueError("a face of less than three corners")
             for k in range(1, len(polygon) - 1):
                 triangles.extend((polygon[0], polygon[k], polygon[k + 1]))
+        columns = _ply_vertices(body, elements, order) if with_vertices else {}
+        points = np.stack([columns[axis] for axis in "xyz"], 1) if with_vertices else np.empty((0, 3))
+        if not np.isfinite(points).all() or (with_vertices and not len(points)):
+            raise ValueError("vertices that are no finite numbers, or none")
+        colours = None
+        if all(name in columns for name in _PLY_COLOURS):
+            whole = next(each for each in vertex.properties if each.name == "red").item_type[0] != "f"
+            colours = _bytes(np.stack([columns[name] for name in _PLY_COLOURS], 1) / (255 if whole else 1))
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, StopIteration) as error:
         raise UserError(f"{path}: not readable as PLY ({' '.join(str(error).split())[:120]}); copy it again") from error
-    return checked_faces(np.array(triangles, dtype=np.int64).reshape(-1, 3), n_vertices, path)
+    return Mesh(points, checked_faces(np.array(triangles, dtype=np.int64).reshape(-1, 3), vertex.count, path), colours)
+
+
+def _ply_vertices(body: bytes, elements: list[_Element], order: str) -> dict[str, np.ndarray]:
+    """The scalar columns of the vertices, float64 [V] each. The rows of all tables were counted before."""
+    before = elements[: next(k for k, element in enumerate(elements) if element.name == "vertex")]
+    vertex = elements[len(before)]
+    if any(column.length_type for element in [*before, vertex] for column in element.properties):
+        raise ValueError("a list before or among the properties of vertex")
+    if order == "":
+        first = sum(element.count for element in before)
+        lines = islice((line for line in body.splitlines() if line.strip()), first, first + vertex.count)
+        rows = np.array([[float(word) for word in line.split()] for line in lines])
+        if rows.shape != (vertex.count, len(vertex.properties)):
+            raise ValueError("a vertex of too few or too many numbers")
+        return {column.name: rows[:, k] for k, column in enumerate(vertex.properties)}
+    types = [
+        np.dtype([(f"{k}", order + column.item_type) for k, column in enumerate(element.properties)])
+        for element in [*before, vertex]
+    ]
+    at = sum(element.count * one.itemsize for element, one in zip(before, types, strict=False))
+    table = np.frombuffer(body, types[-1], vertex.count, at)
+    return {column.name: table[f"{k}"].astype(np.float64) for k, column in enumerate(vertex.properties)}
+
+
+def _bytes(colours: np.ndarray) -> np.ndarray:
+    """Colours in 0..1 as uint8 [V, 3]."""
+    return np.rint(255 * np.clip(colours.reshape(-1, 3), 0, 1)).astype(np.uint8)
 
 
 def find_faces(root: Path, n_vertices: int) -> np.ndarray | None:

@@ -4,8 +4,8 @@ Needs the extra ``pip install "s2f_rl[render]"`` (numba, PyAV, Pillow); importin
 
 Floor plan:
 
-- in front: ``film`` (mp4 with sound), ``frames`` (arrays), ``still`` (pictures, contact sheets), ``command``
-  (``s2f-rl render``)
+- in front: ``film`` (mp4 with sound), ``frames`` (arrays), ``still`` (pictures, contact sheets), ``regions``
+  (a corpus's regions in colour), ``command`` (``s2f-rl render``)
 - how a face looks: ``look`` (what a corpus tells of it), ``faces`` (triangles), ``colours``, ``camera``, ``layout``
   (panels and captions), ``curves`` (lip opening and phones under a film)
 - how it is drawn: ``meshes``, ``rasteriser``, ``shading``, ``occlusion``; ``points``, where there are no triangles

@@ -13,6 +13,7 @@ import pytest
 from s2f_rl.data.annotations import read_phones
 from s2f_rl.data.description import read_description
 from s2f_rl.data.files import load_json, load_npy, load_npz, load_plain_pickle
+from s2f_rl.data.glb_files import read_glb
 from s2f_rl.data.mesh_files import read_obj, read_ply_faces
 from s2f_rl.data.regions import read_index_list
 from s2f_rl.data.regular_files import open_file, read_bytes, read_text, require_file
@@ -43,7 +44,7 @@ SPECIAL: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 READERS: list[Callable[[Path], object]] = [
     require_file, open_file, read_bytes, read_text, load_json, load_npy, load_npz, load_plain_pickle, load_tensors,
-    read_obj, read_ply_faces, read_index_list, lambda path: find_transcripts(path, ["a"]),
+    read_obj, read_ply_faces, read_glb, read_index_list, lambda path: find_transcripts(path, ["a"]),
 ]  # fmt: skip
 
 

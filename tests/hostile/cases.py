@@ -29,7 +29,7 @@ from s2f_rl.data.audio import read_wav, wav_header, write_wav
 from s2f_rl.data.coefficients.basis_files import read_basis
 from s2f_rl.data.files import atomic_save_npy, atomic_write_json, atomic_write_text, load_json, load_plain_pickle
 from s2f_rl.data.glb_files import read_glb
-from s2f_rl.data.mesh_files import read_obj, read_ply_faces
+from s2f_rl.data.mesh_files import read_obj, read_ply_mesh
 from s2f_rl.data.synthetic.hidden import Hidden
 from s2f_rl.data.tensor_files import load_tensors, save_tensors
 from s2f_rl.errors import UserError, one_line
@@ -205,7 +205,9 @@ def mesh(rng: random.Random, material: Path, folder: Path, done: list[str]) -> N
         points, faces = read_obj(path)
         assert np.isfinite(points).all() and (not len(faces) or 0 <= faces.min() <= faces.max() < len(points))
     else:
-        read_ply_faces(path)
+        found = read_ply_mesh(path)
+        assert np.isfinite(found.vertices).all()
+        assert not len(found.faces) or 0 <= found.faces.min() <= found.faces.max() < len(found.vertices)
 
 
 def rig(rng: random.Random, material: Path, folder: Path, done: list[str]) -> None:
