@@ -128,7 +128,7 @@ def run_suite(
     return out[0], failed
 
 
-COMMON = ("resume=true", "progress=false", "logger=none")
+COMMON = ("resume=true", "progress=false", "logger=none", "page=curves")
 
 
 def make_corpus(corpus: Mapping[str, Any]) -> None:

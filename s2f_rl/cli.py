@@ -27,6 +27,7 @@ from s2f_rl import (
     cli_exchange,
     cli_recipes,
     cli_reward,
+    cli_runs,
     cli_view,
 )
 from s2f_rl.errors import one_line
@@ -89,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
         *cli_recipes.COMMANDS,
     ):
         add(commands)
+    cli_runs.add_report(commands)
+    cli_runs.add_info(commands)
+    cli_runs.add_completion(commands, _parser)
     _add_debug(parser)
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("cuda"):
             item.add_marker(there)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def faceless_reports() -> Iterator[None]:
+    """Hundreds of runs end with a page here; of faces on it tests/runs/report has its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("s2f_rl.runs.report.write.run_faces", lambda *_: [])
+        yield
 
 
 class Awkward(NamedTuple):

@@ -35,20 +35,9 @@ class TestStart:
         assert command("--help") == 0
         shown = capsys.readouterr().out
         for name in (
-            "synthesize",
-            "prepare",
-            "check",
-            "animate",
-            "score",
-            "render",
-            "blendshapes",
-            "convert",
-            "evaluate",
-            "align",
-            "adapt",
-            "recipe",
-            "copy",
-        ):
+            "synthesize", "prepare", "check", "corpus", "coefficients", "animate", "score", "render", "view",
+            "blendshapes", "convert", "evaluate", "align", "adapt", "recipe", "copy", "report", "info", "completion",
+        ):  # fmt: skip
             assert f"\n    {name}" in shown
             assert command(name, "--help") == 0
 
@@ -58,6 +47,8 @@ class TestStart:
             [],
             ["dance"],
             ["check"],
+            ["corpus", "new", "out", "--mesh", "a.obj"],
+            ["completion", "csh"],
             ["prepare", "imagenet", "a", "b"],
             ["synthesize", "out", "--subjects", "0"],
             ["synthesize", "out", "--seed", "x"],

@@ -56,6 +56,9 @@ class TestImports:
             "from s2f_rl import cli; cli.main(['adapt', '--help'])",
             "import s2f_rl.exchange; from s2f_rl import cli; cli.main(['blendshapes', '--help'])",
             "from s2f_rl import cli; cli.main(['recipe', '--list'])",
+            "from s2f_rl import cli; cli.main(['info'])",
+            "from s2f_rl import cli; cli.main(['completion', 'zsh'])",
+            "from s2f_rl import cli; cli.main(['corpus', 'new', '--help'])",
         ],
     )
     def test_nothing_heavy(self, code: str) -> None:

@@ -182,6 +182,7 @@ def _overrides(
         "root": str(out),
         "name": RUN,
         "resume": True,
+        "page": "none",
         "reward": {"folder": str(reward), "parts": parts},
     }
     near = () if articulation is not None and anchored else _CAREFUL if anchored else _ALONE

@@ -8,7 +8,7 @@ Floor plan:
 - the run: ``folder`` (:class:`RunFolder`), ``shared_folder`` (of several ranks), ``inputs`` (what it reads, by
   content), ``checkpoints``, ``state`` (all that a resumed run needs), ``ema`` (the averaged policy), ``device``
 - what it tells: ``rows`` (one JSON object per iteration), ``loggers``, ``progress``, ``alarm`` (a motion that
-  collapses)
+  collapses), ``report`` (the page at the end)
 
 Not here: what the keys mean (:mod:`s2f_rl.schemas`), optimizers and steps (:mod:`s2f_rl.training`).
 """

@@ -19,6 +19,7 @@ from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import Diverged, NotFinite, UserError
 from s2f_rl.runs.checkpoints import load_checkpoint, save_checkpoint
 from s2f_rl.runs.inputs import keep_inputs
+from s2f_rl.runs.report.write import report_at_end
 from s2f_rl.runs.rows import MetricsRows
 
 if sys.platform != "win32":
@@ -34,6 +35,8 @@ MAY_CHANGE = (
     "progress",
     "logger",
     "logger_online",
+    "logger_films",
+    "page",
     "checkpoint_minutes",
     "draw_threads",
     "device",
@@ -65,7 +68,8 @@ class RunFolder:
 
     With :meth:`share`, ``encoder-<hash>.pt`` holds what all checkpoints have in common.
 
-    ``inputs.json`` holds what the run reads, by content (:mod:`s2f_rl.runs.inputs`).
+    ``inputs.json`` holds what the run reads, by content (:mod:`s2f_rl.runs.inputs`). Where the config has a ``page``,
+    leaving the folder without an error writes ``report.html`` (:mod:`s2f_rl.runs.report`).
 
     Args:
         name: run name; may hold ``/`` for grouping (``bench/ppo_seed1``), never leaves ``root``.
@@ -93,6 +97,8 @@ class RunFolder:
         ...     folder.rows.cut_after(state.iteration)
     """
 
+    _page = "none"
+
     def __init__(
         self,
         name: str,
@@ -109,6 +115,7 @@ class RunFolder:
         self.path = Path(root) / self.name
         self._shared: SharedTensors | None = None
         plain = _plain_config(config)
+        self._page = "none" if config is None else str(config.get("page", "none"))
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -147,6 +154,8 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
+        if error is None and self._page != "none" and self.rows.path.exists():
+            report_at_end(self.path, self._page)
         self.close()
         if isinstance(error, NotFinite):  # whatever found it, the run that it happened in has diverged
             kept = "and its last checkpoint stays" if any(self.path.glob("*.pt")) else "before its first checkpoint"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import math
 import shutil
 import uuid
@@ -9,18 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from s2f_rl import ranks
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import UserError
-from s2f_rl.runs.rows import Row
+from s2f_rl.runs.rows import Row, read_rows
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torchrl.record.loggers.common import Logger
 
+    from s2f_rl.runs.report.page import Face
+
 PROJECT = "s2f_rl"
+log = logging.getLogger(__name__)
 _SAME = ("iteration", "seed")
 
 
@@ -30,10 +36,12 @@ class RunLogger:
     Args:
         loggers: TorchRL loggers; may be empty. One of wandb that goes on with a run on the server has rows already, as
             many as its ``step`` says: so many of the first are not sent again.
+        films_of: a run folder, of whose utterances a whole run shows films (wandb) or stills (tensorboard) at the end.
     """
 
-    def __init__(self, loggers: Sequence[Logger]) -> None:
+    def __init__(self, loggers: Sequence[Logger], films_of: Path | None = None) -> None:
         self.loggers = list(loggers)
+        self._films_of = films_of
         self._known = [int(getattr(logger.experiment, "step", 0) or 0) for logger in self.loggers]
 
     def log_row(self, row: Row) -> None:
@@ -55,6 +63,8 @@ class RunLogger:
 
     def close(self) -> None:
         """Finish every logger; afterwards nothing can be logged."""
+        if self._films_of is not None and self.loggers:
+            self._log_films(self._films_of)
         for logger in self.loggers:
             experiment = logger.experiment
             # one verb per backend: wandb's run finishes, tensorboard's writer closes, csv has open files
@@ -66,6 +76,34 @@ class RunLogger:
                 for file in getattr(experiment, "files", {}).values():
                     file.close()
         self.loggers = []
+
+    def _log_films(self, run: Path) -> None:
+        """Show a run that has reached its last iteration; what keeps it from being shown is a warning."""
+        from s2f_rl.runs.report.write import read_config, run_faces
+
+        try:
+            config = read_config(run)
+            if read_rows(run / "metrics.jsonl")[-1]["iteration"] != config.get("iterations"):
+                return
+            for face in run_faces(run, config, with_films=True):
+                for logger in self.loggers:
+                    _show(logger, face)
+        except Exception as error:  # the run itself has ended well
+            log.warning("%s: no films for the logger (%s: %s)", run, type(error).__name__, error)
+
+
+def _show(logger: Logger, face: Face) -> None:
+    """A film in wandb, a still in tensorboard; csv has neither."""
+    experiment = logger.experiment
+    if hasattr(experiment, "add_image") and face.still is not None:
+        from s2f_rl.render.extras import import_extra
+
+        picture = np.asarray(import_extra("PIL.Image").open(io.BytesIO(face.still)))
+        experiment.add_image(f"faces/{face.name}", picture, dataformats="HWC")
+    elif hasattr(experiment, "log_artifact") and face.film is not None:
+        import wandb
+
+        experiment.log({f"faces/{face.name}": wandb.Video(io.BytesIO(face.film), format="mp4")})
 
 
 def make_logger(
@@ -109,7 +147,8 @@ def make_logger(
     if unknown:
         raise UserError(f"logger={unknown[0]}: unknown; use {', '.join(makers)}, none, or a list of them")
     logs = Path(folder) / "logs"
-    return RunLogger([makers[one]() for one in dict.fromkeys(kinds)])
+    films = bool(config is not None and config.get("logger_films"))
+    return RunLogger([makers[one]() for one in dict.fromkeys(kinds)], Path(folder) if films else None)
 
 
 def _csv(logs: Path) -> Logger:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from s2f_rl.errors import UserError
+from s2f_rl.runs.report.write import KINDS
 from s2f_rl.runs.schema import Choice, Natural, NonNegative, Positive, Range, RunName, Seed, Text, key
 
 
@@ -64,6 +65,8 @@ class OwnRun:
     progress: bool = key("show progress")
     logger: Logger | list[Logger] | None = key("what draws curves beside metrics.jsonl")
     logger_online: bool = key("let wandb send the run to its server")
+    logger_films: bool = key("give wandb films, and tensorboard stills, of three utterances at the end")
+    page: Annotated[str, Choice(*KINDS)] = key("report.html at the end: none, curves, with stills or with films")
     checkpoint_minutes: Positive | None = key("a last.pt at least so often; null: at evaluations alone")
 
 

@@ -1,0 +1,95 @@
+"""Three utterances that a run's actor says: the truth, the actor that it started from, and its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from s2f_rl.data import FaceCorpus
+from s2f_rl.models.audio_cache import CachedAudio
+from s2f_rl.models.checkpoint import actor_file
+from s2f_rl.models.meeting import load_actor_of
+
+N_UTTERANCES = 3
+LONGEST_S = 6.0
+TRUTH, BEFORE, AFTER, ALONE = "truth", "before", "after", "actor"
+"""What the motions are called; the last is the run's where it has not started from another."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An utterance.
+
+    Attributes:
+        name, subject: of the utterance. motions: [T, V*3] metres by what it is, the same T.
+        sound: waveform and rate, as long as the motions. opening_mm: lip opening [T] by motion; empty where the
+            corpus has no lips.
+    """
+
+    name: str
+    subject: str
+    motions: dict[str, np.ndarray]
+    sound: tuple[np.ndarray, int]
+    opening_mm: dict[str, np.ndarray]
+
+
+def open_validation(config: Mapping[str, object]) -> FaceCorpus | None:
+    """The validation split of the corpus that a run's config names; None where it names none."""
+    about = config.get("corpus")
+    root = about.get("root") if isinstance(about, Mapping) else None
+    if not isinstance(about, Mapping) or not isinstance(root, str):
+        return None
+    topology = about.get("topology")
+    return FaceCorpus(root, "validation", topology if isinstance(topology, str) else None)
+
+
+@torch.no_grad()
+def shown_utterances(run: Path, config: Mapping[str, object], corpus: FaceCorpus) -> list[Shown]:
+    """Up to three utterances, evenly over the split and recorded ones first, of 6 s at most.
+
+    Each in its speaker's own style where the actor has it, else in the first. Nothing where the run has no actor.
+
+    Raises:
+        UserError: a file of an actor cannot be read, or is of another mesh.
+    """
+    start = config.get("start")
+    own = run / "best.pt"
+    if not own.exists():  # rewards, judges and their like have none
+        return []
+    files = {BEFORE: actor_file(start), AFTER: own} if isinstance(start, str) else {ALONE: own}
+    recorded = [i for i in range(len(corpus)) if corpus.has_vertices(i)] or list(range(len(corpus)))
+    picks = sorted({recorded[round(k)] for k in np.linspace(0, len(recorded) - 1, N_UTTERANCES)}) if recorded else []
+    actors = {what: load_actor_of(file, corpus)[0] for what, file in files.items()}
+    found = []
+    for i in picks:
+        utterance = corpus[i]
+        n_frames = min(utterance.n_frames, round(LONGEST_S * corpus.fps))
+        motions = {} if utterance.vertices is None else {TRUTH: utterance.vertices[:n_frames].numpy()}
+        for what, actor in actors.items():
+            column = corpus.subjects.index(utterance.subject) if utterance.subject in corpus.subjects else 0
+            style = torch.nn.functional.one_hot(torch.tensor([column]), actor.n_styles).float()
+            features = CachedAudio(actor.audio_encoder, corpus).get(i)
+            latent = actor.generate(features[None], style, [len(features)])
+            motions[what] = (utterance.template + actor.decode(latent)[0]).numpy()[:n_frames]
+        shortest = min(map(len, motions.values()))
+        motions = {what: np.ascontiguousarray(motion[:shortest]) for what, motion in motions.items()}
+        rate = int(utterance.sample_rate)
+        sound = utterance.waveform_raw.numpy()[: round(shortest / corpus.fps * rate)]
+        openings = {what: _opening_mm(corpus, motion) for what, motion in motions.items()}
+        known = {what: opening for what, opening in openings.items() if opening is not None}
+        found.append(Shown(utterance.name, utterance.subject, motions, (sound, rate), known))
+    return found
+
+
+def _opening_mm(corpus: FaceCorpus, motion: np.ndarray) -> np.ndarray | None:
+    """Distance [T] of the middles of the lips."""
+    upper, lower = corpus.regions.get("upper_lip"), corpus.regions.get("lower_lip")
+    if upper is None or lower is None:
+        return None
+    points = motion.reshape(len(motion), -1, 3)
+    apart = points[:, upper.numpy()].mean(axis=1) - points[:, lower.numpy()].mean(axis=1)
+    return 1000 * np.linalg.norm(apart, axis=1)
