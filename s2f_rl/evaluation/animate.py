@@ -21,6 +21,7 @@ from s2f_rl.models.contract import Actor
 from s2f_rl.models.latent_actor import LatentActor
 from s2f_rl.models.latent_stream import can_stream, stream_latents
 from s2f_rl.models.meeting import animated_mesh, load_actor_of, refuse_other_mesh
+from s2f_rl.render.camera import face_camera
 from s2f_rl.render.colours import find_colours
 from s2f_rl.render.faces import outward
 from s2f_rl.render.frames import load_sequences
@@ -99,13 +100,14 @@ def animate(
     subject = next(iter(templates)) if subject is None else subject
     if subject not in templates:
         raise UserError(f"--subject {subject}: unknown; the checkpoint has {', '.join(templates)} (more with --corpus)")
-    surface = None
+    colours, surface = None, None
+    if opened is not None and out.suffix in (".mp4", *SUFFIXES):
+        colours = find_colours(opened.root, actor.n_vertices, opened.regions, subject)
     if out.suffix in SUFFIXES:
         if faces is None:
             raise UserError(f"{checkpoint}: knows no triangles; give --corpus, or --out face.npy")
-        look = None if opened is None else find_colours(opened.root, actor.n_vertices, opened.regions, subject)
         outside = outward(torch.as_tensor(faces).numpy(), torch.as_tensor(templates[subject]).numpy().reshape(-1, 3))
-        surface = Face(outside, look, animated_mesh(actor).up, Path(speech))
+        surface = Face(outside, colours, animated_mesh(actor).up, Path(speech))
     column = _style_column(style, subject, subjects, actor.n_styles)
 
     waveform, rate = read_wav(speech)
@@ -137,7 +139,8 @@ def animate(
     if out.suffix == ".mp4":
         from s2f_rl.render import render_film
 
-        render_film([motion], None, triangles, sound, actor.fps, out, size=size)
+        camera = None if opened is None else face_camera(load_sequences([template.numpy()[None]]), opened.regions)
+        render_film([motion], None, triangles, sound, actor.fps, out, size, camera=camera, colours=colours)
     elif out.suffix == ".html":
         from s2f_rl.view import write_page
         from s2f_rl.view.measures import face_measures

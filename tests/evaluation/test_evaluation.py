@@ -32,7 +32,7 @@ from s2f_rl.evaluation.score import score_folder
 from s2f_rl.evaluation.summary import described, told
 from s2f_rl.models import FaceFormer, MelAudioEncoder, windowed_audio
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.render import render_film
+from s2f_rl.render import corpus_look, render_film
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.training import actor_entry
 
@@ -341,6 +341,10 @@ class TestAnimate:
         film = animate(wav, checkpoint, tmp_path / "a.mp4", subject="S1", size=32)
         render_film([np.load(out)], None, corpus.faces, wav, 30, tmp_path / "b.mp4", size=32)
         assert film.read_bytes() == (tmp_path / "b.mp4").read_bytes()
+        near = animate(wav, checkpoint, tmp_path / "c.mp4", corpus=root / "corpus", subject="S1", size=32)
+        look = corpus_look(corpus, [u.template[None]], "S1")
+        render_film([np.load(out)], None, corpus.faces, wav, 30, tmp_path / "d.mp4", 32, **look)
+        assert near.read_bytes() == (tmp_path / "d.mp4").read_bytes() != film.read_bytes()
 
     def test_a_long_motion_that_is_not_finite(self, actor, corpus, root, tmp_path, windows):
         with torch.no_grad():

@@ -10,6 +10,7 @@ from s2f_rl.errors import UserError
 Regions = dict[str, np.ndarray]
 """Vertex numbers by region."""
 _HALF_WIDTH, _HALF_HEIGHT, _LOWER, _BEHIND = 0.55, 0.2, 0.03, 0.1
+_FACE_SIDE, _CHIN, _HAIR, _FACE_DEPTH = 1.5, -1.2, 2.6, 1.6
 _ABOVE_NOSE, _BROW, _SIDE, _DEPTH = 0.4, 2.1, 1.2, 1.1
 
 
@@ -37,6 +38,14 @@ def regions_from_corners(points: np.ndarray, faces: np.ndarray, corners: tuple[i
     side, up, forward = ((points - nose_tip(points, middle, width)) / width).T
     upper = (up > _ABOVE_NOSE) & (up < _BROW) & (np.abs(side) < _SIDE) & (forward > -_DEPTH)
     return _found({"lips": lips, "upper_face": upper})
+
+
+def front_of(points: np.ndarray, corners: tuple[int, int]) -> np.ndarray:
+    """Vertex numbers of what a film of the face shows: chin to forehead, without the back of the head and the neck."""
+    ends = points[list(corners)]
+    width = float(np.linalg.norm(ends[0] - ends[1]))
+    side, up, forward = ((points - ends.mean(axis=0)) / width).T
+    return np.flatnonzero((np.abs(side) < _FACE_SIDE) & (up > _CHIN) & (up < _HAIR) & (forward > -_FACE_DEPTH))
 
 
 def regions_from_landmarks(points: np.ndarray, faces: np.ndarray, landmarks: np.ndarray) -> Regions:

@@ -29,7 +29,7 @@ from s2f_rl.data.mesh_files import Mesh
 from s2f_rl.data.meshes import SUFFIXES, read_mesh
 from s2f_rl.data.own.marks import Ask, Marks, find_marks
 from s2f_rl.data.own.motion import list_motion, listed, motion_parts
-from s2f_rl.data.own.mouth import Regions, regions_from_corners, regions_from_landmarks
+from s2f_rl.data.own.mouth import Regions, front_of, regions_from_corners, regions_from_landmarks
 from s2f_rl.data.own.naming import SOUND_SUFFIXES, split_by_subject, utterance_names
 from s2f_rl.data.own.placement import DIRECTIONS, Placement, find_placement
 from s2f_rl.data.regions import LANDMARKS_FILE, TEXT_LISTS
@@ -183,11 +183,12 @@ def _rate(fps: float | None, frame_step: int, moves: bool) -> float:
 
 
 def _regions(points: np.ndarray, faces: np.ndarray, marks: Marks) -> Regions:
+    face = {"face": front_of(points, marks.corners)}
     if marks.landmarks is not None:
-        return regions_from_landmarks(points, faces, marks.landmarks)
+        return regions_from_landmarks(points, faces, marks.landmarks) | face
     given = {"lips": marks.lips, "upper_face": marks.upper_face}
     known = {name: numbers for name, numbers in given.items() if numbers is not None}
-    return known if len(known) == 2 else {**regions_from_corners(points, faces, marks.corners), **known}
+    return face | (known if len(known) == 2 else {**regions_from_corners(points, faces, marks.corners), **known})
 
 
 def _sounds(folder: Path) -> dict[str, Path]:
@@ -240,9 +241,8 @@ def _write_face(root: Path, face: Mesh, regions: Regions, templates: dict[str, n
         atomic_save_npy(root / "faces.npy", face.faces)
     for region, file in TEXT_LISTS.items():
         atomic_write_text(root / file, ", ".join(str(number) for number in regions[region]) + "\n")
-    lips = {name: regions[name].tolist() for name in ("upper_lip", "lower_lip") if name in regions}
-    if lips:
-        atomic_write_json(root / LANDMARKS_FILE, lips)
+    others = {name: regions[name].tolist() for name in ("upper_lip", "lower_lip", "face") if name in regions}
+    atomic_write_json(root / LANDMARKS_FILE, others)
 
 
 def _write_sound(source: Path, target: Path) -> list[str]:

@@ -70,6 +70,9 @@ class TestWhole:
             torch.testing.assert_close(utterance.vertices, truth[: utterance.n_frames], rtol=0, atol=1e-7)
         assert corpus.faces is not None and np.array_equal(corpus.faces, person(0)[1])
         assert np.isin(parts()["lips"], corpus.regions["lips"].numpy()).all()
+        face = corpus.regions["face"].numpy()  # what films are framed by
+        assert np.isin(parts()["lips"], face).all() and np.isin(parts()["eye_region"], face).mean() > 0.9
+        assert not np.isin(face, np.concatenate([parts()["left_ear"], parts()["right_ear"]])).any()
         splits = {split: FaceCorpus(raw / "corpus", split=split).names for split in ("train", "validation", "test")}
         assert splits == {"train": list(NAMES[:2]), "validation": [NAMES[2]], "test": [NAMES[3]]}
 
