@@ -104,10 +104,11 @@ def said(stderr: str) -> list[str]:
 class TestOptionsReachTheLibrary:
     def test_synthesize(self, library: Callable[..., Recorder]) -> None:
         call = library("s2f_rl.data.synthetic", "synthesize")
-        assert command("synthesize", "OUT", "--subjects", 4, "--sentences", 3, "--vertices", 200, "--seed", 7) == 0
+        sizes = ("--subjects", 4, "--sentences", 3, "--vertices", 200, "--seed", 7)
+        assert command("synthesize", "OUT", *sizes, "--motion", "arkit") == 0
         assert call.positional == ("OUT",)
         given = {"subjects": 4, "sentences": 3, "vertices": 200, "seed": 7, "audio_only_subjects": 0}
-        assert call.named == given
+        assert call.named == given | {"motion": "arkit"}
 
     def test_synthesize_has_the_defaults_of_the_library(self, library: Callable[..., Recorder]) -> None:
         from s2f_rl.data.synthetic import synthesize
@@ -122,17 +123,12 @@ class TestOptionsReachTheLibrary:
         arguments = ["--checkpoint", "best.pt", "--out", "face.mp4", "--device", "cpu"]
         assert command("animate", "a.wav", *arguments) == 0
         assert call.positional == ("a.wav", "best.pt", "face.mp4")
-        assert call.named == {"corpus": None, "subject": None, "style": None, "size": 512, "device": "cpu"}
-        more = ["--corpus", "C", "--subject", "S", "--style", "1", "--size", 64, "--topology", "biwi"]
+        named = {"corpus": None, "subject": None, "style": None, "size": 512, "device": "cpu", "coefficients": False}
+        assert call.named == named
+        more = ["--corpus", "C", "--subject", "S", "--style", "1", "--size", 64, "--topology", "biwi", "--coefficients"]
         assert command("animate", "a.wav", *arguments, *more) == 0
-        assert call.named == {
-            "corpus": "C",
-            "subject": "S",
-            "style": "1",
-            "size": 64,
-            "device": "cpu",
-            "topology": "biwi",
-        }
+        own = {"corpus": "C", "subject": "S", "style": "1", "size": 64, "coefficients": True, "topology": "biwi"}
+        assert call.named == named | own
         assert capsys.readouterr().out == "face.mp4\n" * 2
 
     def test_adapt(self, library: Callable[..., Recorder], capsys: pytest.CaptureFixture[str]) -> None:
