@@ -70,7 +70,7 @@ def add_blendshapes(commands: Commands) -> None:
         help="what to write (default: told by --out); livelink is the CSV of Live Link Face",
     )
     _add_source(parser)
-    parser.add_argument("--rest", metavar="FILE", help=".npy or .obj, the sequence's face at rest, if not the basis's")
+    parser.add_argument("--rest", metavar="FILE", help=".npy, .obj, .ply or .glb: face at rest, if not the basis's")
     parser.add_argument("--mesh", metavar="NAME", help="which mesh of the .glb")
     parser.add_argument("--names", metavar="TABLE.csv", help="names of the shapes outside: two columns")
     parser.add_argument("--names-template", metavar="TABLE.csv", help="write such a table, to be edited")
@@ -140,7 +140,7 @@ def _add_source(parser: argparse.ArgumentParser) -> None:
         "--unit", help="of the files' lengths: m, cm, mm, ... (default: told from the size of the face)"
     )
     parser.add_argument(
-        "--triangles", metavar="FILE", help=".obj, .ply or .npy that has them, if not in basis or corpus"
+        "--triangles", metavar="FILE", help=".obj, .ply, .glb or .npy that has them, if not in basis or corpus"
     )
     parser.add_argument("--audio", help="sound that a USD file refers to (default: the corpus's)")
     parser.add_argument("--topology", choices=["vocaset", "biwi"], help="where the files do not tell it")

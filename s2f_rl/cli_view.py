@@ -55,7 +55,7 @@ def add_view(commands: Commands) -> None:
     )
     parser.add_argument("--audio", help="sound file, 4 to 384 kHz (default: the utterance's, where there is a corpus)")
     parser.add_argument("--captions", nargs="+", metavar="TEXT", help="one per face; default: the file names")
-    parser.add_argument("--mesh", help=".obj or .ply with the triangles, without a corpus (default: dots)")
+    parser.add_argument("--mesh", help=".obj, .ply, .glb or .npy with the triangles, without a corpus (default: dots)")
     parser.add_argument("--fps", type=float, help="frames per second, without a corpus (default: 30)")
     parser.add_argument("--reward", metavar="FOLDER", help="a reward or a judge whose scores to draw")
     parser.add_argument(

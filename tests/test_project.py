@@ -39,6 +39,7 @@ LAYERS = [
     "device_rows",
     "machine",
     "completion",
+    "pages",
     "data",
     "models",
     "streaming",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 
 from s2f_rl.adaptation.corpus import ADAPTED, HELD_BACK
 from s2f_rl.adaptation.measure import Change
 from s2f_rl.data.files import atomic_write_text
 from s2f_rl.errors import printable
+from s2f_rl.pages import document, escape
 
 _TITLES = {ADAPTED: "Sentences that it was adapted to", HELD_BACK: "Sentences held back: training never heard them"}
 _IN_WORDS = {ADAPTED: "adapted", HELD_BACK: "held-back"}
@@ -106,10 +106,10 @@ def as_markdown(page: Page) -> str:
 
 def as_html(page: Page) -> str:
     """The page as HTML that stands alone, but for the film beside it."""
-    parts = ["<h1>Adaptation</h1>", f"<p><b>{_text(verdict(page))}</b></p>"]
-    parts += [f"<p>{_text(note)}</p>" for note in page.notes]
+    parts = ["<h1>Adaptation</h1>", f"<p><b>{escape(verdict(page))}</b></p>"]
+    parts += [f"<p>{escape(note)}</p>" for note in page.notes]
     if page.film is not None:
-        parts.append(f'<video controls src="{_text(page.film)}"></video>')
+        parts.append(f'<video controls src="{escape(page.film)}"></video>')
     for part, title in _TITLES.items():
         rows = _rows(page, part)
         if rows:
@@ -118,12 +118,9 @@ def as_html(page: Page) -> str:
             body = "".join(f"<tr>{line}</tr>\n" for line in cells)
             parts.append(f"<h2>{title}</h2>\n<table><tr>{head}</tr>\n{body}</table>")
     parts.append(f"<h2>How to read it</h2><ul>{''.join(f'<li>{text}</li>' for text in _READING)}</ul>")
-    about = "<br>".join(f"{key}: {_text(value)}" for key, value in page.about)
+    about = "<br>".join(f"{key}: {escape(value)}" for key, value in page.about)
     parts.append(f"<h2>How it was made</h2><p>{about}</p>")
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>Adaptation</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    return document("Adaptation", _STYLE, parts)
 
 
 def _rows(page: Page, part: str) -> list[tuple[bool, list[str]]]:
@@ -154,7 +151,3 @@ def _number(value: float, sign: str = "") -> str:
 
 def _cell(text: str) -> str:
     return printable(text).replace("|", "\\|")
-
-
-def _text(text: str) -> str:
-    return escape(printable(text))

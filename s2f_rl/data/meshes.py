@@ -1,4 +1,4 @@
-"""One mesh out of whatever file somebody has it in."""
+"""One mesh, or its triangles, out of whatever file somebody has it in."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def read_mesh(path: Path) -> Mesh:
     if reader is None:
         raise UserError(f"{path}: no mesh that is read here; export it as {', '.join(SUFFIXES)}")
     return reader(path)
+
+
+def read_triangles(path: Path) -> np.ndarray:
+    """The triangles [F, 3] of an OBJ, PLY or GLB file, or of an npy file that holds nothing else (unchecked).
+
+    Raises:
+        UserError: another kind of file, one that cannot be read, or a mesh without triangles.
+    """
+    faces = load_npy(path, mmap=False) if path.suffix.lower() == ".npy" else read_mesh(path).faces
+    if not len(faces):
+        raise UserError(f"{path}: holds no triangles; export the face with its surface")
+    return faces
 
 
 def _read_glb(path: Path) -> Mesh:

@@ -15,7 +15,7 @@ from s2f_rl.data.clock import Clock
 from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.coefficients.rig import FOLDER
 from s2f_rl.data.files import load_npy, require_file
-from s2f_rl.data.mesh_files import read_obj, read_ply_faces
+from s2f_rl.data.meshes import read_mesh, read_triangles
 from s2f_rl.data.motion_files import SUFFIXES
 from s2f_rl.data.splits import parse_name
 from s2f_rl.data.units import metres_per_unit
@@ -24,7 +24,7 @@ from s2f_rl.exchange.face import Face
 from s2f_rl.render.colours import find_colours
 from s2f_rl.render.command import load_of_corpus, utterance_of
 from s2f_rl.render.faces import check_faces, find_faces, outward
-from s2f_rl.render.meshes import as_mesh, as_sequence, check_finite
+from s2f_rl.render.meshes import as_sequence, check_finite
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def load_motion_of(
         path: .npy or .npz.
         corpus: gives rate, unit and the speaker's face at rest; of its own recordings, those at its rate.
         fps: frames per second, where there is no corpus.
-        rest: file of the face at rest, .npy or .obj, in place of the corpus's.
+        rest: file of the face at rest, .npy, .obj, .ply or .glb, in place of the corpus's.
         unit: of the lengths in the files; None tells it from the size of the face.
 
     Raises:
@@ -151,12 +151,12 @@ def surface(
     if isinstance(triangles, np.ndarray):
         faces = triangles
     elif triangles is not None:
-        faces, what = _triangles(Path(triangles)), str(triangles)
+        faces, what = read_triangles(Path(triangles)), str(triangles)
     elif corpus is not None:
         faces, what = find_faces(corpus.root, n), str(corpus.root)
     if faces is None:
         raise UserError(
-            f"{motion.path}: its triangles are not known; give --triangles FACE.obj (or .ply, .npy), or --corpus"
+            f"{motion.path}: its triangles are not known; give --triangles FACE.obj (or .ply, .glb, .npy), or --corpus"
         )
     name = None if corpus is None else utterance_of(motion.path, corpus)
     if corpus is not None and colours is None:
@@ -182,18 +182,7 @@ def _recorded_weights(path: Path, basis: LinearBasis, corpus: FaceCorpus | None)
 
 
 def _rest(path: Path, n_vertices: int, unit: str | None) -> np.ndarray:
-    points = read_obj(path)[0] if path.suffix.lower() == ".obj" else as_mesh(load_npy(path, mmap=False), str(path))[0]
+    points = read_mesh(path).vertices
     if len(points) != n_vertices:
         raise UserError(f"{path}: has {len(points)} vertices, the sequence {n_vertices}; give its own face at rest")
     return points * metres_per_unit(points, unit, str(path))
-
-
-def _triangles(path: Path) -> np.ndarray:
-    suffix = path.suffix.lower()
-    if suffix == ".npy":
-        return load_npy(path, mmap=False)
-    if suffix == ".ply":
-        return read_ply_faces(path)
-    if suffix == ".obj":
-        return read_obj(path)[1]
-    raise UserError(f"{path}: no file of triangles; give an .obj, .ply or .npy")

@@ -11,7 +11,7 @@ import numpy as np
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.clock import Clock
-from s2f_rl.data.mesh_files import read_obj, read_ply_faces
+from s2f_rl.data.meshes import read_triangles
 from s2f_rl.data.splits import parse_name
 from s2f_rl.data.units import PLAUSIBLE_EXTENT_M
 from s2f_rl.errors import UserError
@@ -109,7 +109,7 @@ def cli_view(
             utterance: its phones, and its sound where ``audio`` is None.
         audio: sound file of any rate.
         captions: one for each; the files' names when None.
-        mesh: OBJ or PLY with the triangles, where there is no corpus; without either, dots are drawn.
+        mesh: OBJ, PLY, GLB or npy with the triangles, where there is no corpus; without either, dots are drawn.
         fps: frames per second where there is no corpus; 30 when None.
         reward: folder of a reward or a judge whose scores to draw.
         error_mm: wanted mean distance between a shown and a true vertex.
@@ -152,7 +152,7 @@ def cli_view(
         refuse_other_rate(scorer, rate, str(reward), names[0])
         measured += _scores(loaded, scorer, audio, Clock(rate))
     return write_page(
-        loaded, captions, None if mesh is None else _triangles(Path(mesh)), audio, rate, out,
+        loaded, captions, None if mesh is None else read_triangles(Path(mesh)), audio, rate, out,
         title=files[0].stem, measured=measured, error_mm=error_mm, names=names,
     )  # fmt: skip
 
@@ -164,10 +164,3 @@ def _scores(
         raise UserError("a reward scores motion against speech; give --audio, the sound it belongs to")
     kind = "Judge" if isinstance(scorer, Judge) else "Reward"
     return score_measures(sequences, scorer, kind, *load_sound(audio), clock)
-
-
-def _triangles(path: Path) -> np.ndarray:
-    readers = {".obj": lambda file: read_obj(file)[1], ".ply": read_ply_faces}
-    if path.suffix.lower() not in readers:
-        raise UserError(f"{path}: triangles are read from .obj or .ply; convert it")
-    return readers[path.suffix.lower()](path)

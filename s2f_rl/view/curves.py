@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape as escape_html
+from importlib.resources import files
 
 import numpy as np
 
-from s2f_rl.errors import printable
+from s2f_rl.pages import escape
 
 _HEIGHT = 100.0
 _WIDTH = 1000.0
@@ -31,17 +31,18 @@ class Curve:
     series: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
 
-def escape(text: str) -> str:
-    """Text of any origin as it can stand in a page, attributes included."""
-    return escape_html(printable(text))
+def plots_style() -> str:
+    """CSS of all curves, and the colours of the page that they are on, light and dark."""
+    return files("s2f_rl.view").joinpath("plots.css").read_text(encoding="utf-8")
 
 
-def draw(curve: Curve, span: tuple[float, float] | None = None) -> str:
+def draw(curve: Curve, span: tuple[float, float] | None = None, x_label: str = "") -> str:
     """The curve as ``<figure class="plot">``: a legend, the limits of both axes and the lines.
 
     Args:
         curve: its series are coloured by ``--series-1`` .. ``--series-8`` of ``plots.css``, in their order.
         span: least and greatest x; None: those of the series.
+        x_label: what x is, written below with its limits; "": neither is written.
 
     Returns:
         HTML. Element ``.area`` is the plane, ``.cursor`` in it a line that a script may move, ``output`` in the legend
@@ -59,29 +60,37 @@ def draw(curve: Curve, span: tuple[float, float] | None = None) -> str:
         if not np.isfinite(y).any():
             continue
         colour = f"c{(number - 1) % 8 + 1}"
-        legend.append(f'<li class="{colour}"><span>{escape(name)}</span> <output data-series="{number - 1}"></output>')
+        place = f'<output data-series="{number - 1}"></output>'
+        legend.append(f'<li class="{colour}"><span>{escape(name)}</span> {place}</li>')
         width = (span[1] - span[0]) or 1.0
         lines.append(f'<path class="{colour}" d="{_path((x - span[0]) / width, (y - low) / (high - low))}"/>')
     unit = f" ({curve.unit})" if curve.unit else ""
     told = f"{curve.title}{unit} of {', '.join(name for name, (_, y) in drawn.items() if np.isfinite(y).any())}"
+    below = ""
+    if x_label:
+        told += f" by {x_label}"
+        first, last = (round(x, 2) for x in span)
+        below = f'<p class="x"><span>{first:g}</span><span>{escape(x_label)}</span><span>{last:g}</span></p>'
     return (
         f'<figure class="plot"><figcaption><b>{escape(curve.title)}</b>{escape(unit)}'
         f"<ul>{''.join(legend)}</ul></figcaption>"
         f'<div class="area"><svg role="img" aria-label="{escape(told)}" viewBox="0 0 {_WIDTH:g} {_HEIGHT:g}" '
         f'preserveAspectRatio="none">{"".join(lines)}</svg>'
-        f'<span class="top">{high:g}</span><span class="bottom">{low:g}</span><i class="cursor"></i></div></figure>'
+        f'<span class="top">{high:g}</span><span class="bottom">{low:g}</span>'
+        f'<i class="cursor"></i></div>{below}</figure>'
     )
 
 
 def _path(x: np.ndarray, y: np.ndarray) -> str:
-    """SVG's path of points in the unit square; a new stroke after every gap."""
-    words, pen = [], False
-    for a, b in zip(x, y, strict=True):
-        if not np.isfinite(a + b):
-            pen = False
-            continue
-        words.append(f"{'L' if pen else 'M'}{_WIDTH * a:.1f} {_HEIGHT * (1 - b):.1f}")
-        pen = True
+    """SVG's path of points in the unit square; a new stroke after every gap, and a dot where a point stands alone."""
+    words, n = [], 0  # points of the stroke so far
+    for a, b in [*zip(x, y, strict=True), (np.nan, np.nan)]:
+        if np.isfinite(a + b):
+            words.append(f"{'L' if n else 'M'}{_WIDTH * a:.1f} {_HEIGHT * (1 - b):.1f}")
+            n += 1
+        else:
+            words += ["h0"] if n == 1 else []
+            n = 0
     return "".join(words)
 
 

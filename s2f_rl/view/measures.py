@@ -13,7 +13,7 @@ from s2f_rl.data.audio import resample
 from s2f_rl.data.clock import Clock
 from s2f_rl.data.mel import mel_clips
 from s2f_rl.keys import SCORE_MASK
-from s2f_rl.metrics import lip_distance
+from s2f_rl.render.curves import lip_openings
 from s2f_rl.rewards.model.sequence_scorer import SequenceScorer
 
 _AT_ONCE = 256
@@ -42,10 +42,9 @@ def face_measures(sequences: Sequence[np.ndarray], first: str, regions: Mapping[
     """
     found = []
     if "upper_lip" in regions and "lower_lip" in regions:
-        upper, lower = (torch.as_tensor(np.asarray(regions[name])) for name in ("upper_lip", "lower_lip"))
 
         def opening(frames: np.ndarray, _: int) -> np.ndarray:
-            return _MM * lip_distance(frames, upper, lower).numpy()
+            return lip_openings([frames], regions)[0]
 
         found.append(Measured("Lip opening", "mm", [_by_part(sequence, opening) for sequence in sequences]))
     if len(sequences) > 1:

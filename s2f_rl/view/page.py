@@ -15,6 +15,7 @@ import numpy as np
 
 from s2f_rl.data.files import atomic_write_text, require_target
 from s2f_rl.errors import UserError
+from s2f_rl.pages import escape
 from s2f_rl.render.camera import Camera, frame_camera
 from s2f_rl.render.colours import check_colours, region_colours
 from s2f_rl.render.faces import check_faces, outward
@@ -23,7 +24,7 @@ from s2f_rl.render.meshes import Sequence3D
 from s2f_rl.render.points import dot_radii, estimate_normals
 from s2f_rl.render.sound import Audio, load_sound
 from s2f_rl.view.compress import ERROR_MM, Packed, pack
-from s2f_rl.view.curves import Curve, draw, escape, rounded_up
+from s2f_rl.view.curves import Curve, draw, plots_style, rounded_up
 from s2f_rl.view.measures import Measured
 from s2f_rl.view.sound import sound_url
 
@@ -110,7 +111,7 @@ def write_page(
     }
     text = Template(_read("page.html")).substitute(
         title=escape(title),
-        css=_read("plots.css") + _read("page.css"),
+        css=plots_style() + _read("page.css"),
         panels="".join(_panel(number, name) for number, name in enumerate(captions)),
         heat=f"{heat_mm:g}",
         first=escape(captions[0]),

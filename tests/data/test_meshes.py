@@ -11,7 +11,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from s2f_rl.data.mesh_files import read_obj_mesh, read_ply_mesh
-from s2f_rl.data.meshes import read_mesh
+from s2f_rl.data.meshes import read_mesh, read_triangles
 from s2f_rl.errors import UserError
 
 POINTS = np.array([[0, 0, 0], [1, 0, 0.5], [0, 2, 0], [3, 1, 1]], np.float32)
@@ -128,6 +128,7 @@ def test_glb(tmp_path: Path) -> None:
     assert np.allclose(mesh.vertices, np.concatenate([left, POINTS]), rtol=0, atol=1e-9)
     assert mesh.faces.tolist() == [*FACES.tolist(), *(FACES + 4).tolist()]
     assert mesh.colours is not None and np.array_equal(mesh.colours, srgb(np.concatenate([COLOURS] * 2)))
+    assert np.array_equal(read_triangles(tmp_path / "a.glb"), mesh.faces)
     groups = {name: numbers.tolist() for name, numbers in mesh.groups.items()}
     assert groups == {"left": [0, 1, 2, 3], "right": [4, 5, 6, 7]}
 
@@ -149,5 +150,10 @@ def test_npy_and_others(tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", array)
         with pytest.raises(UserError, match=r"a\.npy"):
             read_mesh(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", FACES)
+    assert np.array_equal(read_triangles(tmp_path / "a.npy"), FACES)
+    (tmp_path / "a.obj").write_text("v 0 0 0\nv 1 0 0\n")
+    with pytest.raises(UserError, match=r"a\.obj: holds no triangles"):
+        read_triangles(tmp_path / "a.obj")
     with pytest.raises(UserError, match=r"a\.fbx: no mesh that is read here"):
         read_mesh(tmp_path / "a.fbx")

@@ -109,7 +109,7 @@ def test_mistakes_are_told(corpus, ours, tmp_path, capsys):
         "--fps: a corpus has its own": {"corpus_root": corpus, "fps": 30.0},
         "--mesh: a corpus has its own": {"corpus_root": corpus, "mesh": "ball.obj"},
         "2 captions for 1 sequences": {"captions": ["a", "b"]},
-        "ball.glb: triangles are read from .obj or .ply": {"mesh": "ball.glb"},
+        "ball.stl: no mesh that is read here": {"mesh": "ball.stl"},
         "ends in .html": {"out": tmp_path / "page.mp4"},
         "error_mm is 0": {"error_mm": 0.0},
     }.items():

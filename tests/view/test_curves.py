@@ -21,7 +21,7 @@ def test_lines_go_through_their_points_and_break_where_there_is_none() -> None:
     html = draw(
         Curve("Opening", "mm", {"a": (x, np.array([0, 4, np.nan, 8, 2.0])), "b": (x, np.full(5, 8.0))}), (0, 0.8)
     )
-    root = ElementTree.fromstring(html.replace("</output>", "</output></li>"))
+    root = ElementTree.fromstring(html)
     first, second = (points(path.attrib["d"]) for path in root.iter("path"))
     assert root.find(".//span[@class='top']").text == "8" and root.find(".//span[@class='bottom']").text == "0"
     assert first == [[(0.0, 100.0), (125.0, 50.0)], [(375.0, 0.0), (500.0, 75.0)]]
@@ -35,10 +35,19 @@ def test_a_thing_keeps_its_colour_where_another_has_no_line() -> None:
     assert 'aria-label="Distance (mm) of ours"' in html
 
 
+def test_the_ends_of_x_are_said_and_a_lone_point_is_a_dot() -> None:
+    x = np.array([1.0, 3.0, 11.0])
+    html = draw(Curve("Loss", "", {"a": (x, np.array([4.0, np.nan, 8.0])), "b": (x[1:2], x[1:2])}), x_label="iteration")
+    root = ElementTree.fromstring(html)
+    assert ["".join(each.itertext()) for each in root.iter("p")] == ["1iteration11"]
+    assert [path.attrib["d"] for path in root.iter("path")] == ["M0.0 50.0h0M1000.0 0.0h0", "M200.0 62.5h0"]
+    assert 'aria-label="Loss of a, b by iteration"' in html
+
+
 def test_names_of_any_origin_are_text() -> None:
     html = draw(Curve(HOSTILE, HOSTILE, {HOSTILE: (np.arange(2), np.arange(2))}))
     assert "<script" not in html and "\x1b" not in html
-    ElementTree.fromstring(html.replace("</output>", "</output></li>"))
+    ElementTree.fromstring(html)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from html import escape as escape_html
 from typing import Any
 
-from s2f_rl.errors import printable
+from s2f_rl.pages import document, escape
 from s2f_rl.rewards.calibration.auc import SUM
 from s2f_rl.rewards.calibration.figures import LABEL, Row
 from s2f_rl.rewards.calibration.spoiled_versions import TRUTH
@@ -25,11 +24,6 @@ th { border-bottom: 2px solid #888; } td:first-child, th:first-child { text-alig
 td.text, th.text { text-align: left; } .about { color: #555; font-size: 13px; overflow-wrap: anywhere; }
 .bad { color: #b00020; font-weight: 600; } li { margin: .2rem 0; }
 """
-
-
-def escape(text: str) -> str:
-    """Text of any origin (names of files, speakers, rewards) as it can stand in the page."""
-    return escape_html(printable(text))
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]], text_columns: int = 1) -> str:
@@ -71,12 +65,7 @@ def page(report: Report, figures: Mapping[str, bytes]) -> str:
     parts.append("<h2>How this was made</h2>")
     lines = "<br>".join(f"{escape(str(key))}: {escape(str(value))}" for key, value in about.items())
     parts.append(f'<p class="about">{lines}</p>')
-    title = escape(f"Calibration of {about['reward']}")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    return document(f"Calibration of {about['reward']}", _STYLE, parts)
 
 
 def _trained_on(about: Row) -> list[str]:

@@ -13,6 +13,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import actor_file
 from s2f_rl.models.meeting import load_actor_of
+from s2f_rl.render.curves import lip_openings
 
 N_UTTERANCES = 3
 LONGEST_S = 6.0
@@ -79,17 +80,9 @@ def shown_utterances(run: Path, config: Mapping[str, object], corpus: FaceCorpus
         motions = {what: np.ascontiguousarray(motion[:shortest]) for what, motion in motions.items()}
         rate = int(utterance.sample_rate)
         sound = utterance.waveform_raw.numpy()[: round(shortest / corpus.fps * rate)]
-        openings = {what: _opening_mm(corpus, motion) for what, motion in motions.items()}
-        known = {what: opening for what, opening in openings.items() if opening is not None}
-        found.append(Shown(utterance.name, utterance.subject, motions, (sound, rate), known))
+        openings = {}
+        if {"upper_lip", "lower_lip"} <= set(corpus.regions):
+            meshes = [motion.reshape(shortest, -1, 3) for motion in motions.values()]
+            openings = dict(zip(motions, lip_openings(meshes, corpus.regions), strict=True))
+        found.append(Shown(utterance.name, utterance.subject, motions, (sound, rate), openings))
     return found
-
-
-def _opening_mm(corpus: FaceCorpus, motion: np.ndarray) -> np.ndarray | None:
-    """Distance [T] of the middles of the lips."""
-    upper, lower = corpus.regions.get("upper_lip"), corpus.regions.get("lower_lip")
-    if upper is None or lower is None:
-        return None
-    points = motion.reshape(len(motion), -1, 3)
-    apart = points[:, upper.numpy()].mean(axis=1) - points[:, lower.numpy()].mean(axis=1)
-    return 1000 * np.linalg.norm(apart, axis=1)

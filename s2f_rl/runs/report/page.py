@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape as escape_html
 
 import yaml
 
-from s2f_rl.errors import printable
+from s2f_rl.pages import document, escape
 from s2f_rl.runs.report.charts import Points, line_chart
 from s2f_rl.runs.rows import TIME_PREFIX, Row
+from s2f_rl.view.curves import plots_style
 
 VALIDATION = "validation/"
 _FIRST = ("loss", "reward", "lip_score", "real_score", "articulation_score", "amplitude_mm", "grad_norm")
@@ -25,22 +25,14 @@ _UNITS = {
 """Of measures, which rows hold in metres: how they are shown, and by what they are multiplied."""
 _NOT_DRAWN = ("iteration", "frames", "seed")
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c1e22; --soft: #666b73; --line: #dfe2e6; --paper: #fbfbfa; --card: #fff;
-  --s0: #1f6fb4; --s1: #d1642b; --s2: #1b8a5a; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8e8e4; --soft: #9aa0a8; --line: #383c44; --paper: #1b1d22;
-  --card: #23262c; --s0: #6bb1ee; --s1: #f0965f; --s2: #5ccb98; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1120px;
   margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2rem 0 .6rem; } .soft { color: var(--soft); }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); gap: .8rem; }
 figure { margin: 0; padding: .6rem .7rem; background: var(--card); border: 1px solid var(--line); border-radius: 6px; }
-figcaption { font-size: 13px; font-weight: 600; display: flex; justify-content: space-between; gap: .8rem; }
-svg { width: 100%; height: auto; } svg text { fill: var(--soft); font: 10.5px system-ui, sans-serif; }
-svg .grid { stroke: var(--line); stroke-width: 1; } polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
-polyline.s0 { stroke: var(--s0); } polyline.s1 { stroke: var(--s1); } polyline.s2 { stroke: var(--s2); }
-.dot.s0 { fill: var(--s0); } .dot.s1 { fill: var(--s1); } .dot.s2 { fill: var(--s2); }
-.keys { font-weight: 400; white-space: nowrap; } .key { margin-left: .8em; } .key::before { content: "\\25CF\\00A0"; }
-.key.s0::before { color: var(--s0); } .key.s1::before { color: var(--s1); } .key.s2::before { color: var(--s2); }
+figcaption { font-size: 13px; font-weight: 600; } .plot figcaption { font-weight: 400; }
+.plot .area, .plot .x { margin-left: 44px; } .plot .area { cursor: auto; margin-top: .6rem; height: 120px; }
+.plot output:empty { display: none; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; }
 th, td { padding: .22rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } img, video { width: 100%; display: block; border-radius: 4px; }
@@ -77,8 +69,8 @@ def as_html(
         name: of the run. rows: of its ``metrics.jsonl``. config: as it was resolved.
         faces: utterances before and after. notes: sentences that a reader must know.
     """
-    parts = [f"<h1>{_text(name)}</h1>", f'<p class="soft">{_text(_about(rows))}</p>']
-    parts += [f"<p>{_text(note)}</p>" for note in notes]
+    parts = [f"<h1>{escape(name)}</h1>", f'<p class="soft">{escape(_about(rows))}</p>']
+    parts += [f"<p>{escape(note)}</p>" for note in notes]
     measured, trained = _curves(rows, VALIDATION), _curves(rows, "")
     parts += _table(measured)
     parts += _faces(faces)
@@ -87,14 +79,10 @@ def as_html(
     parts.append("<h2>Made with</h2>")
     last: Mapping[str, object] = rows[-1] if rows else {}
     made = [f"{key}: {last[key]}" for key in ("versions", "commit") if last.get(key)]
-    parts.append(f'<p class="soft">{"<br>".join(map(_text, made))}</p>')
-    shown = yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True)
-    parts.append(f"<details><summary>Config</summary><pre>{escape_html(shown)}</pre></details>")
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(name)}</title>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>{_STYLE}</style></head>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
-    )
+    parts.append(f'<p class="soft">{"<br>".join(map(escape, made))}</p>')
+    shown = yaml.safe_dump(dict(config), sort_keys=True, allow_unicode=True).splitlines()
+    parts.append(f"<details><summary>Config</summary><pre>{chr(10).join(map(escape, shown))}</pre></details>")
+    return document(name, plots_style() + _STYLE, parts)
 
 
 def _about(rows: Sequence[Row]) -> str:
@@ -117,7 +105,8 @@ def _table(curves: Mapping[str, Points]) -> list[str]:
         points = curves[name]
         low, high = min(points, key=lambda p: p[1]), max(points, key=lambda p: p[1])
         ends = [f"{low[1]:.4g} ({low[0]:g})", f"{high[1]:.4g} ({high[0]:g})"] if len(points) > 1 else ["", ""]
-        cells = [_text(_label(name)), *([] if once else [f"{points[0][1]:.4g}", *ends]), f"{points[-1][1]:.4g}"]
+        label = f"{name}, {_unit(name)}" if _unit(name) else name
+        cells = [escape(label), *([] if once else [f"{points[0][1]:.4g}", *ends]), f"{points[-1][1]:.4g}"]
         lines.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     head = "".join(
         f"<th>{each}</th>" for each in ("measure", *(() if once else ("first", "lowest (at)", "highest (at)")), "last")
@@ -130,7 +119,7 @@ def _charts(title: str, curves: Mapping[str, Points], first: Sequence[str]) -> l
     names = [name for name in _ordered(curves, first) if len(curves[name]) > 1]
     if not names:
         return []
-    drawn = [line_chart(_label(name), {name: curves[name]}) for name in names]
+    drawn = [line_chart(name, _unit(name), {f"last {curves[name][-1][1]:.4g}": curves[name]}) for name in names]
     parts = [f"<h2>{title}</h2>", f'<div class="grid">{"".join(drawn[:_N_CHARTS])}</div>']
     if drawn[_N_CHARTS:]:
         more = "".join(drawn[_N_CHARTS:])
@@ -144,7 +133,7 @@ def _faces(faces: Sequence[Face]) -> list[str]:
     cards = []
     for face in faces:
         still = None if face.still is None else f"data:image/jpeg;base64,{base64.b64encode(face.still).decode()}"
-        label = _text(face.name)
+        label = escape(face.name)
         if face.film is not None:
             poster = "" if still is None else f' poster="{still}"'
             source = f"data:video/mp4;base64,{base64.b64encode(face.film).decode()}"
@@ -152,7 +141,7 @@ def _faces(faces: Sequence[Face]) -> list[str]:
             shown = f'<video controls loop style="{shape}" aria-label="film of {label}"{poster} src="{source}"></video>'
         else:
             shown = "" if still is None else f'<img alt="faces saying {label}, mouths at their widest" src="{still}">'
-        curve = line_chart("lip opening, mm", face.opening_mm, "seconds") if face.opening_mm else ""
+        curve = line_chart("lip opening", "mm", face.opening_mm, "seconds") if face.opening_mm else ""
         cards.append(f"<figure><figcaption>{label}</figcaption>{shown}</figure>{curve}")
     if not cards:
         return []
@@ -176,8 +165,8 @@ def _curves(rows: Sequence[Row], prefix: str) -> dict[str, Points]:
     return dict(found)
 
 
-def _label(name: str) -> str:
-    return f"{name}, {_UNITS[name][0]}" if name in _UNITS else name
+def _unit(name: str) -> str:
+    return _UNITS[name][0] if name in _UNITS else ""
 
 
 def _ordered(names: Mapping[str, object], first: Sequence[str]) -> list[str]:
@@ -191,7 +180,3 @@ def _is_number(value: object) -> bool:
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _text(text: str) -> str:
-    return escape_html(printable(text))

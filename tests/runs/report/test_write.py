@@ -24,7 +24,7 @@ from s2f_rl.runs.report.motions import shown_utterances
 from s2f_rl.runs.report.write import run_faces, write_run_report
 from tests.tiny import make_tiny_corpus
 
-VOID = {"meta", "img", "br", "line", "circle", "polyline"}
+VOID = {"meta", "img", "br"}
 
 
 class Checker(HTMLParser):
