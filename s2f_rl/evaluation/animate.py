@@ -82,6 +82,8 @@ def animate(
         actor, about = load_actor_of(checkpoint, opened)
         refuse_other_mesh(actor, opened, str(checkpoint), "give a corpus of the actor's mesh")
     controls = getattr(actor, "controls", None)
+    if coefficients and out.suffix not in (".csv", ".npy"):
+        raise UserError(f"--out {out}: no file for coefficients; leave out --coefficients, or give a .csv or .npy")
     coefficients = coefficients or out.suffix == ".csv"
     if coefficients and controls is None:
         raise UserError(f"{checkpoint}: animates vertices, so there are no coefficients; give --out a .npy or .mp4")

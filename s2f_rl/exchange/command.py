@@ -17,6 +17,7 @@ from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.coefficients.basis_files import on_mesh, read_basis, read_surface
 from s2f_rl.data.coefficients.fit import CoefficientFit, fit_coefficients
 from s2f_rl.data.coefficients.livelink import write_live_link
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.files import atomic_save_npy, atomic_write_text, require_target
 from s2f_rl.data.glb_files import GlbMesh
 from s2f_rl.data.mesh_identity import MeshIdentity, difference
@@ -152,6 +153,7 @@ def convert(
     files = motion_files(meshes)
     targets = _targets(files, meshes, Path(out), form, {f".{each}": each for each in SCENES})
     opened = None if corpus is None else FaceCorpus(corpus, "all", topology)
+    require_mesh(opened, "a file of its motion")
     _check_early(targets, audio)
     if not error_mm > 0:
         raise UserError(f"--error is {error_mm}; give millimetres above 0")

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from s2f_rl.data.description import read_description
+from s2f_rl.data.coefficients.rig import description_of, load_rig, require_basis, resting_faces
 from s2f_rl.data.regions import load_regions
-from s2f_rl.data.templates import load_templates
 from s2f_rl.data.units import published_unit
 from s2f_rl.errors import one_line
 from s2f_rl.render.camera import Camera, frame_camera
@@ -37,12 +36,14 @@ def corpus_regions_picture(
     """:func:`regions_picture` of the first face of a corpus folder; regions that cannot be read are shown as missing.
 
     Raises:
-        UserError: no templates or no description that can be read, or the extra is missing.
+        UserError: no face or no description that can be read, or the extra is missing.
     """
     root = Path(root)
-    description = read_description(root, topology)
-    templates = load_templates(root)
-    size = description.metres_per_unit or published_unit(templates)
+    rig = load_rig(root)
+    require_basis(root, rig, "a picture of the face")
+    described = description_of(root, rig, topology).metres_per_unit
+    templates, in_metres = resting_faces(root, rig, ["everybody"])
+    size = 1.0 if in_metres else described or published_unit(templates)
     subject, flat = next(iter(templates.items()))
     points = flat.reshape(-1, 3).astype(np.float64) * size
     regions = load_regions(root, len(points), points, on_fault=lambda *_: None)

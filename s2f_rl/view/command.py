@@ -11,6 +11,7 @@ import numpy as np
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.clock import Clock
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.meshes import read_triangles
 from s2f_rl.data.splits import parse_name
 from s2f_rl.data.units import PLAUSIBLE_EXTENT_M
@@ -130,6 +131,7 @@ def cli_view(
             if value is not None:
                 raise UserError(f"{name}: a corpus has its own; leave it out, or --corpus")
         corpus = FaceCorpus(corpus_root, "all", topology)
+        require_mesh(corpus, "a page of faces")
         utterance = utterance_of(files[0], corpus)
         return show_utterance(
             corpus,

@@ -16,10 +16,14 @@ from s2f_rl.data.coefficients.tracks import read_track
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import evaluate_checkpoint
 from s2f_rl.evaluation.animate import animate
+from s2f_rl.exchange.command import convert
 from s2f_rl.metrics.coefficients import coefficient_error
 from s2f_rl.models.checkpoint import load_actor
+from s2f_rl.render.regions import corpus_regions_picture
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.runs import read_rows
+from s2f_rl.runs.report.write import read_config, run_faces
+from s2f_rl.view.command import cli_view
 from tests.coefficient_corpora import NAMES, make_coefficient_corpus
 
 TINY = ["actor.audio.width=8", "actor.audio.n_layers=1", "actor.feature_dim=16", "progress=false", "device=cpu"]
@@ -100,6 +104,34 @@ def test_rewards_need_a_mesh(trained, tmp_path):
         assert not (tmp_path / "reward").exists()
     with pytest.raises(UserError, match="a reward needs one"):
         evaluate_checkpoint(folder / "start", folder / "corpus", tmp_path, reward=tmp_path, progress=False)
+
+
+def test_faces_are_shown_where_there_are_faces(trained, tmp_path):
+    folder, has_mesh = trained
+    corpus, run = folder / "corpus", folder / "start"
+    take = corpus / "coefficients_npy" / "S0_sentence01.npy"
+    shown = {
+        "a picture": lambda: corpus_regions_picture(corpus, tmp_path / "regions.png"),
+        "a page": lambda: cli_view([take], tmp_path / "page.html", corpus_root=corpus),
+        "a file": lambda: list(convert([take], tmp_path / "face.glb", corpus=corpus)),
+        "a picture of a run": lambda: run_faces(run, read_config(run), False),
+    }
+    for what, show in shown.items():
+        if has_mesh:
+            assert show() is not None
+        else:
+            with pytest.raises(UserError, match=f"no basis.npz, so there is no face: {what}"):
+                show()
+    assert len(list(tmp_path.iterdir())) == (3 if has_mesh else 0)
+
+
+def test_coefficients_go_into_files_of_numbers(trained, tmp_path):
+    folder, _ = trained
+    speech = folder / "corpus" / "wav" / "S2_sentence01.wav"
+    for name in ("face.mp4", "face.html", "face.glb"):
+        with pytest.raises(UserError, match="face.*: no file for coefficients; leave out --coefficients"):
+            animate(speech, folder / "start", tmp_path / name, coefficients=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_coefficient_error_by_hand():

@@ -139,10 +139,14 @@ def resting_faces(root: Path, rig: Rig | None, subjects: Iterable[str]) -> tuple
 
 def require_mesh(corpus: object, what: str) -> None:
     """Raise UserError where a corpus has coefficients without a basis, so that ``what`` cannot be had of it."""
-    rig = getattr(corpus, "rig", None)
+    require_basis(getattr(corpus, "root", "the corpus"), getattr(corpus, "rig", None), what)
+
+
+def require_basis(root: object, rig: Rig | None, what: str) -> None:
+    """:func:`require_mesh` of a corpus's folder and its rig."""
     if rig is not None and not rig.has_mesh:
         raise UserError(
-            f"{getattr(corpus, 'root', 'the corpus')}: holds {len(rig.names)} coefficients and no {BASIS_FILE}, so "
+            f"{root}: holds {len(rig.names)} coefficients and no {BASIS_FILE}, so "
             f"there is no face: {what} needs one; add {BASIS_FILE} (see docs/how-to/coefficients.md)"
         )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from s2f_rl.data.coefficients.rig import require_mesh
 from s2f_rl.data.files import atomic_write_text, is_there, read_text
 from s2f_rl.errors import UserError
 from s2f_rl.runs.report.page import Face, as_html
@@ -83,6 +84,7 @@ def run_faces(run: Path, config: Mapping[str, object], with_films: bool) -> list
     corpus = open_validation(config)
     if corpus is None:
         return []
+    require_mesh(corpus, "a picture of a run")
     shown = shown_utterances(run, config, corpus)
     stills = make_stills(corpus, shown)
     films = [film.read_bytes() for film in make_films(run, corpus, shown)] if with_films else [None] * len(shown)
