@@ -93,7 +93,7 @@ def main(cfg: DictConfig) -> dict[str, dict[str, float]]:
     print(f"table      {root / 'table.md'}\nfilm       {root / 'demo.mp4'}")
     if weights is not None:
         print(f"weights    {weights} (PPO's coefficients, for Live Link)")
-    print(f"sequences  {root}/*/evaluation/sequences.csv\ncurves     {root}/*/metrics.jsonl")
+    print(f"sequences  {root}/*/evaluation/sequences.csv\nruns       {root}/*/report.html")
     print(f"page       {root / 'demo.html'}: ground truth, supervised, control and PPO; open it in a browser")
     return table
 
