@@ -57,6 +57,7 @@ class CorpusSize:
     subjects: Annotated[int, Range(3, MAX_SPEAKERS)] = key("speakers of the corpus")
     sentences: Annotated[int, Range(1, MAX_SENTENCES)] = key("per speaker")
     vertices: Annotated[int, Range(MIN_VERTICES, MAX_VERTICES)] = key("of the face")
+    motion: Annotated[str, Choice(*MOTIONS)] = key("of the corpus: vertices, or arkit: coefficients with their basis")
 
 
 @dataclass
@@ -68,7 +69,6 @@ class Demo(CorpusSize):
     progress: bool = key("show progress")
     root: Text = key("parent of all its runs")
     corpus_folder: Text = key("where the corpus is, or is made")
-    motion: Annotated[str, Choice(*MOTIONS)] = key("of the corpus: vertices, or arkit: coefficients with their basis")
     seed: Annotated[int, Range(0, 2**32 - 1001)] = key("of corpus and runs; the judge's is 1000 more")
     supervised: Annotated[dict[str, Any], PartOf(SupervisedRun)] = key("settings of this stage")
     reward: Annotated[dict[str, Any], PartOf(RewardRun)] = key("settings of this stage")
