@@ -117,6 +117,7 @@ def small_suite(**changes: Any) -> dict[str, Any]:
         "veto": {"lve": 1.05, "closure": 0.05, "false_closure": 0.03, "articulation": None},
         "judges": {"judge": "rewards/two"},
         "seeds": [0, 1],
+        "checkpoints": ["last", "best"],
         "split": "validation",
         "utterances": None,
         "base": {"iterations": 4, "evaluation": {"every": 2}},
