@@ -1,0 +1,93 @@
+"""What the pages state of the fourth protocol's runs, worked out again from the published rows, without the harness."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import math
+import re
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGE = (DOCS / "findings.md").read_text(encoding="utf-8")
+SETS = ("adapted", "other", "new")
+STARTS, REWARDS = ("first", "second", "third"), ("one", "two")
+
+
+class Rows:
+    """Last checkpoints of a set: {run: {speaker: mean of a column over the speaker's sentences}}."""
+
+    def __init__(self, name: str) -> None:
+        with gzip.open(
+            DOCS / "results" / "prize" / name / "sequences.csv.gz", "rt", encoding="utf-8", newline=""
+        ) as file:
+            rows = [row for row in csv.DictReader(file) if float(row["gain"]) == 1]
+        self.runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
+        for row in rows:
+            place = tuple(row[key] or "" for key in ("variant", "start", "reward", "seed"))
+            self.runs.setdefault(place, []).append(row)
+        self.seeds = sorted({place[3] for place in self.runs if place[0] == "gdpo"})
+
+    def of(self, place: tuple[str, ...], column: str) -> float:
+        voices: dict[str, list[float]] = {}
+        for row in self.runs[place]:
+            value = float(row[column] or "nan")
+            if math.isfinite(value):
+                voices.setdefault(row["subject"], []).append(value)
+        return mean(mean(each) for each in voices.values())
+
+    def differences(self, column: str) -> tuple[float, float]:
+        """GDPO minus its control, and the control, over starts, rewards and seeds."""
+        ours, theirs = [], []
+        for start in STARTS:
+            for seed in self.seeds:
+                for reward in REWARDS:
+                    ours.append(self.of(("gdpo", start, reward, seed), column))
+                    theirs.append(self.of(("control", start, "", seed), column))
+        return mean(ours) - mean(theirs), mean(theirs)
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, Rows]:
+    return {name: Rows(name) for name in SETS}
+
+
+def cells(label: str) -> list[str]:
+    line = next(line for line in PAGE.splitlines() if line.startswith(f"| {label}"))
+    return [cell.strip(" *") for cell in line.strip("|").split("|")]
+
+
+def signed(text: str) -> float:
+    return float(re.match(r"[*]*([+-][\d.]+)", text)[1])  # type: ignore[index]
+
+
+def test_all_of_it_is_published(rows: dict[str, Rows]) -> None:
+    for each in rows.values():
+        assert each.seeds == ["0", "1"]
+        assert sum(place[0] == "gdpo" for place in each.runs) == 12
+        assert sum(place[0] in ("placebo", "gradient") for place in each.runs) == 12
+
+
+@pytest.mark.parametrize(("label", "column"), [("true distance", "true_distance"), ("lip error", "lve")])
+def test_percentages(rows: dict[str, Rows], label: str, column: str) -> None:
+    told = [signed(cell) for cell in cells(label)[1:]]
+    found = [100 * difference / control for difference, control in (rows[name].differences(column) for name in SETS)]
+    assert told == [pytest.approx(each, abs=0.5) for each in found]
+    if column == "true_distance":
+        base = [f"{1e3 * rows[name].differences(column)[1]:.2f}".lstrip("0") for name in SETS]
+        assert " / ".join(base) in cells(label)[0]
+        assert f"falls by {-told[0]:.0f}% on" in (text := " ".join((DOCS.parent / "README.md").read_text().split()))
+        assert f"rises by {told[1]:.0f}% on others" in text and told[1] == told[2]
+
+
+@pytest.mark.parametrize(
+    ("label", "column"),
+    [("judge, lip", "judge_lip_score"), ("second judge", "second_lip_score"), ("closure", "closure_rate"),
+     ("false closure", "false_closure_rate"), ("amplitude", "amplitude_ratio")],
+)  # fmt: skip
+def test_differences(rows: dict[str, Rows], label: str, column: str) -> None:
+    told = [signed(cell) for cell in cells(label)[1:]]
+    assert told == [pytest.approx(rows[name].differences(column)[0], abs=0.00051) for name in SETS]
