@@ -25,7 +25,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def faceless_reports() -> Iterator[None]:
     """Hundreds of runs end with a page here; of faces on it tests/runs/report has its own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("s2f_rl.runs.report.write.run_faces", lambda *_: [])
+        patch.setattr("s2f_rl.runs.report.write.run_faces", lambda *_: ([], []))
         yield
 
 

@@ -185,7 +185,8 @@ def load_actor(
 
     Returns:
         the actor in evaluation mode and in metres, and the rest of its entry (``subjects``, ``templates`` in metres,
-        ``metres_per_unit`` of the file, the ``moments`` of its optimizer or None, ...; empty for published weights).
+        ``metres_per_unit`` of the file, the ``moments`` of its optimizer and its ``iteration`` or None, ...; empty for
+        published weights).
     """
     path = actor_file(path)
     content = load_whole(path)
@@ -193,7 +194,7 @@ def load_actor(
         payload = content["actor"]
         actor, unit = _actor_and_unit(payload, path)
         rest = {k: v for k, v in payload.items() if k not in ("config", "state_dict")}
-        rest |= {"metres_per_unit": unit, "moments": content.get("moments")}
+        rest |= {"metres_per_unit": unit, **{k: content.get(k) for k in ("moments", "iteration")}}
         if unit != 1.0 and isinstance(rest.get("templates"), dict):
             rest["templates"] = {k: torch.as_tensor(v) * unit for k, v in rest["templates"].items()}
         return actor.eval(), rest

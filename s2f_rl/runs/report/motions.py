@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from s2f_rl.data import FaceCorpus
+from s2f_rl.errors import UserError
 from s2f_rl.models.audio_cache import CachedAudio
-from s2f_rl.models.checkpoint import actor_file
-from s2f_rl.models.meeting import load_actor_of
+from s2f_rl.models.contract import Actor
+from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.render.curves import lip_openings
 
 N_UTTERANCES = 3
@@ -49,22 +50,23 @@ def open_validation(config: Mapping[str, object]) -> FaceCorpus | None:
 
 
 @torch.no_grad()
-def shown_utterances(run: Path, config: Mapping[str, object], corpus: FaceCorpus) -> list[Shown]:
+def shown_utterances(run: Path, config: Mapping[str, object], corpus: FaceCorpus) -> tuple[list[Shown], list[str]]:
     """Up to three utterances, evenly over the split and recorded ones first, of 6 s at most.
 
     Each in its speaker's own style where the actor has it, else in the first. Nothing where the run has no actor.
 
+    Returns:
+        The utterances; and, as sentences, of which iteration the actor is, and why there is none before it.
+
     Raises:
-        UserError: a file of an actor cannot be read, or is of another mesh.
+        UserError: the file of the run's actor cannot be read, or is of another corpus.
     """
-    start = config.get("start")
-    own = run / "best.pt"
-    if not own.exists():  # rewards, judges and their like have none
-        return []
-    files = {BEFORE: actor_file(start), AFTER: own} if isinstance(start, str) else {ALONE: own}
+    if not (run / "best.pt").exists():  # rewards, judges and their like have none
+        return [], []
+    actors, notes = _actors(run, config.get("start"), corpus)
     recorded = [i for i in range(len(corpus)) if corpus.has_vertices(i)] or list(range(len(corpus)))
     picks = sorted({recorded[round(k)] for k in np.linspace(0, len(recorded) - 1, N_UTTERANCES)}) if recorded else []
-    actors = {what: load_actor_of(file, corpus)[0] for what, file in files.items()}
+    audio = {what: CachedAudio(actor.audio_encoder, corpus) for what, actor in actors.items()}
     found = []
     for i in picks:
         utterance = corpus[i]
@@ -73,9 +75,9 @@ def shown_utterances(run: Path, config: Mapping[str, object], corpus: FaceCorpus
         for what, actor in actors.items():
             column = corpus.subjects.index(utterance.subject) if utterance.subject in corpus.subjects else 0
             style = torch.nn.functional.one_hot(torch.tensor([column]), actor.n_styles).float()
-            features = CachedAudio(actor.audio_encoder, corpus).get(i)
+            features = audio[what].get(i)[:n_frames]  # a frame is made of what was before it
             latent = actor.generate(features[None], style, [len(features)])
-            motions[what] = (utterance.template + actor.decode(latent)[0]).numpy()[:n_frames]
+            motions[what] = (utterance.template + actor.decode(latent)[0]).numpy()
         shortest = min(map(len, motions.values()))
         motions = {what: np.ascontiguousarray(motion[:shortest]) for what, motion in motions.items()}
         rate = int(utterance.sample_rate)
@@ -85,4 +87,21 @@ def shown_utterances(run: Path, config: Mapping[str, object], corpus: FaceCorpus
             meshes = [motion.reshape(shortest, -1, 3) for motion in motions.values()]
             openings = dict(zip(motions, lip_openings(meshes, corpus.regions), strict=True))
         found.append(Shown(utterance.name, utterance.subject, motions, (sound, rate), openings))
-    return found
+    return found, notes
+
+
+def _actors(run: Path, start: object, corpus: FaceCorpus) -> tuple[dict[str, Actor], list[str]]:
+    """The actors by what they are called, and notes on them."""
+    actors: dict[str, Actor] = {}
+    notes = []
+    if isinstance(start, str):
+        try:
+            actors[BEFORE] = load_actor_for(start, corpus)[0]
+        except UserError as error:  # moved, or named from another working directory: the run's own is there
+            notes.append(f"The actor before is not shown: {error}.")
+    own, about = load_actor_for(run / "best.pt", corpus)
+    what = AFTER if actors else ALONE
+    iteration = about.get("iteration")
+    if isinstance(iteration, int):
+        notes.append(f"{what} is best.pt, the actor of iteration {iteration}.")
+    return {**actors, what: own}, notes

@@ -41,7 +41,7 @@ def write_run_report(run: Path, kind: str = "films") -> Path:
     notes: list[str] = []
     if kind in ("stills", "films"):
         try:
-            faces = run_faces(run, config, kind == "films")
+            faces, notes = run_faces(run, config, kind == "films")
         except UserError as error:
             notes.append(f"No faces are shown: {error}.")
     atomic_write_text(run / FILE, as_html(str(config.get("name") or run.name), rows, config, faces, notes))
@@ -73,19 +73,20 @@ def read_config(run: Path) -> Mapping[str, object]:
     return config
 
 
-def run_faces(run: Path, config: Mapping[str, object], with_films: bool) -> list[Face]:
+def run_faces(run: Path, config: Mapping[str, object], with_films: bool) -> tuple[list[Face], list[str]]:
     """Three utterances of the validation split, before and after; none where a run has no corpus or no actor.
 
-    Films are left in ``films/`` of the run's folder as well. Raises UserError when they cannot be made.
+    With sentences on which actors they are. Films are left in ``films/`` of the run's folder as well. Raises UserError
+    when they cannot be made.
     """
     from s2f_rl.runs.report.motions import open_validation, shown_utterances
     from s2f_rl.runs.report.pictures import make_films, make_stills
 
     corpus = open_validation(config)
     if corpus is None:
-        return []
+        return [], []
     require_mesh(corpus, "a picture of a run")
-    shown = shown_utterances(run, config, corpus)
+    shown, notes = shown_utterances(run, config, corpus)
     stills = make_stills(corpus, shown)
     films = [film.read_bytes() for film in make_films(run, corpus, shown)] if with_films else [None] * len(shown)
     faces = []
@@ -95,4 +96,4 @@ def run_faces(run: Path, config: Mapping[str, object], with_films: bool) -> list
             for what, own in each.opening_mm.items()
         }
         faces.append(Face(each.name, list(each.motions), still, film, curves))
-    return faces
+    return faces, notes

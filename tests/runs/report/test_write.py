@@ -19,7 +19,7 @@ from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 from s2f_rl.runs import RunFolder
 from s2f_rl.runs.loggers import make_logger
-from s2f_rl.runs.report import write
+from s2f_rl.runs.report import motions, write
 from s2f_rl.runs.report.motions import shown_utterances
 from s2f_rl.runs.report.write import run_faces, write_run_report
 from tests.tiny import make_tiny_corpus
@@ -61,7 +61,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.nn.init.normal_(actor.decoder.vertice_map_r.weight, std=1e-3)
         config = {"name": name, "corpus": {"root": str(root / "corpus")}, "feature_dim": 16, "iterations": 3}
         with RunFolder(name, root, config | ({"start": str(root / "start")} if name == "after" else {})) as folder:
-            folder.save_checkpoint("best.pt", {"actor": actor_payload(actor, list(corpus.subjects))})
+            folder.save_checkpoint("best.pt", {"actor": actor_payload(actor, list(corpus.subjects)), "iteration": 2})
             for k in range(1, 4):
                 row = {"loss": 1 / k, "time/update_s": 30.0, "validation/lve": 1.7e-5 / k}
                 folder.rows.append(row, iteration=k, frames=100 * k)
@@ -76,7 +76,8 @@ def faces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_motions_are_those_of_the_actors(made: Path) -> None:
     corpus = FaceCorpus(made / "corpus", "validation")
-    shown = shown_utterances(made / "after", {"start": str(made / "start")}, corpus)
+    shown, notes = shown_utterances(made / "after", {"start": str(made / "start")}, corpus)
+    assert notes == ["after is best.pt, the actor of iteration 2."]
     assert [each.name for each in shown] == corpus.names
     for each in shown:
         utterance = corpus[each.name]
@@ -90,6 +91,26 @@ def test_motions_are_those_of_the_actors(made: Path) -> None:
             torch.testing.assert_close(found, expected.reshape(-1, found.shape[1])[: len(found)], rtol=0, atol=1e-6)
         assert not np.array_equal(each.motions["before"], each.motions["after"])
         assert len(each.sound[0]) == round(len(each.motions["truth"]) / corpus.fps * each.sound[1])
+
+
+def test_no_more_is_made_than_is_shown(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus = FaceCorpus(made / "corpus", "validation")
+    whole, _ = shown_utterances(made / "start", {}, corpus)
+    made_frames: list[int] = []
+    generate = FaceFormer.generate
+
+    def counted(actor: FaceFormer, features: torch.Tensor, *more: object) -> torch.Tensor:
+        made_frames.append(features.shape[1])
+        return generate(actor, features, *more)
+
+    monkeypatch.setattr(FaceFormer, "generate", counted)
+    monkeypatch.setattr(motions, "LONGEST_S", 0.2)
+    short, _ = shown_utterances(made / "start", {}, corpus)
+    assert made_frames == [round(0.2 * corpus.fps)] * 3
+    for one, other in zip(short, whole, strict=True):
+        for what, motion in one.motions.items():
+            assert len(motion) == made_frames[0] < len(other.motions[what])
+            np.testing.assert_allclose(motion, other.motions[what][: len(motion)], rtol=0, atol=1e-6)
 
 
 @pytest.mark.usefixtures("faces")
@@ -118,11 +139,29 @@ class TestPage:
         (run / "config.yaml").write_text("name: a\n")
         assert "No faces" not in write_run_report(run).read_text()
 
+    def test_of_a_corpus_that_was_made_again(self, made: Path, tmp_path: Path) -> None:
+        """With other faces, with other speakers: one line on the page."""
+        for name in ("metrics.jsonl", "best.pt"):
+            shutil.copyfile(made / "after" / name, tmp_path / name)
+        for k, other in enumerate(({"n_vertices": 90}, {"n_subjects": 5})):
+            make_tiny_corpus(tmp_path / f"corpus{k}", **{"n_subjects": 4, "n_sentences": 2, **other})
+            (tmp_path / "config.yaml").write_text(f"name: a\ncorpus: {{root: '{tmp_path / f'corpus{k}'}'}}\n")
+            text = write_run_report(tmp_path, "stills").read_text()
+            assert f"No faces are shown: {tmp_path / 'best.pt'}" in text and "<img" not in text
+
+    def test_a_start_that_is_gone_is_left_out(self, made: Path, tmp_path: Path) -> None:
+        for name in ("metrics.jsonl", "best.pt"):
+            shutil.copyfile(made / "after" / name, tmp_path / name)
+        (tmp_path / "config.yaml").write_text(f"start: moved\ncorpus: {{root: '{made / 'corpus'}'}}\n")
+        text = write_run_report(tmp_path, "stills").read_text()
+        assert "The actor before is not shown: moved" in text and "Three utterances" in text and text.count("<img") == 3
+
     def test_of_a_run_that_started_from_nothing(self, made: Path) -> None:
-        shown = shown_utterances(made / "start", {}, FaceCorpus(made / "corpus", "validation"))
+        shown, _ = shown_utterances(made / "start", {}, FaceCorpus(made / "corpus", "validation"))
         assert [list(each.motions) for each in shown] == [["truth", "actor"]] * 3
         text = write_run_report(made / "start", "stills").read_text()
         assert "Three utterances" in text and "Before and after" not in text
+        assert "actor is best.pt, the actor of iteration 2." in text
 
     def test_a_reward_has_no_faces(self, made: Path, tmp_path: Path) -> None:
         for name in ("metrics.jsonl", "config.yaml"):
