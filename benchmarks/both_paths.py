@@ -85,7 +85,7 @@ def recorded(recipe: str, overrides: list[str], vertices: bool, noise: float = 0
                 stack.enter_context(patch(f"{module}.frozen_decode", lambda core: None))
         recorder.listen(stack)
         root = stack.enter_context(tempfile.TemporaryDirectory())
-        load_recipe(recipe).run([*overrides, f"root={root}", "name=run", "logger=none", "progress=false"])
+        load_recipe(recipe).run([*overrides, f"root={root}", "name=run", "logger=none", "page=none", "progress=false"])
     return recorder.found
 
 

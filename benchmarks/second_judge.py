@@ -59,7 +59,7 @@ def actor_motions(root: Path, train: FaceCorpus, corpus: Path, out: Path) -> Non
                     f"corpus.root={corpus}", f"root={root / 'actors'}", f"name={name}", f"iterations={iterations}",
                     f"warmup_iterations={iterations // 3}", f"evaluation.every={iterations}",
                     "evaluation.conditions=[0]", "batch_size=8", "optimizer.lr=1e-3", "actor=mel", "progress=false",
-                    "logger=none", "resume=true",
+                    "logger=none", "page=none", "resume=true",
                 ]
             )  # fmt: skip
         actor = load_actor_for(folder / "last.pt", train)[0]

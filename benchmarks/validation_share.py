@@ -65,7 +65,7 @@ def main() -> None:
         load_recipe("ppo").run(
             ["corpus=demo", "start=checkpoints/demo/supervised", "reward.folder=checkpoints/demo/reward",
              "iterations=60", "evaluation.every=2", f"seed={seed}", f"optimizer.lr={rate}", "logger=none",
-             f"root={root}"]
+             "page=none", f"root={root}"]
         )  # fmt: skip
     exact = np.array([point[EVERYTHING] for point in points])
     print(f"{len(points)} points; score {exact[0, 0]:.4f} to {exact[-1, 0]:.4f}")

@@ -239,7 +239,7 @@ def test_one_run_in_three_ways(tmp_path: Path) -> None:
     script, config = module.copy_recipe("supervised", tmp_path / "mine.py")
     config.write_text(config.read_text(encoding="utf-8").replace("batch_size: 4", "batch_size: 2"))
     small = ["corpus.root=corpus", "progress=false", "actor.feature_dim=16", "actor.audio.width=8",
-             "evaluation.every=2", "optimizer.final_lr=1e-4"]  # fmt: skip
+             "evaluation.every=2", "optimizer.final_lr=1e-4", "page=none"]  # fmt: skip
     root = str(RECIPES.parent)
     environment = os.environ | {"PYTHONPATH": root, "OMP_NUM_THREADS": "1"}
 

@@ -19,6 +19,7 @@ from s2f_rl.data.temporary import remove_leftovers
 from s2f_rl.errors import Diverged, NotFinite, UserError
 from s2f_rl.runs.checkpoints import load_checkpoint, save_checkpoint
 from s2f_rl.runs.inputs import keep_inputs
+from s2f_rl.runs.report.write import FILE as REPORT
 from s2f_rl.runs.report.write import report_at_end
 from s2f_rl.runs.rows import MetricsRows
 
@@ -69,7 +70,8 @@ class RunFolder:
     With :meth:`share`, ``encoder-<hash>.pt`` holds what all checkpoints have in common.
 
     ``inputs.json`` holds what the run reads, by content (:mod:`s2f_rl.runs.inputs`). Where the config has a ``page``,
-    leaving the folder without an error writes ``report.html`` (:mod:`s2f_rl.runs.report`).
+    leaving the folder without an error writes ``report.html`` (:mod:`s2f_rl.runs.report`), unless it is there and newer
+    than ``last.pt``.
 
     Args:
         name: run name; may hold ``/`` for grouping (``bench/ppo_seed1``), never leaves ``root``.
@@ -98,6 +100,7 @@ class RunFolder:
     """
 
     _page = "none"
+    _page_before: object = None
 
     def __init__(
         self,
@@ -154,12 +157,24 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
-        if error is None and self._page != "none" and self.rows.path.exists():
-            report_at_end(self.path, self._page)
-        self.close()
+        try:
+            if error is None and self._page != "none" and self.rows.path.exists() and not self._has_page():
+                report_at_end(self.path, self._page)
+        finally:  # Ctrl-C during the films
+            self.close()
         if isinstance(error, NotFinite):  # whatever found it, the run that it happened in has diverged
             kept = "and its last checkpoint stays" if any(self.path.glob("*.pt")) else "before its first checkpoint"
             raise Diverged(f"{self.path}: the run diverged {kept}: {error}") from error
+
+    def _has_page(self) -> bool:
+        """Whether the page is of the last checkpoint, and as much of one as is asked for."""
+        page, last = self.path / REPORT, self.path / "last.pt"
+        return (
+            self._page_before == self._page
+            and page.exists()
+            and last.exists()
+            and page.stat().st_mtime_ns > last.stat().st_mtime_ns
+        )
 
     def close(self) -> None:
         """Let another process work in the folder. The end of the process does the same, however it ends."""
@@ -232,6 +247,7 @@ class RunFolder:
                 raise ValueError("no mapping")
         except (OSError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{path}: cannot be read, so the run cannot be resumed; restore the file") from error
+        self._page_before = before.get("page")
         old, new = _flat(before), _flat(config)
         absent = object()
         changed = [

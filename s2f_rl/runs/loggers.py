@@ -85,7 +85,8 @@ class RunLogger:
             config = read_config(run)
             if read_rows(run / "metrics.jsonl")[-1]["iteration"] != config.get("iterations"):
                 return
-            for face in run_faces(run, config, with_films=True)[0]:
+            films = any(hasattr(logger.experiment, "log_artifact") for logger in self.loggers)
+            for face in run_faces(run, config, films, keep=True)[0]:
                 for logger in self.loggers:
                     _show(logger, face)
         except Exception as error:  # the run itself has ended well

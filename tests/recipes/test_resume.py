@@ -32,7 +32,7 @@ def test_sigkill(recipe, rl_overrides, workshop, tmp_path):
     else:
         options = [f"corpus.root={workshop / 'corpus'}", "ema_decay=0.9", "batch_size=2", "progress=false",
                    "actor.audio.width=16", "actor.feature_dim=16", "optimizer.lr=1e-3"]  # fmt: skip
-    options += ["iterations=40", "evaluation.every=4", "logger=csv", f"root={tmp_path}"]
+    options += ["iterations=40", "evaluation.every=4", "logger=csv", "page=none", f"root={tmp_path}"]
     often = ["checkpoint_minutes=1e-9"] if recipe == "ppo" else []  # one between validations is as good
     unbroken = start(recipe, [*options, "name=unbroken"])
     broken = start(recipe, [*options, *often, "name=broken"])

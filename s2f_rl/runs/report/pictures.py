@@ -43,8 +43,10 @@ def make_stills(corpus: FaceCorpus, shown: Sequence[Shown]) -> list[bytes]:
     return pictures
 
 
-def make_films(run: Path, corpus: FaceCorpus, shown: Sequence[Shown]) -> list[Path]:
+def make_films(run: Path, corpus: FaceCorpus, shown: Sequence[Shown], keep: bool = False) -> list[Path]:
     """``films/NAME.mp4`` in the run's folder, the motions side by side with sound.
+
+    With ``keep`` those stay that are newer than the run's actor.
 
     Raises:
         UserError: the extra is missing, or a motion cannot be drawn.
@@ -52,9 +54,12 @@ def make_films(run: Path, corpus: FaceCorpus, shown: Sequence[Shown]) -> list[Pa
     faces = find_faces(corpus.root, corpus.n_vertices)
     films = []
     for each in shown:
+        out = run / FILMS / f"{each.name}.mp4"
+        if keep and out.exists() and out.stat().st_mtime_ns > (run / "best.pt").stat().st_mtime_ns:
+            films.append(out)
+            continue
         motions = list(each.motions.values())
         look = corpus_look(corpus, motions, each.subject)
-        out = run / FILMS / f"{each.name}.mp4"
         films.append(render_film(motions, list(each.motions), faces, each.sound, corpus.fps, out, SIZE, **look))
     return films
 

@@ -21,12 +21,13 @@ KINDS = ("none", "curves", "stills", "films")
 """How much there is on the page."""
 
 
-def write_run_report(run: Path, kind: str = "films") -> Path:
+def write_run_report(run: Path, kind: str = "films", keep: bool = False) -> Path:
     """Write ``report.html`` into a run's folder: one file that opens from disk and asks nothing of a network.
 
     Args:
         run: the folder, with ``metrics.jsonl`` and ``config.yaml``.
         kind: "curves"; "stills" (with pictures of three utterances, before and after) or "films" (with films too).
+        keep: use films that are there and newer than the run's actor: a run's logger may have made them.
 
     Returns:
         The file. Where no faces can be shown (the corpus is gone, the extra ``render`` is missing), the page says why.
@@ -41,7 +42,7 @@ def write_run_report(run: Path, kind: str = "films") -> Path:
     notes: list[str] = []
     if kind in ("stills", "films"):
         try:
-            faces, notes = run_faces(run, config, kind == "films")
+            faces, notes = run_faces(run, config, kind == "films", keep)
         except UserError as error:
             notes.append(f"No faces are shown: {error}.")
     atomic_write_text(run / FILE, as_html(str(config.get("name") or run.name), rows, config, faces, notes))
@@ -52,7 +53,7 @@ def write_run_report(run: Path, kind: str = "films") -> Path:
 def report_at_end(run: Path, kind: str) -> None:
     """:func:`write_run_report`, which never fails a run that has ended well; without faces if they are what fails."""
     try:
-        write_run_report(run, kind)
+        write_run_report(run, kind, keep=True)
     except Exception as error:  # whatever it is: the run is whole, and s2f-rl report tells more
         logger.warning("%s: not written (page=%s; %s: %s)", run / FILE, kind, type(error).__name__, error)
         if kind != "curves":
@@ -73,7 +74,9 @@ def read_config(run: Path) -> Mapping[str, object]:
     return config
 
 
-def run_faces(run: Path, config: Mapping[str, object], with_films: bool) -> tuple[list[Face], list[str]]:
+def run_faces(
+    run: Path, config: Mapping[str, object], with_films: bool, keep: bool = False
+) -> tuple[list[Face], list[str]]:
     """Three utterances of the validation split, before and after; none where a run has no corpus or no actor.
 
     With sentences on which actors they are. Films are left in ``films/`` of the run's folder as well. Raises UserError
@@ -88,7 +91,9 @@ def run_faces(run: Path, config: Mapping[str, object], with_films: bool) -> tupl
     require_mesh(corpus, "a picture of a run")
     shown, notes = shown_utterances(run, config, corpus)
     stills = make_stills(corpus, shown)
-    films = [film.read_bytes() for film in make_films(run, corpus, shown)] if with_films else [None] * len(shown)
+    films: list[bytes] | list[None] = [None] * len(shown)
+    if with_films:
+        films = [film.read_bytes() for film in make_films(run, corpus, shown, keep)]
     faces = []
     for each, still, film in zip(shown, stills, films, strict=True):
         curves = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from html.parser import HTMLParser
@@ -18,6 +19,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 from s2f_rl.runs import RunFolder
+from s2f_rl.runs import folder as folder_module
 from s2f_rl.runs.loggers import make_logger
 from s2f_rl.runs.report import motions, write
 from s2f_rl.runs.report.motions import shown_utterances
@@ -163,6 +165,18 @@ class TestPage:
         assert "Three utterances" in text and "Before and after" not in text
         assert "actor is best.pt, the actor of iteration 2." in text
 
+    def test_films_of_the_same_actor_are_made_once(self, made: Path) -> None:
+        run = made / "start"
+        write_run_report(run, "films")
+        films = sorted((run / "films").iterdir())
+        assert len(films) == 3
+        for film in films:
+            film.write_bytes(b"made before")
+        assert write_run_report(run, "films", keep=True).read_text().count("bWFkZSBiZWZvcmU=") == 3
+        os.utime(films[0], (1, 1))  # of an actor before
+        assert write_run_report(run, "films", keep=True).read_text().count("bWFkZSBiZWZvcmU=") == 2
+        assert "bWFkZSBiZWZvcmU=" not in write_run_report(run, "films").read_text()
+
     def test_a_reward_has_no_faces(self, made: Path, tmp_path: Path) -> None:
         for name in ("metrics.jsonl", "config.yaml"):
             shutil.copyfile(made / "after" / name, tmp_path / name)
@@ -179,6 +193,8 @@ class TestPage:
     def test_loggers_show_faces_of_whole_runs_alone(
         self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        films = made / "after" / "films"
+        shutil.rmtree(films, ignore_errors=True)
         logger = make_logger("tensorboard", made / "after", "after", {"logger_films": True})
         shown: list[tuple[str, tuple[int, ...]]] = []
         monkeypatch.setattr(
@@ -187,6 +203,7 @@ class TestPage:
         logger.close()
         names = FaceCorpus(made / "corpus", "validation").names
         assert shown == [(f"faces/{name}", (243, 3 * 224, 3)) for name in names]
+        assert not films.exists()  # it shows none
         (tmp_path / "metrics.jsonl").write_text("")
         shutil.copyfile(made / "after" / "config.yaml", tmp_path / "config.yaml")
         for run, config in ((made / "after", {}), (tmp_path, {"logger_films": True})):
@@ -201,6 +218,38 @@ class TestAtTheEnd:
         with RunFolder("a", tmp_path, {"name": "a", "page": page}) as folder:
             folder.rows.append({"loss": 1.0}, iteration=1)
         assert (tmp_path / "a" / "report.html").exists() == there
+
+    def test_it_is_made_again_when_it_is_of_something_else(self, tmp_path: Path) -> None:
+        """Of more rows, or another kind of page; not by a whole run that is gone on with."""
+        page = tmp_path / "a" / "report.html"
+
+        def run(kind: str, more: bool = False) -> bool:
+            """Whether it was written."""
+            before = page.read_text() if page.exists() else None
+            if before is not None:
+                page.write_text("there")
+            with RunFolder("a", tmp_path, {"name": "a", "page": kind}, resume=True) as folder:
+                if folder.resuming:
+                    folder.rows.cut_after(int(folder.load_checkpoint()["iteration"]))
+                if more:
+                    iteration = len(folder.rows.path.read_text().splitlines()) + 1 if folder.rows.path.exists() else 1
+                    folder.rows.append({"loss": 1.0}, iteration=iteration)
+                    folder.save_checkpoint("last.pt", {"iteration": iteration})
+            return page.read_text() != "there"
+
+        assert run("curves", more=True)
+        assert not run("curves") and not run("curves")
+        assert run("stills") and not run("stills")
+        assert run("stills", more=True) and "2 iterations" in page.read_text()
+
+    def test_the_folder_is_free_after_ctrl_c(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def stopped(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(folder_module, "report_at_end", stopped)
+        with pytest.raises(KeyboardInterrupt), RunFolder("a", tmp_path, {"page": "curves"}) as folder:
+            folder.rows.append({"loss": 1.0}, iteration=1)
+        assert folder._lock is None
 
     def test_of_a_run_that_fails(self, tmp_path: Path) -> None:
         with pytest.raises(UserError), RunFolder("a", tmp_path, {"name": "a", "page": "curves"}) as folder:
