@@ -102,9 +102,10 @@ def animate(
     subject = next(iter(templates)) if subject is None else subject
     if subject not in templates:
         raise UserError(f"--subject {subject}: unknown; the checkpoint has {', '.join(templates)} (more with --corpus)")
-    colours, surface = None, None
-    if opened is not None and out.suffix in (".mp4", *SUFFIXES):
+    colours, camera, surface = None, None, None
+    if opened is not None and out.suffix in (".mp4", ".html", *SUFFIXES):
         colours = find_colours(opened.root, actor.n_vertices, opened.regions, subject)
+        camera = face_camera(load_sequences([opened.template(subject).numpy()[None]]), opened.regions)
     if out.suffix in SUFFIXES:
         if faces is None:
             raise UserError(f"{checkpoint}: knows no triangles; give --corpus, or --out face.npy")
@@ -141,7 +142,6 @@ def animate(
     if out.suffix == ".mp4":
         from s2f_rl.render import render_film
 
-        camera = None if opened is None else face_camera(load_sequences([template.numpy()[None]]), opened.regions)
         render_film([motion], None, triangles, sound, actor.fps, out, size, camera=camera, colours=colours)
     elif out.suffix == ".html":
         from s2f_rl.view import write_page
@@ -150,7 +150,10 @@ def animate(
         known = about if opened is None else opened.regions
         mouth = {name: torch.as_tensor(known[name]).numpy() for name in MOUTH if known.get(name) is not None}
         measured = face_measures(load_sequences([motion]), subject, mouth)
-        write_page([motion], [subject], triangles, sound, actor.fps, out, title=Path(speech).stem, measured=measured)
+        write_page(
+            [motion], [subject], triangles, sound, actor.fps, out,
+            title=Path(speech).stem, camera=camera, colours=colours, measured=measured,
+        )  # fmt: skip
     elif surface is not None:
         write_scene(out, motion[:].reshape(len(motion), -1, 3), actor.fps, surface)
     elif isinstance(motion, FramesOnDemand):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 
@@ -161,4 +162,10 @@ def test_animate_writes_a_page(corpus, tmp_path):
     np.testing.assert_allclose(data["values"][0][0], 1000 * np.linalg.norm(upper - lower, axis=-1), atol=1e-3)
     animate(wav, tmp_path / "best.pt", tmp_path / "known.html", corpus=corpus)
     assert curves(tmp_path / "known.html") == ["Lip opening"]
+    near = data_of(tmp_path / "known.html")  # as a film is, and in the corpus's colours
+    look = corpus_look(opened, [templates[opened.subjects[0]].numpy()[None]], opened.subjects[0])
+    assert near["camera"]["half_height"] == pytest.approx(look["camera"].half_height)
+    assert near["camera"]["half_height"] != pytest.approx(data["camera"]["half_height"], rel=0.05)
+    colours = np.frombuffer(base64.b64decode(near["colours"]), np.uint8).reshape(-1, 4)[:, :3]
+    assert np.array_equal(colours, look["colours"]) and len(np.unique(colours, axis=0)) > 1
     assert "<audio" in (tmp_path / "page.html").read_text()
