@@ -21,7 +21,7 @@ function start(raw) {
   const panels = [...document.querySelectorAll(".panel")];
   const faces = data.sequences.map((_, index) => new Face(data, index));
   const view = new View(data.camera);
-  const state = { frame: -1, phone: -1, heat: false, alone: null, dirty: true, cost: [] };
+  const state = { frame: -1, time: 0, phone: -1, heat: false, alone: null, dirty: true, cost: [] };
   const clock = new Clock($("sound"), data.n_frames / data.fps, () => { state.dirty = true; showControls(); });
   const stage = new Stage($("canvas"), panels, faces, data);
   const redraw = () => { state.dirty = true; };
@@ -35,7 +35,8 @@ function start(raw) {
 
   function tick() {
     clock.check();
-    const frame = frameAt(clock.time());
+    state.time = clock.time();
+    const frame = frameAt(state.time);
     if (frame !== state.frame || state.dirty) show(frame);
     requestAnimationFrame(tick);
   }
