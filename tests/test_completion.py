@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,10 @@ from s2f_rl.errors import UserError
 
 ASK = {
     "bash": 'source /dev/stdin; COMP_WORDS=({words}); COMP_CWORD={at}; _s2f_rl; printf "%s\\n" "${{COMPREPLY[@]}}"',
+    # its completion runs in an editor of lines alone, so what it calls there is put in its place
+    "zsh": "compdef() {{ }}; _files() {{ }}; compadd() {{ shift; print -l -- $@; }};"
+    " _describe() {{ print -l -- ${{${{(P)2}}%%:*}}; }};"
+    " source /dev/stdin; words=({words}); CURRENT=$(({at} + 1)); PREFIX=${{words[-1]}}; _s2f_rl",
     "fish": "source; complete -C '{line}' | string replace -r '\\t.*' ''",
 }
 SHELLS = [shell for shell in ASK if shutil.which(shell)]
@@ -32,7 +37,7 @@ def offered(shell: str, script: str, line: str) -> set[str]:
     ask = ASK[shell].format(words=quoted, at=len(words) - 1, line=line)
     done = subprocess.run([shell, "-c", ask], input=script, capture_output=True, text=True, check=True, cwd="/")
     assert done.stderr == ""
-    return set(done.stdout.split())
+    return {word for word in done.stdout.split() if word.startswith(words[-1])}
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -52,6 +57,14 @@ class TestShells:
         assert offered(shell, scripts[shell], "s2f-rl check data --topology ") == {"vocaset", "biwi"}
         assert offered(shell, scripts[shell], "s2f-rl completion z") == {"zsh"}
         assert offered(shell, scripts[shell], "s2f-rl recipe p") == {"ppo"}
+
+
+@pytest.mark.parametrize("shell", [shell for shell in ("bash", "zsh", "fish") if shutil.which(shell)])
+def test_the_shell_can_read_it(shell: str, scripts: dict[str, str], tmp_path: Path) -> None:
+    for name, text in (("whole", scripts[shell]), ("broken", scripts[shell] + "\nif (\n")):
+        (tmp_path / name).write_text(text)
+        done = subprocess.run([shell, "-n", str(tmp_path / name)], capture_output=True, text=True, cwd="/")
+        assert (done.returncode == 0 and done.stderr == "") == (name == "whole"), done.stderr
 
 
 def test_there_is_a_shell_to_ask() -> None:
