@@ -9,7 +9,8 @@ import numpy as np
 
 from s2f_rl.errors import UserError
 
-_KNOWN = (24, 25, 30, 48, 50, 60, 90, 100, 120)
+USUAL = (10, 12, 15, 20, 24, 25, 30, 48, 50, 60, 90, 100, 120)
+"""Frames per second that cameras, programs and corpora count in."""
 _NEAR, _AGREE = 0.08, 0.03
 OTHER = 0.15
 """Share by which a recording is off before its rate is another one."""
@@ -17,7 +18,7 @@ OTHER = 0.15
 
 def nearest_known(rate: float) -> int | None:
     """The usual frame rate within 8% of a measured one; None where there is none."""
-    nearest = min(_KNOWN, key=lambda known: abs(np.log(rate / known)))
+    nearest = min(USUAL, key=lambda known: abs(np.log(rate / known)))
     return nearest if abs(rate / nearest - 1) < _NEAR else None
 
 

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from s2f_rl.data.coefficients.arkit import ARKIT, arkit_name
+from s2f_rl.data.coefficients.arkit import arkit_name
 from s2f_rl.data.files import atomic_write_text
+from s2f_rl.data.rates import USUAL
 from s2f_rl.errors import UserError
 
 _EYE = ("Blink", "LookDown", "LookIn", "LookOut", "LookUp", "Squint", "Wide")
@@ -38,8 +39,8 @@ def frame_times(timecodes: Sequence[str], path: str | os.PathLike[str]) -> np.nd
     """Seconds [T] from the first row on.
 
     A timecode is HH:MM:SS:FF.fff: FF counts frames within the second, fff is the part of a frame, so that rows may come
-    more often than frames of the clock. Its rate is the usual one (24, 25, 30, 50, 60, ...) just above the largest FF:
-    a take of a second or more shows it.
+    more often than frames of the clock. Its rate is the usual one (:data:`~s2f_rl.data.rates.USUAL`) just above the
+    largest FF: a take of a second or more shows it.
 
     Raises:
         UserError: a row is no timecode, time goes back, or it is longer than four hours, naming the row.
@@ -51,7 +52,8 @@ def frame_times(timecodes: Sequence[str], path: str | os.PathLike[str]) -> np.nd
             raise UserError(f"{path}: row {row}: {text[:30]!r} is no timecode HH:MM:SS:FF; export the take again")
         hours, minutes, seconds, frame = (int(part) for part in found.groups()[:4])
         parts.append((3600 * hours + 60 * minutes + seconds, frame + float(found[5] or 0)))
-    rate = next((fps for fps in (24, 25, 30, 48, 50, 60, 100, 120) if fps > max(int(frame) for _, frame in parts)), 240)
+    largest = max(int(frame) for _, frame in parts)
+    rate = next((fps for fps in USUAL if fps > largest), 240)
     times = np.array([seconds + frame / rate for seconds, frame in parts])
     times = np.where(times < times[0], times + _DAY_S, times) - times[0]  # a take over midnight
     back = np.flatnonzero(np.diff(times) < 0)
@@ -97,7 +99,7 @@ def write_live_link(path: str | os.PathLike[str], names: Sequence[str], values: 
 
 
 def own_name(title: str) -> str:
-    """ARKit's name of a column, or the title itself: ``EyeBlinkLeft`` is ``eyeBlinkLeft``."""
+    """ARKit's name of a column in any spelling (:func:`arkit_name`), that of a rotation, or the title itself."""
     title = title.strip()
     lowered = title[:1].lower() + title[1:]
-    return lowered if lowered in ARKIT or lowered in ROTATIONS else title
+    return arkit_name(title) or (lowered if lowered in ROTATIONS else title)

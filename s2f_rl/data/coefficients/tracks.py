@@ -29,6 +29,8 @@ from s2f_rl.errors import UserError
 
 SUFFIXES = (".csv", ".json", ".npy", ".npz")
 _EXPRESSION, _JAW = ("expr", "expression", "exp", "expcode", "expression_params"), ("jaw_pose", "jaw", "jaw_params")
+_LOWEST, _HIGHEST = 10, 1000
+"""Frames per second between which times are in seconds."""
 _FPS, _TIME = ("fps", "frame_rate", "framerate"), ("time", "time_s", "timestamp")
 
 
@@ -182,7 +184,7 @@ def even(track: Track, times: np.ndarray, rate: float | None = None, *, path: Pa
         path: of the file, for messages.
 
     Raises:
-        UserError: times that do not rise, or no common step.
+        UserError: times that do not rise, are not seconds, or have no common step.
     """
     if len(times) < 2:
         return replace(track, fps=rate)
@@ -193,6 +195,8 @@ def even(track: Track, times: np.ndarray, rate: float | None = None, *, path: Pa
     if rate is None:
         rate = 1 / float(np.median(steps[steps > 0]))
         rate = float(nearest_known(rate) or rate)
+        if not _LOWEST <= rate <= _HIGHEST:
+            raise UserError(f"{path}: by its times it has {rate:.3g} frames per second; give them in seconds")
     n = math.floor((times[-1] - times[0]) * rate + 0.4) + 1
     if n > 20 * len(times):
         raise UserError(f"{path}: its {len(times)} frames span {times[-1] - times[0]:.0f} s; frames are missing")

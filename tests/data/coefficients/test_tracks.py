@@ -43,6 +43,14 @@ class TestLiveLink:
         jaw = float(first.split(",")[titles.index("JawOpen")])
         assert jaw == pytest.approx(VALUES[0, ARKIT.index("jawOpen")], abs=1e-5)
 
+    @pytest.mark.parametrize("fps", [10, 12, 15, 20, 24, 25, 30, 48, 50, 90, 100, 120])
+    def test_at_any_usual_rate(self, tmp_path, fps):
+        values = np.tile(VALUES[:, :1], (2, 1))
+        write_live_link(tmp_path / "take.csv", ["jaw_open"], values, fps)
+        track = read_track(tmp_path / "take.csv")
+        assert track.fps == fps and track.notes == ()
+        np.testing.assert_allclose(track.values[:, [track.names.index("jawOpen")]], values, rtol=0, atol=1e-5)
+
     def test_missing_frames_are_interpolated_and_told(self, tmp_path):
         track = read_track(live_link(tmp_path / "take.csv", drop=(10, 11)))
         assert len(track.values) == 70 and track.notes == ("2 of 70 frames are missing and interpolated",)
@@ -100,6 +108,16 @@ class TestTables:
         track = read_track(path)
         assert track.names == ("jawOpen", "own") and track.fps == 25 and track.convention == "own"
         np.testing.assert_allclose(track.values, [[0.1, 1], [0.2, 2], [0.3, 3]], rtol=1e-6)
+
+    def test_times_that_are_no_seconds(self, tmp_path):
+        (tmp_path / "take.csv").write_text("time,a\n0,.1\n33.3,.2\n66.7,.3\n")
+        with pytest.raises(UserError, match=r"take.csv: by its times it has 0.03 frames per second; give them in sec"):
+            read_track(tmp_path / "take.csv")
+
+    def test_arkits_names_in_another_spelling(self, tmp_path):
+        (tmp_path / "take.csv").write_text("eye_blink_L,jaw_open,HeadYaw\n0,.1,0\n1,.2,0\n")
+        track = read_track(tmp_path / "take.csv")
+        assert track.names == ("eyeBlinkLeft", "jawOpen") and track.convention == "arkit"
 
     def test_without_names_or_times(self, tmp_path):
         path = self.write(tmp_path / "a.csv", "0.1,0.2\n0.3,0.4\n")
