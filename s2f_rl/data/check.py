@@ -96,8 +96,7 @@ def check_corpus(root: str | os.PathLike[str], topology: str | None = None, *, p
     for subject, statistics in sorted(motion.items()) if described else ():
         _check_motion(f"{moved}/{subject}_*.npy", statistics, setting, faults)
     if rig is not None:
-        metres = {subject: face * setting.metres_per_unit for subject, face in templates.items()}
-        check_beside_vertices(root, recorded, metres, rig, faults)
+        check_beside_vertices(root, recorded, templates, setting.metres_per_unit, rig, faults)
     counts = faults.counts
     counts.utterances, counts.recorded, counts.vertices = len(spoken), len(spoken & recorded), n_vertices or 0
     if rig is not None:

@@ -75,12 +75,13 @@ def check_coefficients(
 
 
 def check_beside_vertices(
-    root: Path, names: set[str], templates: dict[str, np.ndarray], rig: Rig, faults: Faults
+    root: Path, names: set[str], templates: dict[str, np.ndarray], metres_per_unit: float, rig: Rig, faults: Faults
 ) -> None:
     """Tell how far recorded vertices lie from the faces that the coefficients make, where a corpus has both.
 
     Args:
-        names: utterances with coefficients. templates: {subject: [V*3]}, metres.
+        names: utterances with coefficients. templates: {subject: [V*3]}, in the files' unit.
+        metres_per_unit: of templates and vertices.
     """
     squares, n_faces = 0.0, 0
     for name in sorted(names):
@@ -95,8 +96,9 @@ def check_beside_vertices(
         if n == 0 or vertices[0].size != 3 * rig.basis.n_vertices or values.shape[1:] != (len(rig.names),):
             continue
         frames = np.linspace(0, n - 1, min(n, _COMPARED)).astype(int)
-        made = templates[subject] + np.asarray(values[frames], np.float64) @ rig.basis.matrix.double().numpy()
-        apart = np.asarray(vertices[frames], np.float64).reshape(len(frames), -1) - made
+        moved = np.asarray(values[frames], np.float64) @ rig.basis.matrix.double().numpy()
+        made = metres_per_unit * templates[subject] + moved
+        apart = metres_per_unit * np.asarray(vertices[frames], np.float64).reshape(len(frames), -1) - made
         squares += float(np.square(apart).sum()) / rig.basis.n_vertices
         n_faces += len(frames)
     if n_faces:

@@ -99,3 +99,15 @@ def test_distance_to_vertices_that_lie_beside_them(root):
     np.save(root / "vertices_npy" / "S0_sentence01.npy", vertices + np.tile([0, 0.003, 0.004], 40))
     fault = only(root)
     assert fault.severity == "warning" and "lie 5 mm rms" in fault.message
+
+
+def test_they_may_be_in_another_unit(root):
+    """Everything that the files hold is in millimetres, but the basis, which says its own."""
+    corpus = FaceCorpus(root)
+    stored = np.load(root / "coefficients_npy" / "S0_sentence01.npy")
+    vertices = corpus.template("S0").numpy() + stored @ corpus.rig.basis.matrix.numpy()
+    (root / "vertices_npy").mkdir()
+    np.save(root / "vertices_npy" / "S0_sentence01.npy", 1000 * (vertices + np.tile([0, 0.003, 0.004], 40)))
+    described = json.loads((root / "corpus.json").read_text())
+    (root / "corpus.json").write_text(json.dumps(described | {"units": "mm"}))
+    assert [fault.message for fault in check_corpus(root) if "lie 5 mm rms" in fault.message]
