@@ -17,7 +17,7 @@ from s2f_rl.render.camera import Camera, frame_camera
 from s2f_rl.render.colours import SKIN
 from s2f_rl.render.extras import import_extra
 from s2f_rl.render.faces import find_faces
-from s2f_rl.render.layout import join_panels
+from s2f_rl.render.layout import INK, PAPER, join_panels
 from s2f_rl.render.still import render_still, save_png
 
 SHOWN = {
@@ -27,7 +27,6 @@ SHOWN = {
     "lower_lip": (120, 220, 120),
 }
 """Colours (sRGB) of the regions that measures and rewards use; later ones are drawn over earlier ones."""
-_PAPER, _INK = (27, 29, 34), (232, 232, 228)
 
 
 def corpus_regions_picture(
@@ -95,7 +94,7 @@ def _legend(numbers: Mapping[str, np.ndarray], n_vertices: int, width: int) -> n
     """A strip with a square, name and count for each region: uint8 [h, width, 3]."""
     image_module, draw_module = import_extra("PIL.Image"), import_extra("PIL.ImageDraw")
     height = max(16, width // 32)
-    strip = image_module.new("RGB", (width, height), _PAPER)
+    strip = image_module.new("RGB", (width, height), PAPER)
     draw = draw_module.Draw(strip)
     font = import_extra("PIL.ImageFont").load_default(round(0.42 * height))
     entries: list[tuple[tuple[int, int, int], str]] = [
@@ -106,5 +105,5 @@ def _legend(numbers: Mapping[str, np.ndarray], n_vertices: int, width: int) -> n
     for place, (colour, text) in enumerate(entries):
         left = round(place * step + 0.4 * height)
         draw.rectangle((left, 0.28 * height, left + 0.44 * height, 0.72 * height), fill=colour)
-        draw.text((left + 0.7 * height, height / 2), text, fill=_INK, font=font, anchor="lm")
+        draw.text((left + 0.7 * height, height / 2), text, fill=INK, font=font, anchor="lm")
     return np.asarray(strip)

@@ -56,10 +56,6 @@ class LinearBasis:
         """Coefficients [.., K] to vertices [.., V*3]."""
         return self.neutral.flatten() + coefficients @ self.matrix
 
-    def clamped(self, coefficients: Tensor) -> Tensor:
-        """Coefficients [.., K] brought within their bounds."""
-        return coefficients.clamp(self.bounds[:, 0].to(coefficients), self.bounds[:, 1].to(coefficients))
-
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> LinearBasis:
         """Read a ``basis.npz``: neutral [V, 3], shapes [K, V, 3], names [K], and perhaps bounds [K, 2] and unit.

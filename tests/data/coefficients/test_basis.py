@@ -51,12 +51,6 @@ def test_its_unit_is_converted(tmp_path):
     assert mm.bounds.tolist() == [[0, 1]] * 3
 
 
-def test_clamps_to_its_bounds(tmp_path):
-    basis = LinearBasis.load(written(tmp_path, bounds=np.array([[0, 1], [-1, 1], [-np.inf, np.inf]])))
-    given = torch.tensor([[-2.0, -2.0, -2.0], [2.0, 2.0, 2.0]])
-    assert basis.clamped(given).tolist() == [[0, -1, -2], [1, 1, 2]]
-
-
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
