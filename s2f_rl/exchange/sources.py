@@ -104,7 +104,7 @@ def load_weights_of(
     rest: str | None = None,
     unit: str | None = None,
 ) -> tuple[Motion, np.ndarray]:
-    """Read weights [T, K] of a rig that are known already, and what they do to the face.
+    """Read weights [T, K] of a rig that are known already, and what the first of them does to the face.
 
     Args:
         path: .npy; of the corpus's own recordings, those at its rate. basis: the rig. The others as in
@@ -127,7 +127,7 @@ def load_weights_of(
         still = _rest(Path(rest), basis.n_vertices, unit)
     elif corpus is not None and name is not None:
         still = corpus.template(parse_name(name)[0]).numpy().reshape(-1, 3)
-    vertices = basis.vertices(torch.from_numpy(weights)).unflatten(1, (-1, 3)).numpy()
+    vertices = basis.vertices(torch.from_numpy(weights[:1])).unflatten(1, (-1, 3)).numpy()
     rate = corpus.fps if corpus is not None and (fps is None or recorded is not None) else Clock(fps or 0).fps
     return Motion(path, vertices, rate, still, "y" if corpus is None else corpus.mesh_identity.up), weights
 

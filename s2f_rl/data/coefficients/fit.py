@@ -86,15 +86,13 @@ def fit_coefficients(
         raise UserError(f"frame {t} holds coordinates that are not finite; predict or export it again")
     found = _solved(shapes @ shapes.T, products, basis.bounds.numpy().astype(np.float64), smooth, sparse)
     coefficients = found.astype(np.float32)
-    distances = []
+    means, largest = [], []
     for start in starts:
         off = displaced(start) - found[start : start + _CHUNK] @ shapes
-        distances.append(np.linalg.norm(off.reshape(len(off), -1, 3), axis=2))
-    return CoefficientFit(
-        coefficients,
-        np.concatenate([1e3 * each.mean(1) for each in distances]),
-        np.concatenate([1e3 * each.max(1) for each in distances]),
-    )
+        distance = 1e3 * np.linalg.norm(off.reshape(len(off), -1, 3), axis=2)
+        means.append(distance.mean(1))
+        largest.append(distance.max(1))
+    return CoefficientFit(coefficients, np.concatenate(means), np.concatenate(largest))
 
 
 def _solved(gram: np.ndarray, products: np.ndarray, bounds: np.ndarray, smooth: float, sparse: float) -> np.ndarray:
