@@ -33,6 +33,10 @@ def wav_header(path: str | os.PathLike[str]) -> tuple[int, int]:
     return sound.count(), sound.rate
 
 
+SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".aac", ".mp4", ".mov", ".webm")
+"""Recordings that are looked for in a folder."""
+
+
 def read_wav(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     """Read a sound file as mono, whole.
 

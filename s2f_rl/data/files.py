@@ -10,6 +10,8 @@ import errno
 import io
 import json
 import os
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -69,6 +71,35 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         except OSError as error:
             raise UserError(f"{path}: cannot be replaced ({_reason(error)}); move away what is there") from error
     _flush_folder(target.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield an empty folder beside ``path``, which is new or empty; rename it to ``path`` when the block ends well.
+
+    On any exception it is removed with all that is in it, and ``path`` is untouched.
+
+    Raises:
+        UserError: ``path`` cannot be written, or there is something in it.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{path.name[:50]}.", suffix=".tmp", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({_reason(error)}); choose another place") from error
+    try:
+        yield work
+        work.chmod(0o755)  # mkdtemp's folders are their maker's alone
+        try:
+            if path.exists():
+                path.rmdir()
+            os.rename(work, path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be replaced ({_reason(error)}); name a new folder") from error
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
 
 
 def require_target(path: str | os.PathLike[str]) -> Path:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
+from s2f_rl.data.files import atomic_folder
 from s2f_rl.errors import UserError
 from s2f_rl.exchange.face import Face
 
@@ -33,18 +33,12 @@ def write_obj_sequence(folder: str | os.PathLike[str], vertices: np.ndarray, fps
         colours = [f" {r:.4f} {g:.4f} {b:.4f}" for r, g, b in face.colours / 255]
     digits = max(4, len(str(len(vertices) - 1)))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name[:50]}.", suffix=".tmp", dir=folder.parent) as temporary:
-            made = Path(temporary) / "sequence"
-            made.mkdir()
+        with atomic_folder(folder) as made:
             for t, frame in enumerate(vertices):
                 told = f"# metres, {face.up} up; frame {t} at {t / fps:.6f} s of {fps:g} frames per second\n"
                 points = "".join(
                     f"v {x:.7f} {y:.7f} {z:.7f}{colour}\n" for (x, y, z), colour in zip(frame, colours, strict=True)
                 )
                 (made / f"{folder.name}_{t:0{digits}d}.obj").write_text(told + points + corners, encoding="utf-8")
-            if folder.exists():
-                folder.rmdir()
-            os.replace(made, folder)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); choose a writable folder") from error

@@ -5,26 +5,27 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from s2f_rl.data.audio import read_wav, wav_header
+from s2f_rl.data.audio import SOUND_SUFFIXES, read_wav, wav_header
+from s2f_rl.data.clock import HIGHEST_FPS, LOWEST_FPS
 from s2f_rl.data.coefficients.basis import FILE as BASIS_FILE
 from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.coefficients.rig import FILE, FOLDER
 from s2f_rl.data.coefficients.tracks import SUFFIXES, Track, even, read_track
 from s2f_rl.data.description import FILE as DESCRIPTION_FILE
-from s2f_rl.data.files import atomic_path, atomic_save_npy, atomic_write_json, read_text
+from s2f_rl.data.files import atomic_folder, atomic_path, atomic_save_npy, atomic_write_json, read_text
 from s2f_rl.data.preparation import is_safe_name, save_sound
 from s2f_rl.data.rates import nearest_known
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError, one_line
 from s2f_rl.signs import watched
 
-_SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".m4a", ".mp4", ".mov", ".webm")
 _BEAT = re.compile(r"\d+_([a-z]+)_")
 _HELD = 0.1
 """Share of a speaker's recordings that each of validation and test gets, at least one."""
@@ -57,8 +58,13 @@ class ConversionReport:
 
 @dataclass(frozen=True)
 class _Recording:
-    track: Track
+    """What is kept of a file once it was read; ``read`` reads its frames again, when they are written."""
+
     file: Path
+    names: tuple[str, ...]
+    fps: float
+    convention: str
+    read: Callable[[], Track]
     sound: Path
     subject: str
     sentence: int | None
@@ -74,7 +80,7 @@ def convert_coefficients(
     subject: str | None = None,
     sounds: str | os.PathLike[str] | None = None,
 ) -> ConversionReport:
-    """Write a corpus of coefficients.
+    """Write a corpus of coefficients: whole, or not at all.
 
     Every file that :func:`~s2f_rl.data.coefficients.tracks.read_track` reads, in ``source`` and its folders, is a
     recording. Its sound has the same name beside it (or in ``sounds``), or is the only sound in its folder. What cannot
@@ -111,25 +117,30 @@ def convert_coefficients(
     if not found:
         first = f" ({problems[0]})" if problems else ""
         raise UserError(f"{source}: holds no recording that can be read{first}; give {', '.join(SUFFIXES)} with sound")
-    titles = max((each.track.names for each in found), key=len)
+    titles = max((each.names for each in found), key=len)
     missing = [name for name in titles if face is not None and name not in face.names]
     if missing:
         raise UserError(f"{basis}: has no shape {missing[0]}, which the recordings have; add it (zeros if need be)")
-    report = ConversionReport(out, titles, found[0].track.fps or 0.0, problems=problems)
+    report = ConversionReport(out, titles, found[0].fps, problems=problems)
+    used = report.fps / _frame_step(report.fps)
+    if not LOWEST_FPS <= used <= HIGHEST_FPS:
+        told = f"{found[0].file}: has {report.fps:g} frames per second; {LOWEST_FPS:g} to {HIGHEST_FPS:g} are animated"
+        raise UserError(f"{told}, resample it (or mend --fps)")
     names_of = dict(zip(_names(found), found, strict=True))
-    for name, recording in watched(list(names_of.items()), "write", unit="file", delay=2, leave=False):
-        try:
-            _write(recording, name, out, titles, report)
-        except UserError as error:
-            problems.append(str(error))
-    report.notes = _counted(report.notes)
-    if not report.written:
-        raise UserError(f"{source}: no recording could be written ({problems[0]}); mend the files")
-    if face is not None:
-        face.save(out / BASIS_FILE)
-    about = {"names": list(titles), "fps": report.fps, "convention": found[0].track.convention}
-    atomic_write_json(out / FILE, {**about, "sources": report.written})
-    atomic_write_json(out / DESCRIPTION_FILE, _description(report))
+    with atomic_folder(out) as work:
+        for name, recording in watched(list(names_of.items()), "write", unit="file", delay=2, leave=False):
+            try:
+                _write(recording, name, work, titles, report)
+            except UserError as error:
+                problems.append(str(error))
+        report.notes = _counted(report.notes)
+        if not report.written:
+            raise UserError(f"{source}: no recording could be written ({problems[0]}); mend the files")
+        if face is not None:
+            face.save(work / BASIS_FILE)
+        about = {"names": list(titles), "fps": report.fps, "convention": found[0].convention}
+        atomic_write_json(work / FILE, {**about, "sources": report.written})
+        atomic_write_json(work / DESCRIPTION_FILE, _description(report))
     return report
 
 
@@ -137,6 +148,17 @@ def _read(
     file: Path, source: Path, names: Sequence[str] | None, fps: float | None, subject: str | None, sounds: Path | None
 ) -> _Recording:
     sound = _sound_of(file, source, sounds)
+    read = partial(_track, file, sound, names, fps)
+    track = read()
+    speaker, sentence = _who(file, source, subject)
+    if not is_safe_name(speaker) or "_sentence" in speaker:
+        raise UserError(f"{file}: {speaker[:40]!r} cannot name a speaker; give --subject")
+    assert track.fps is not None
+    return _Recording(file, track.names, track.fps, track.convention, read, sound, speaker, sentence)
+
+
+def _track(file: Path, sound: Path, names: Sequence[str] | None, fps: float | None) -> Track:
+    """A file with its rate: as it tells, else ``fps``, else as the length of the sound tells."""
     track = read_track(file, names)
     if track.fps is None:
         n_samples, rate = wav_header(sound)
@@ -146,10 +168,7 @@ def _read(
             raise UserError(f"{file}: {measured:.1f} frames for each second of sound is no usual rate; give --fps")
         note = () if fps else (f"a rate of {told:g} frames per second is taken from the length of the sound",)
         track = replace(track, fps=float(told), notes=(*track.notes, *note))
-    speaker, sentence = _who(file, source, subject)
-    if not is_safe_name(speaker) or "_sentence" in speaker:
-        raise UserError(f"{file}: {speaker[:40]!r} cannot name a speaker; give --subject")
-    return _Recording(track, file, sound, speaker, sentence)
+    return track
 
 
 def _who(file: Path, source: Path, subject: str | None) -> tuple[str, int | None]:
@@ -167,7 +186,7 @@ def _who(file: Path, source: Path, subject: str | None) -> tuple[str, int | None
 
 def _sound_of(file: Path, source: Path, folder: Path | None) -> Path:
     where = folder or file.parent
-    present = sorted(p for p in where.iterdir() if p.suffix.lower() in _SOUNDS) if where.is_dir() else []
+    present = sorted(p for p in where.iterdir() if p.suffix.lower() in SOUND_SUFFIXES) if where.is_dir() else []
     same = [p for p in present if p.stem == file.stem]
     if not same and (folder is not None or len(present) != 1 or where == source):  # a take has a folder of its own
         raise UserError(f"{file}: has no sound; put {file.stem}.wav beside it, or give --sounds")
@@ -184,14 +203,13 @@ def _names(found: Sequence[_Recording]) -> list[str]:
 
 
 def _write(recording: _Recording, name: str, out: Path, titles: Sequence[str], report: ConversionReport) -> None:
-    track, file = recording.track, recording.file
+    file, track = recording.file, recording.read()
     unknown = [title for title in track.names if title not in titles]
     if unknown:
         raise UserError(f"{file}: has a coefficient {unknown[0]}, which other recordings have not; convert them apart")
     if track.fps != report.fps:
-        assert track.fps is not None
-        track = even(track, np.arange(len(track.values)) / track.fps, report.fps, path=file)
-        track = replace(track, notes=(*track.notes, f"brought from {recording.track.fps:g} to {report.fps:g} fps"))
+        track = even(track, np.arange(len(track.values)) / recording.fps, report.fps, path=file)
+        track = replace(track, notes=(*track.notes, f"brought from {recording.fps:g} to {report.fps:g} fps"))
     values = np.zeros((len(track.values), len(titles)), np.float32)
     values[:, [titles.index(title) for title in track.names]] = track.values
     if len(track.names) < len(titles):
@@ -206,6 +224,10 @@ def _write(recording: _Recording, name: str, out: Path, titles: Sequence[str], r
     atomic_save_npy(out / FOLDER / f"{name}.npy", values)
     report.written[name] = str(file)
     report.notes += track.notes
+
+
+def _frame_step(fps: float) -> int:
+    return 2 if fps == 60 else 1
 
 
 def _counted(notes: Sequence[str]) -> list[str]:
@@ -234,7 +256,7 @@ def _description(report: ConversionReport) -> dict[str, object]:
         "format": 1,
         "dataset": "coefficients",
         "stored_fps": report.fps,
-        "frame_step": 2 if report.fps == 60 else 1,
+        "frame_step": _frame_step(report.fps),
         "training_subjects": subjects,
         "splits": {split: {"subjects": subjects, "sentences": span} for split, span in ranges.items()},
     }

@@ -7,14 +7,13 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from s2f_rl.data.audio import SOUND_SUFFIXES
 from s2f_rl.data.files import load_json, read_text
 from s2f_rl.data.preparation import is_safe_name
 from s2f_rl.data.splits import parse_name
 from s2f_rl.errors import UserError
 
 _PARTS = ("train", "validation", "test")
-SOUND_SUFFIXES = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".aac")
-"""Recordings that are looked for."""
 
 
 def utterance_names(stems: Sequence[str], table: Path | None = None, subject: str | None = None) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from s2f_rl.data import preparation
-from s2f_rl.data.audio import read_sound, write_wav
+from s2f_rl.data.audio import SOUND_SUFFIXES, read_sound, write_wav
 from s2f_rl.data.clock import HIGHEST_FPS, LOWEST_FPS
 from s2f_rl.data.description import FILE, FORMAT
 from s2f_rl.data.files import (
+    atomic_folder,
     atomic_save_npy,
     atomic_save_npy_parts,
     atomic_write_bytes,
@@ -30,7 +30,7 @@ from s2f_rl.data.meshes import SUFFIXES, read_mesh
 from s2f_rl.data.own.marks import Ask, Marks, find_marks
 from s2f_rl.data.own.motion import list_motion, listed, motion_parts
 from s2f_rl.data.own.mouth import Regions, front_of, regions_from_corners, regions_from_landmarks
-from s2f_rl.data.own.naming import SOUND_SUFFIXES, split_by_subject, utterance_names
+from s2f_rl.data.own.naming import split_by_subject, utterance_names
 from s2f_rl.data.own.placement import DIRECTIONS, Placement, find_placement
 from s2f_rl.data.regions import LANDMARKS_FILE, TEXT_LISTS
 from s2f_rl.data.splits import parse_name
@@ -144,12 +144,7 @@ def new_corpus(
         "format": FORMAT, "dataset": out.name, "units": "metres", "stored_fps": rate, "frame_step": frame_step,
         "n_vertices": len(points), "training_subjects": training, "splits": parts,
     }  # fmt: skip
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another place") from error
-    try:
+    with atomic_folder(out) as work:
         _write_face(work, face, found, rest)
         atomic_write_json(work / FILE, description)
         for stem in watched(sorted(named), "corpus", unit="utterance", enabled=progress):
@@ -161,11 +156,6 @@ def new_corpus(
                 atomic_save_npy_parts(work / "vertices_npy" / f"{named[stem]}.npy", (n_frames, points.size), flat)
                 report.n_recorded += 1
         report.n_utterances = len(named)
-        work.chmod(0o755)  # mkdtemp's folders are their maker's alone
-        os.rename(work, out)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
     return report
 
 

@@ -102,6 +102,29 @@ def test_what_cannot_be_read_is_left_out_and_told(takes, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_what_is_broken_off_leaves_nothing(takes, tmp_path, monkeypatch):
+    written = []
+
+    def break_off(path, array):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("s2f_rl.data.coefficients.convert.atomic_save_npy", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        convert_coefficients(takes, tmp_path / "out")
+    assert len(written) == 2 and [each.name for each in tmp_path.iterdir()] == ["takes"]
+
+
+@pytest.mark.parametrize("fps", [5, 240])
+def test_a_rate_that_no_corpus_has(tmp_path, fps):
+    np.save(tmp_path / "ann_sentence01.npy", values(fps=fps))
+    sound(tmp_path / "ann_sentence01.wav")
+    with pytest.raises(UserError, match=f"ann_sentence01.npy: has {fps} frames per second; 10 to 120 are animated"):
+        convert_coefficients(tmp_path, tmp_path / "out", fps=fps)
+    assert not (tmp_path / "out").exists()
+
+
 def test_nothing_to_read(tmp_path):
     with pytest.raises(UserError, match="holds no recording"):
         convert_coefficients(tmp_path, tmp_path / "out")
