@@ -28,7 +28,8 @@ def add_blendshapes(commands: Commands) -> None:
 
             if options.meshes or options.out is not None:
                 raise UserError("--names-template writes the table alone; give no sequences and no --out")
-            write_names(options.names_template, read_basis(options.basis, options.mesh).names)
+            rig = read_basis(options.basis, options.mesh, unit=options.basis_unit)
+            write_names(options.names_template, rig.names)
             print(f"{options.names_template}: edit its second column, then give it with --names")
             return 0
         from s2f_rl.exchange.command import blendshapes
@@ -46,6 +47,7 @@ def add_blendshapes(commands: Commands) -> None:
             rest=options.rest,
             unit=options.unit,
             mesh=options.mesh,
+            basis_unit=options.basis_unit,
             names=options.names,
             triangles=options.triangles,
             audio=options.audio,
@@ -72,6 +74,7 @@ def add_blendshapes(commands: Commands) -> None:
     _add_source(parser)
     parser.add_argument("--rest", metavar="FILE", help=".npy, .obj, .ply or .glb: face at rest, if not the basis's")
     parser.add_argument("--mesh", metavar="NAME", help="which mesh of the .glb")
+    parser.add_argument("--basis-unit", metavar="UNIT", help="of the .glb (default: told from the size of the face)")
     parser.add_argument("--names", metavar="TABLE.csv", help="names of the shapes outside: two columns")
     parser.add_argument("--names-template", metavar="TABLE.csv", help="write such a table, to be edited")
     parser.add_argument("--weights", action="store_true", help="MESHES are weights [T, K] of the rig: fit nothing")

@@ -58,8 +58,11 @@ def published_unit(templates: Mapping[str, np.ndarray]) -> float:
     return BIWI_METRES_PER_UNIT if extents and np.median(extents) > _PUBLISHED_ABOVE else 1.0
 
 
-def metres_per_unit(face: np.ndarray, unit: str | None, what: str) -> float:
+def metres_per_unit(face: np.ndarray, unit: str | None, what: str, option: str = "--unit") -> float:
     """Metres per unit of a face [V, 3]: as a person told it ("m", "mm", "centimetres", ...), else from its size.
+
+    Args:
+        option: by which a person tells it.
 
     Raises:
         UserError: an unknown word, or a face of no natural size in any common unit.
@@ -71,5 +74,6 @@ def metres_per_unit(face: np.ndarray, unit: str | None, what: str) -> float:
     extent = float(np.ptp(np.asarray(face, np.float64).reshape(-1, 3), axis=0).max())
     guess = guess_unit(extent)
     if guess.metres_per_unit is None:
-        raise UserError(f"{what}: its face is {extent:.3g} long, which is no face in any common unit; tell its unit")
+        told = f"{what}: its face is {extent:.3g} long, which is no face in any common unit"
+        raise UserError(f"{told}; tell its unit ({option})")
     return guess.metres_per_unit

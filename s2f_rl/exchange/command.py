@@ -46,6 +46,7 @@ def blendshapes(
     rest: str | None = None,
     unit: str | None = None,
     mesh: str | None = None,
+    basis_unit: str | None = None,
     names: str | os.PathLike[str] | None = None,
     triangles: str | None = None,
     audio: str | None = None,
@@ -63,7 +64,7 @@ def blendshapes(
         form: one of :data:`TABLES` or :data:`SCENES`; None tells it from ``out``.
         corpus, topology: give rate, unit, faces at rest, triangles, colours and sound.
         fps, rest, unit: in place of a corpus (see :func:`~s2f_rl.exchange.sources.load_motion_of`).
-        mesh: of a GLB with several.
+        mesh: of a GLB with several. basis_unit: of a GLB whose size does not tell it.
         names: table of names (:func:`~s2f_rl.exchange.names.read_names`).
         triangles: for GLB and USD, file that has them; default: those of the GLB or the corpus.
         audio: for USD, the sound of one sequence.
@@ -86,7 +87,7 @@ def blendshapes(
 
     @lru_cache(maxsize=1)
     def rig_of(n_vertices: int | None) -> tuple[LinearBasis, GlbMesh | None]:
-        return read_basis(basis, mesh, n_vertices), read_surface(basis, mesh, n_vertices)
+        return read_basis(basis, mesh, n_vertices, basis_unit), read_surface(basis, mesh, n_vertices)
 
     def kept(rig: LinearBasis) -> dict[int, str]:
         return dict(enumerate(rig.names)) if names is None else read_names(names, rig.names)
@@ -176,15 +177,18 @@ def _targets(
         kind = form or known.get(out.suffix.lower())
         if kind is None:
             raise UserError(f"{out}: its name tells no form; end it in {', '.join(known)}, or give --form")
-        if kind in SCENES and out.suffix.lower() != f".{kind}":
-            raise UserError(f"{out}: is to be {kind}; end its name in .{kind}")
+        if kind != "obj" and out.suffix.lower() != _suffix(kind):
+            raise UserError(f"{out}: is to be {kind}; end its name in {_suffix(kind)}")
         return [(out if kind == "obj" else require_target(out), kind)]
     if form is None:
         raise UserError(f"{out}: is a folder for {len(files)} sequences; say in which form with --form")
     if len({path.stem for path in files}) < len(files):
         raise UserError("two sequences have the same name; write them to different folders, one call each")
-    suffix = {"obj": "", "livelink": ".csv"}.get(form, f".{form}")
-    return [(out / f"{path.stem}{suffix}", form) for path in files]
+    return [(out / f"{path.stem}{_suffix(form)}", form) for path in files]
+
+
+def _suffix(form: str) -> str:
+    return {"obj": "", "livelink": ".csv"}.get(form, f".{form}")
 
 
 def _fitting(basis: LinearBasis, motion: Motion, path: str | os.PathLike[str]) -> LinearBasis:

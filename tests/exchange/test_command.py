@@ -97,6 +97,15 @@ class TestBlendshapes:
         np.testing.assert_allclose(read, left.coefficients[:, 1], atol=1e-5)
         assert {row[head.index("CheekPuff")] for row in rows} == {"0"}
 
+    def test_the_unit_of_a_rig_may_be_told(self, folder: Path, rig: LinearBasis, tmp_path: Path, capsys) -> None:
+        """A face of 80 cm: too large for metres, too small for decimetres."""
+        far = LinearBasis(rig.neutral * 4, rig.shapes * 4, rig.names, rig.bounds)
+        write_glb(tmp_path / "far.glb", far, np.zeros((1, 3)), 30.0, Face(ball()[1].astype(np.int32), None))
+        arguments = ("blendshapes", "--weights", folder / "weights.npy", "--basis", tmp_path / "far.glb", "--fps", 25)
+        assert "tell its unit (--basis-unit)" in refused(capsys, *arguments, "--out", tmp_path / "a.glb")
+        assert call(*arguments, "--basis-unit", "dm", "--out", tmp_path / "a.glb") == 0
+        torch.testing.assert_close(read_basis(tmp_path / "a.glb", unit="m").neutral, 0.4 * rig.neutral)
+
     def test_a_scene_looks_as_the_sequence(self, folder: Path, rig: LinearBasis, tmp_path: Path) -> None:
         out = tmp_path / "take.glb"
         assert call("blendshapes", folder / "take.npy", "--basis", folder / "face.glb", "--fps", 30, "--out", out) == 0
@@ -119,6 +128,8 @@ class TestBlendshapes:
         assert call(*arguments, "--fps", 25, "--out", tmp_path / "known.glb") == 0
         assert read_basis(tmp_path / "known.glb").names == rig.names
         assert "give --fps" in refused(capsys, *arguments, "--out", tmp_path / "known.csv")
+        odd = ("--fps", 25, "--form", "livelink", "--out", tmp_path / "odd.npy")
+        assert "odd.npy: is to be livelink; end its name in .csv" in refused(capsys, *arguments, *odd)
         arguments = ("blendshapes", "--weights", folder / "take.npy", "--basis", folder / "face.glb", "--fps", 25)
         assert "weights of this rig are [T, 3]" in refused(capsys, *arguments, "--out", tmp_path / "known.csv")
         residual = ("--residual", tmp_path / "r.csv", "--out", tmp_path / "known.csv")

@@ -38,7 +38,7 @@ def read_basis(
     if path.suffix.lower() != ".glb":
         raise UserError(f"{path}: a basis is a .npz or a .glb file; export the face with its shape keys as .glb")
     found = _chosen(path, mesh, n_vertices)
-    size = metres_per_unit(found.vertices, unit, str(path))
+    size = metres_per_unit(found.vertices, unit, str(path), "--basis-unit")
     return LinearBasis(
         torch.from_numpy(found.vertices * size).float(),
         torch.from_numpy(found.targets * np.float32(size)),
