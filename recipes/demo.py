@@ -208,8 +208,8 @@ def write_coefficients(options: Any, test: Any, actors: dict[str, Any], root: Pa
     index = 0 if options.utterance is None else test.index(options.utterance)
     style = torch.nn.functional.one_hot(torch.tensor(options.style), actor.n_styles).float()
     values = predicted_coefficients(actor, test[index].waveform, style.to(actor.device))
-    for name in ("demo.npy", "demo.csv"):
-        save_coefficients(root / name, actor, values)
+    save_coefficients(root / "demo.npy", actor, values)
+    save_coefficients(root / "demo.csv", actor, values, "livelink")
     return root / "demo.csv"
 
 

@@ -78,6 +78,7 @@ def add_animate(commands: Commands) -> None:
             size=options.size,
             device=_device(options),
             coefficients=options.coefficients,
+            form=options.form,
             **_given(options, "topology"),
         )
         print(options.out)
@@ -89,6 +90,9 @@ def add_animate(commands: Commands) -> None:
     )
     _add_checkpoint(parser)
     parser.add_argument("--out", required=True, help=".mp4: film, .html: page, .npy: metres, .csv: weights, .glb, .usd")
+    parser.add_argument(
+        "--form", choices=["livelink"], help="of the .csv: that of Live Link Face, ARKit's shapes alone"
+    )
     parser.add_argument("--coefficients", action="store_true", help="of a rig, in the .npy, in place of vertices")
     parser.add_argument("--corpus", help="corpus folder to take the face from; default: the checkpoint's own")
     parser.add_argument("--subject", help="whose face; default: the first training subject")

@@ -42,6 +42,7 @@ def animate(
     topology: str | None = None,
     device: str = "cpu",
     coefficients: bool = False,
+    form: str | None = None,
 ) -> Path:
     """Animate a face with a recording.
 
@@ -58,6 +59,7 @@ def animate(
         style: training subject (name or column) whose way of speaking to use; default: the subject's own, else the
             first.
         size: height and width of the film in pixels.
+        form: of a ``.csv``: "livelink" is the CSV of Live Link Face.
         coefficients: an ``.npy`` holds coefficients [T, K] in place of vertices; so it does where there is no mesh.
 
     Raises:
@@ -72,6 +74,8 @@ def animate(
     if out.suffix not in (*ENDINGS, *SUFFIXES):
         ours = ", ".join(f"{ending} ({what})" for ending, what in ENDINGS.items())
         raise UserError(f"--out {out}: give a name that ends in {ours}, {', '.join(SUFFIXES)}")
+    if form is not None and (form, out.suffix) != ("livelink", ".csv"):
+        raise UserError(f"--form {form}: is a .csv; end --out in .csv, or leave out --form, and the name tells it")
     if out.suffix in SUFFIXES:
         require_scene(out)
     require_target(out)
@@ -86,7 +90,8 @@ def animate(
         raise UserError(f"--out {out}: no file for coefficients; leave out --coefficients, or give a .csv or .npy")
     coefficients = coefficients or out.suffix == ".csv"
     if coefficients and controls is None:
-        raise UserError(f"{checkpoint}: animates vertices, so there are no coefficients; give --out a .npy or .mp4")
+        told = "animates vertices, so there are no coefficients; give --out a .npy, then fit them: s2f-rl blendshapes"
+        raise UserError(f"{checkpoint}: {told}")
     if controls is not None and not controls.has_mesh:
         if out.suffix not in (".csv", ".npy"):
             raise UserError(f"{checkpoint}: animates coefficients without a face; give --out a .csv or .npy")
@@ -129,7 +134,7 @@ def animate(
             if surface is not None:
                 write_rig(out, rig_of(actor, template), values, actor.fps, surface)
             else:
-                save_coefficients(out, actor, values)
+                save_coefficients(out, actor, values, form)
             return out
         motion = (_long_motion if long else _motion)(actor, signal, template.to(device), style_weights.to(device))
     except (MemoryError, RuntimeError) as error:  # what torch raises has no type of its own on every device

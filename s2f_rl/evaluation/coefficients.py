@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from s2f_rl.data.coefficients.arkit import ARKIT
 from s2f_rl.data.coefficients.basis import LinearBasis
 from s2f_rl.data.coefficients.livelink import write_live_link
 from s2f_rl.data.files import atomic_save_npy
@@ -61,16 +60,20 @@ def rig_of(actor: Actor, template: Tensor) -> LinearBasis:
     return LinearBasis(template.cpu().reshape(-1, 3), shapes.unflatten(1, (-1, 3)), controls.names, controls.bounds)
 
 
-def save_coefficients(path: Path, actor: Actor, values: np.ndarray) -> None:
-    """Write coefficients [T, K], atomically: ``.npy``, or ``.csv``, which is Live Link Face's where names are ARKit's.
+def save_coefficients(path: Path, actor: Actor, values: np.ndarray, form: str | None = None) -> None:
+    """Write coefficients [T, K], atomically: ``.npy``, or ``.csv`` of a column ``time_s`` and one for each coefficient.
 
-    Another CSV has a column ``time_s`` and one for each coefficient.
+    Args:
+        form: "livelink": the ``.csv`` is Live Link Face's.
+
+    Raises:
+        UserError: Live Link has no such shape.
     """
     controls = actor.controls if isinstance(actor, FaceFormer) else None
     assert controls is not None
     if path.suffix == ".npy":
         atomic_save_npy(path, values)
-    elif set(controls.names) <= set(ARKIT):
+    elif form == "livelink":
         write_live_link(path, controls.names, values, actor.fps)
     else:
         write_csv(path, controls.names, values, actor.fps)

@@ -52,11 +52,16 @@ def test_supervised_learns_coefficients(trained):
 def test_animates_coefficients_within_their_bounds(trained, tmp_path):
     folder, has_mesh = trained
     speech = folder / "corpus" / "wav" / "S2_sentence01.wav"
-    for name in ("face.csv", "face.npy"):
-        animate(speech, folder / "start", tmp_path / name, coefficients=True)
-    values, track = np.load(tmp_path / "face.npy"), read_track(tmp_path / "face.csv")
+    for name, form in (("face.csv", None), ("app.csv", "livelink"), ("face.npy", None)):
+        animate(speech, folder / "start", tmp_path / name, coefficients=True, form=form)
+    heads = [(tmp_path / name).read_text().partition(",")[0] for name in ("face.csv", "app.csv")]
+    assert heads == ["time_s", "Timecode"]
+    with pytest.raises(UserError, match=r"--form livelink: is a .csv"):
+        animate(speech, folder / "start", tmp_path / "face.npy", form="livelink")
+    values = np.load(tmp_path / "face.npy")
     assert values.shape[1] == 3 and values.min() >= 0 and values.max() <= 1 and np.ptp(values) > 0
-    np.testing.assert_allclose(track.values[:, [track.names.index(n) for n in NAMES]], values, rtol=0, atol=1e-5)
+    for track in (read_track(tmp_path / "face.csv"), read_track(tmp_path / "app.csv")):
+        np.testing.assert_allclose(track.values[:, [track.names.index(n) for n in NAMES]], values, rtol=0, atol=1e-5)
     if not has_mesh:
         for name in ("face.mp4", "face.glb"):
             with pytest.raises(UserError, match="coefficients without a face"):
