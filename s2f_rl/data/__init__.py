@@ -15,7 +15,7 @@ Floor plan:
 - sound: ``audio`` in front of ``sound_decoding``, ``sound_containers``, ``sound_packets``, ``mp3_frames``, ``splicing``
   and ``mixing``; ``mel`` and ``mel_cache`` make the clips that a reward hears
 - downloads into our layout (``s2f-rl prepare``): ``preparation``, ``from_vocaset``, ``from_biwi``, ``biwi_raw``
-- motion that is coefficients of a rig: ``coefficients``
+- motion that is coefficients of a rig: ``coefficients``; ``components``, the directions in which faces move
 - phone timings of recordings (``s2f-rl align``): ``alignment``; ``phone_classes``, what a phone can be
 - files of others, read without running their code, and our own, written whole or not at all: ``regular_files``,
   ``files``, ``temporary``, ``plain_pickle``, ``bounded_pickle``, ``tensor_files``, ``tensor_pickle``, ``soundness``;

@@ -137,6 +137,10 @@ def animate(
                 save_coefficients(out, actor, values, form)
             return out
         motion = (_long_motion if long else _motion)(actor, signal, template.to(device), style_weights.to(device))
+        if motion is not None and surface is not None:
+            frames = motion if isinstance(motion, FramesOnDemand) else motion.reshape(len(motion), -1, 3)
+            write_scene(out, frames, actor.fps, surface)
+            return out
     except (MemoryError, RuntimeError) as error:  # what torch raises has no type of its own on every device
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
@@ -159,8 +163,6 @@ def animate(
             [motion], [subject], triangles, sound, actor.fps, out,
             title=Path(speech).stem, camera=camera, colours=colours, measured=measured,
         )  # fmt: skip
-    elif surface is not None:
-        write_scene(out, motion[:].reshape(len(motion), -1, 3), actor.fps, surface)
     elif isinstance(motion, FramesOnDemand):
         shape = (len(motion), 3 * actor.n_vertices)
         atomic_save_npy_parts(out, shape, (part.reshape(len(part), -1) for part in motion.parts()))

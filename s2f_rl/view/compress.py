@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from s2f_rl.data.components import components_of, frames_looked_at, in_parts, spread_frames
 from s2f_rl.errors import UserError
 
 _log = logging.getLogger(__name__)
 ERROR_MM = 0.005
 """A mean over a head that mostly stands still: the largest error, at the lips, is some thirty times as large."""
 _MOST_COMPONENTS = 128
-_FRAMES_LOOKED_AT = 1200
-_AT_ONCE = 256
 _LARGEST = 32767
-_NOTHING_M = 1e-9  # a component that moves no vertex further is rounding
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,8 @@ class Packed:
 def pack(sequences: Sequence[np.ndarray], error_mm: float = ERROR_MM) -> Packed:
     """The fewest components that keep the mean error of every sequence within ``error_mm``, 128 at most.
 
-    The components are those of up to 1200 frames, evenly spread, found from the frames' inner products (snapshot
-    method: Sirovich, "Turbulence and the dynamics of coherent structures", 1987); one basis serves all sequences.
-    The errors are those of all frames, after rounding.
+    The components are those of up to 1200 frames, evenly spread; one basis serves all sequences. The errors are those
+    of all frames, after rounding.
 
     Args:
         sequences: each [T, V, 3] of one V, metres, finite.
@@ -64,13 +61,13 @@ def pack(sequences: Sequence[np.ndarray], error_mm: float = ERROR_MM) -> Packed:
     """
     if not error_mm > 0:
         raise UserError(f"error_mm is {error_mm}; pass the millimetres that vertices may be off by, above 0")
-    looked_at = _spread(sequences)
+    looked_at = spread_frames(sequences)
     mean = looked_at.mean(0, dtype=np.float64).astype(np.float32)
     looked_at -= mean
-    components = _components(looked_at)
+    components = components_of(looked_at, _MOST_COMPONENTS)
     lengths = tuple(map(len, sequences))
     # Which component is the last that is needed is found on the frames looked at, by halving.
-    shares = np.array_split(looked_at, np.cumsum(_looked_at(lengths))[:-1])
+    shares = np.array_split(looked_at, np.cumsum(frames_looked_at(lengths))[:-1])
     low, high = 0, len(components)
     while low < high:
         middle = (low + high) // 2
@@ -83,7 +80,7 @@ def pack(sequences: Sequence[np.ndarray], error_mm: float = ERROR_MM) -> Packed:
     means, largest, done = [], 0.0, 0
     for sequence in sequences:
         total = 0.0
-        for part in _parts(sequence):
+        for part in in_parts(sequence):
             stored = packed.frames(done, done + len(part))
             done += len(part)
             mean_error, max_error = _errors(stored, part)
@@ -95,35 +92,11 @@ def pack(sequences: Sequence[np.ndarray], error_mm: float = ERROR_MM) -> Packed:
     return Packed(packed.mean, packed.basis, packed.scale, packed.coefficients, lengths, tuple(means), largest)
 
 
-def _looked_at(lengths: Sequence[int]) -> list[int]:
-    """How many frames of each sequence are looked at: 1200 in all, at least one of each."""
-    share = min(1.0, _FRAMES_LOOKED_AT / sum(lengths))
-    return [max(1, int(share * length)) for length in lengths]
-
-
-def _spread(sequences: Sequence[np.ndarray]) -> np.ndarray:
-    parts = []
-    for sequence, n in zip(sequences, _looked_at([len(s) for s in sequences]), strict=True):
-        index = np.linspace(0, len(sequence) - 1, n).round().astype(np.int64)
-        parts.append(np.asarray(sequence[index], np.float32).reshape(n, -1))
-    return np.concatenate(parts)
-
-
-def _components(centred: np.ndarray) -> np.ndarray:
-    """Orthonormal directions [K, V*3] of centred frames [n, V*3], the strongest first."""
-    strengths, mixtures = np.linalg.eigh((centred @ centred.T).astype(np.float64))
-    order = np.argsort(strengths)[::-1][:_MOST_COMPONENTS]
-    order = order[strengths[order] > _NOTHING_M**2]
-    # of single precision the weak ones are not at right angles to the strong ones
-    basis, _ = np.linalg.qr(centred.T @ mixtures[:, order].astype(np.float32))
-    return np.ascontiguousarray(basis.T)
-
-
 def _quantised(mean: np.ndarray, components: np.ndarray, *sequences: np.ndarray) -> Packed:
     """Components [K, V*3] and their coefficients in 16 bits; sequences [n, V*3] less the mean, or [n, V, 3]."""
     found = []
     for sequence in sequences:
-        for part in _parts(sequence):
+        for part in in_parts(sequence):
             flat = part.reshape(len(part), -1)
             found.append((flat if sequence.ndim == 2 else flat - mean) @ components.T)
     coefficients = np.concatenate(found)
@@ -135,11 +108,6 @@ def _quantised(mean: np.ndarray, components: np.ndarray, *sequences: np.ndarray)
         (size * reach / _LARGEST**2).astype(np.float32),
         np.rint(coefficients / reach * _LARGEST).astype(np.int16),
     )
-
-
-def _parts(sequence: np.ndarray) -> Iterator[np.ndarray]:
-    for start in range(0, len(sequence), _AT_ONCE):
-        yield np.asarray(sequence[start : start + _AT_ONCE], np.float32)
 
 
 def _errors(stored: np.ndarray, true: np.ndarray) -> tuple[float, float]:
