@@ -1,30 +1,22 @@
 """FaceFormer's motion decoder: parameters, one post-norm transformer layer in sequence mode and in step mode.
 
-The decoder is written out on the parameters of :class:`torch.nn.TransformerDecoderLayer` (same names, so published
-checkpoints load), because step mode needs a key/value cache and because cross-attention sees only the audio of its own
-frame: for VOCASET a softmax over one key, that is, a linear map (Fan et al., CVPR 2022, section 3.2).
+The layer is written out (:mod:`~s2f_rl.models.decoder_layer`), because step mode needs a key/value cache and because
+cross-attention sees only the audio of its own frame: for VOCASET a softmax over one key, that is, a linear map (Fan et
+al., CVPR 2022, section 3.2).
 """
 
 from __future__ import annotations
-
-import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from s2f_rl.models.decoder_layer import drop, heard_by, run_layer
+from s2f_rl.models.decoder_layer import temporal_bias as temporal_bias  # where it was until 0.1
 from s2f_rl.models.decoder_parts import DecoderParts
 from s2f_rl.models.decoder_parts import alibi_slopes as alibi_slopes  # where they were until 0.1
 from s2f_rl.models.decoder_parts import periodic_positions as periodic_positions
 from s2f_rl.models.step_cache import StepCache
-
-
-def temporal_bias(slopes: Tensor, n_frames: int, period: int) -> Tensor:
-    """Additive causal mask [heads, T, T]: -slope * floor(distance / period), -inf for later frames."""
-    t = torch.arange(n_frames, device=slopes.device)
-    distance = t[:, None] - t[None, :]
-    bias = -slopes[:, None, None] * torch.div(distance, period, rounding_mode="floor")
-    return bias.masked_fill(distance < 0, -math.inf)
 
 
 class MotionDecoder(DecoderParts):
@@ -35,38 +27,14 @@ class MotionDecoder(DecoderParts):
 
     # -- parts ---------------------------------------------------------------------------------------------------
 
-    def _split_heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.n_head, -1))
-
-    def _drop(self, x: Tensor, dropout: float) -> Tensor:
-        return F.dropout(x, dropout) if dropout else x
-
     def hear(self, audio: Tensor) -> Tensor:
         """What cross-attention keeps of the audio [.., A, D], which no motion changes: do it for all frames at once.
 
         Returns:
-            values [.., H] where A is 1 (a softmax over one key weighs nothing), else keys and values
-            [.., 2, heads, A, H / heads].
+            values [.., H] where A is 1, else keys and values, see :func:`~s2f_rl.models.decoder_layer.heard_by`.
         """
-        attention, alone = self.layer.multihead_attn, audio.shape[-2] == 1
-        first = (2 if alone else 1) * self.feature_dim
-        mapped = self.audio_feature_map(audio.squeeze(-2) if alone else audio)
-        heard = F.linear(mapped, attention.in_proj_weight[first:], attention.in_proj_bias[first:])
-        return heard if alone else heard.unflatten(-1, (2, self.n_head, -1)).movedim(-4, -2)
-
-    def _mix(self, x: Tensor, heard: Tensor, dropout: float) -> Tensor:
-        """Cross-attention of x [.., H] to what :meth:`hear` made of its own frame, before the output map -> [.., H]."""
-        if heard.ndim == x.ndim:
-            if dropout:  # dropout on the one attention weight of each head
-                keep = F.dropout(torch.ones_like(heard[..., : self.n_head]), dropout)
-                heard = (self._split_heads(heard) * keep.unsqueeze(-1)).flatten(-2)
-            return heard
-        attention, width = self.layer.multihead_attn, self.feature_dim
-        query = self._split_heads(F.linear(x, attention.in_proj_weight[:width], attention.in_proj_bias[:width]))
-        key, value = heard.unbind(-4)
-        score = (query.unsqueeze(-2) * key).sum(-1) / math.sqrt(query.shape[-1])
-        score = self._drop(score.softmax(-1), dropout)
-        return (score.unsqueeze(-1) * value).sum(-2).flatten(-2)
+        alone = audio.shape[-2] == 1
+        return heard_by(self.layer, self.audio_feature_map(audio.squeeze(-2) if alone else audio), alone)
 
     # -- sequence mode -------------------------------------------------------------------------------------------
 
@@ -74,17 +42,9 @@ class MotionDecoder(DecoderParts):
         """All frames at once: inputs' embedding without position [B, T, H], audio [B, T, A, D] -> h [B, T, H]."""
         n_frames = embedding.shape[1]
         row = torch.arange(n_frames, device=embedding.device) % self.period
-        x = self._drop(embedding + self.positions[row], dropout)
-        projected = F.linear(x, self.layer.self_attn.in_proj_weight, self.layer.self_attn.in_proj_bias)
-        query, key, value = (self._split_heads(part).transpose(1, 2) for part in projected.chunk(3, dim=-1))
-        bias = temporal_bias(self.slopes, n_frames, self.period).to(query.dtype)
-        attended = F.scaled_dot_product_attention(query, key, value, bias[None], dropout_p=dropout)
-        layer, attended = self.layer, attended.transpose(1, 2).flatten(-2)
-        x = layer.norm1(x + self._drop(layer.self_attn.out_proj(attended), dropout))
-        mixed = layer.multihead_attn.out_proj(self._mix(x, self.hear(audio), dropout))
-        x = layer.norm2(x + self._drop(mixed, dropout))
-        hidden = self._drop(F.relu(layer.linear1(x)), dropout)
-        return layer.norm3(x + self._drop(layer.linear2(hidden), dropout))
+        x = drop(embedding + self.positions[row], dropout)
+        bias = temporal_bias(self.slopes, n_frames, self.period).to(x.dtype)
+        return run_layer(self.layer, x, self.hear(audio), bias, dropout)
 
     def sequence(self, latent: Tensor, audio: Tensor, style: Tensor, dropout: float = 0.0) -> Tensor:
         """Means h [B, T, H] given the latents of the same frames [B, T, H] (autoregressive semantics).
@@ -136,12 +96,7 @@ class MotionDecoder(DecoderParts):
 
         Appends to the cache. A lane starts anew by :meth:`StepCache.restart` beforehand.
         """
-        x = self._drop(embedding + cache.position(), dropout)
-        attended = cache.attend(cache.attention_in(x), dropout)
-        x = cache.norm(0, x + self._drop(cache.attention_out(attended), dropout))
-        x = cache.norm(1, x + self._drop(cache.cross_out(self._mix(x, heard, dropout)), dropout))
-        hidden = self._drop(torch.relu(cache.linear1(x)), dropout)
-        return cache.norm(2, x + self._drop(cache.linear2(hidden), dropout))
+        return cache.advance(drop(embedding + cache.position(), dropout), heard, dropout)
 
 
 class FrameSteps:

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from s2f_rl.models.decoder_layer import DecoderLayer, drop, mix
 from s2f_rl.models.decoder_parts import Affine, DecoderParts, alibi_slopes
 
 
@@ -24,43 +25,41 @@ def horizons(slopes: list[float], period: int, dtype: torch.dtype = torch.float3
     return [period * math.ceil(-math.log(last_bit) / slope) for slope in slopes]
 
 
-class StepCache:
-    """Keys and values of the frames so far, for one batch of lanes that advance together.
+class LayerCache:
+    """Keys and values of one layer for the frames so far, for one batch of lanes that advance together.
 
     A head forgets frames so old that all of them together weigh less than the last bit of a float32, if their scores
     are like the others': at 30 fps with 4 heads after 64 s, 4, 17 and 68 minutes. Until then nothing is cut. So a frame
     costs the most after 68 minutes, and memory stays below 130 MB a lane; :meth:`forget_after` cuts sooner.
 
-    Folds the decoder's parameters when it is made and when a lane restarts: a rollout has one policy. With gradient
+    Folds the layer's parameters when it is made and when a lane restarts: a rollout has one policy. With gradient
     enabled they stay in the graph.
 
     Args:
-        decoder: whose step mode it serves.
+        layer: whose step mode it serves.
+        slopes: of the temporal bias [heads]. period: its frames.
         n_lanes: B.
         capacity: frames for which there is room at first; it grows.
 
     Attributes:
         start: [B], the frame at which each lane's utterance begins, so lanes may be reset one by one (:meth:`restart`).
         length: frames so far.
-        feedback: W, b and ``vertice_map`` folded into an H x H map of the latent; replace it to feed back otherwise.
     """
 
-    def __init__(self, decoder: DecoderParts, n_lanes: int, capacity: int) -> None:
-        weight = decoder.vertice_map.weight
-        self._decoder = decoder
+    def __init__(self, layer: DecoderLayer, slopes: Tensor, period: int, n_lanes: int, capacity: int) -> None:
+        self._layer, self._slopes, self._period, self._n_head = layer, slopes, period, len(slopes)
         self._fold()
-        self.positions, self._position_rows = decoder.positions, decoder.positions.unbind(0)
+        weight = layer.linear1.weight
         self.start = torch.zeros(n_lanes, dtype=torch.int64, device=weight.device)
         self.length = 0
         self._restarted = False  # some lane may have begun later than the others
-        n_head, width = decoder.n_head, decoder.feature_dim // decoder.n_head
-        self._horizons = horizons(alibi_slopes(n_head), decoder.period, weight.dtype)
-        self._store = weight.new_zeros(2, n_lanes * n_head, max(1, capacity), width)  # keys and values
+        self._horizons = horizons(alibi_slopes(self._n_head), period, weight.dtype)
+        width = layer.self_attn.embed_dim // self._n_head
+        self._store = weight.new_zeros(2, n_lanes * self._n_head, max(1, capacity), width)  # keys and values
         self._lay_out_bias(self._store.shape[2])
 
     def _fold(self) -> None:
-        decoder, layer = self._decoder, self._decoder.layer
-        self.feedback = decoder.feedback()
+        layer = self._layer
         self.attention_in = Affine(layer.self_attn.in_proj_weight.t(), layer.self_attn.in_proj_bias)
         self.attention_out, self.cross_out, self.linear1, self.linear2 = (
             Affine(linear.weight.t(), linear.bias)
@@ -72,7 +71,7 @@ class StepCache:
     def _lay_out_bias(self, n_frames: int) -> None:
         """The temporal bias of frames by their age, the oldest first: [B * heads, 1, n_frames]."""
         age = torch.arange(n_frames - 1, -1, -1, device=self.start.device)
-        bias = -self._decoder.slopes[:, None] * (age // self._decoder.period)
+        bias = -self._slopes[:, None] * (age // self._period)
         self._bias = bias.to(self._store.dtype).repeat(len(self.start), 1).unsqueeze(1)
 
     def restart(self, lanes: Tensor) -> None:
@@ -80,6 +79,14 @@ class StepCache:
         self.start = torch.where(lanes, self.length, self.start)
         self._restarted = True
         self._fold()
+
+    def advance(self, x: Tensor, heard: Tensor, dropout: float = 0.0) -> Tensor:
+        """The next frame: x [B, H], :func:`~s2f_rl.models.decoder_layer.heard_by` of its audio -> [B, H]."""
+        attended = self.attend(self.attention_in(x), dropout)
+        x = self.norm(0, x + drop(self.attention_out(attended), dropout))
+        x = self.norm(1, x + drop(self.cross_out(mix(self._layer, x, heard, dropout)), dropout))
+        hidden = drop(torch.relu(self.linear1(x)), dropout)
+        return self.norm(2, x + drop(self.linear2(hidden), dropout))
 
     def forget_after(self, n_frames: int) -> None:
         """Look back ``n_frames`` at most, at least one: a frame then costs the same however long the rollout lasts."""
@@ -89,15 +96,9 @@ class StepCache:
         """The decoder layer's norm 1 to 3 (``which`` from 0)."""
         return torch.layer_norm(x, *self._norms[which])
 
-    def position(self) -> Tensor:
-        """Positional encoding of the next frame: [H] while all lanes began together, else [B, H]."""
-        if self._restarted:
-            return self.positions[(self.length - self.start) % self._decoder.period]
-        return self._position_rows[self.length % self._decoder.period]
-
     def attend(self, projected: Tensor, dropout: float = 0.0) -> Tensor:
         """Append the next frame and attend from it to all of its utterance: query, key and value [B, 3H] -> [B, H]."""
-        n_lanes, n_head = len(projected), self._decoder.n_head
+        n_lanes, n_head = len(projected), self._n_head
         parts = projected.view(n_lanes, 3, n_head, -1).transpose(0, 1).reshape(3, n_lanes * n_head, -1)
         self._append(parts[1:])
         query, n, end = parts[:1].transpose(0, 1), self.length, self._bias.shape[2]
@@ -139,10 +140,36 @@ class StepCache:
 
     def _make_room(self) -> None:
         # rows before every lane's start are dead, and those that all heads forget (whole periods: positions go on)
-        period = self._decoder.period
-        dead = max(int(self.start.min()), (self.length - max(self._horizons)) // period * period)
+        old = (self.length - max(self._horizons)) // self._period * self._period
+        dead = max(int(self.start.min()), old)
         if dead >= self.length // 2:
             self._store = self._store[:, :, dead:]
             self.start, self.length = self.start - dead, self.length - dead
         room = self._store.new_zeros(*self._store.shape[:2], max(64, self.length), self._store.shape[3])
         self._store = torch.cat([self._store, room], dim=2)
+
+
+class StepCache(LayerCache):
+    """What FaceFormer's decoder remembers: its layer's cache, the positions, and the way back of a latent as an input.
+
+    Args:
+        decoder: whose step mode it serves. n_lanes, capacity: see :class:`LayerCache`.
+
+    Attributes:
+        feedback: W, b and ``vertice_map`` folded into an H x H map of the latent; replace it to feed back otherwise.
+    """
+
+    def __init__(self, decoder: DecoderParts, n_lanes: int, capacity: int) -> None:
+        self._decoder = decoder
+        super().__init__(decoder.layer, decoder.slopes, decoder.period, n_lanes, capacity)
+        self.positions, self._position_rows = decoder.positions, decoder.positions.unbind(0)
+
+    def _fold(self) -> None:
+        self.feedback = self._decoder.feedback()
+        super()._fold()
+
+    def position(self) -> Tensor:
+        """Positional encoding of the next frame: [H] while all lanes began together, else [B, H]."""
+        if self._restarted:
+            return self.positions[(self.length - self.start) % self._period]
+        return self._position_rows[self.length % self._period]
