@@ -5,7 +5,8 @@ Floor plan:
 - what the rest of the package asks of an actor and of a policy: ``contract``; kinds by name: ``actors``; what actors
   share: ``base_actor``, ``latent_actor``
 - FaceFormer: ``faceformer`` (:class:`FaceFormer`) over ``decoder`` (all frames at once, and one by one), which is made
-  of ``decoder_parts`` (parameters) and ``step_cache`` (what it remembers between frames)
+  of ``decoder_parts`` (parameters), a ``decoder_layer`` and ``step_cache`` (what it remembers between frames)
+- CodeTalker, which chooses from a codebook: ``codetalker``
 - what it hears: ``audio_encoders`` over ``speech_models`` (those of transformers) and ``log_mel``; ``listener`` over
   the phone ``recogniser`` that comes with the package (``recogniser_files``) and its ``mishearing`` in training, which
   also serves ``retiming`` (an aligner's phones, put where they are heard); by name: ``encoder_kinds``; ``audio_cache``
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         Wav2Vec2AudioEncoder,
     )
     from s2f_rl.models.base_actor import BaseActor
+    from s2f_rl.models.codetalker.actor import CodeTalker
     from s2f_rl.models.contract import Actor, LinearMotion, PolicyCore
     from s2f_rl.models.encoder_kinds import build_audio_encoder
     from s2f_rl.models.faceformer import FaceFormer
@@ -48,6 +50,7 @@ _HOMES = {
     "Actor": "contract",
     "AudioEncoder": "audio_encoders",
     "BaseActor": "base_actor",
+    "CodeTalker": "codetalker.actor",
     "FaceFormer": "faceformer",
     "FaceFormerPolicy": "policy",
     "LatentActor": "latent_actor",
@@ -65,6 +68,7 @@ __all__ = [
     "Actor",
     "AudioEncoder",
     "BaseActor",
+    "CodeTalker",
     "FaceFormer",
     "FaceFormerPolicy",
     "LatentActor",

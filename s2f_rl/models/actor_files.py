@@ -34,8 +34,17 @@ _WHOLE = {
     "n_phones": 1000,
     "ear_width": 10**4,
     "ear_layers": 1000,
+    "codebook_width": 10**6,
+    "codebook_hidden": 10**6,
+    "codebook_layers": 1000,
+    "codebook_heads": 1024,
+    "n_codes": 10**6,
+    "code_width": 10**6,
+    "codes_per_frame": 1000,
+    "feedback_window": 10**6,
 }
-"""Settings that are whole numbers from 1, and their largest values. All but period and heads must fit the tensors."""
+"""Settings that are whole numbers from 1, and their largest values. All but period,
+heads and window must fit the tensors."""
 
 
 def build_actor(config: object, state_dict: Any, what: str | Path = "the checkpoint", kind: object = DEFAULT) -> Actor:
@@ -85,9 +94,9 @@ def checked_settings(config: object, n_tensors: int, built: type) -> dict[str, A
     for name, value in (*settings.items(), *audio.items()):
         if name in _WHOLE and not (type(value) is int and 1 <= value <= _WHOLE[name]):
             raise UserError(f"{name} is {str(value)[:40]}; it must be a whole number from 1 to {_WHOLE[name]}")
-    for name in ("n_layers", "ear_layers"):
-        if audio.get(name, 0) > n_tensors:
-            raise UserError(f"{name} is {audio[name]}, but the file holds {n_tensors} tensors")
+    for name, value in (*settings.items(), *audio.items()):
+        if name.endswith("_layers") and name in _WHOLE and value > n_tensors:
+            raise UserError(f"{name} is {value}, but the file holds {n_tensors} tensors")
     if {"feature_dim", "n_head"} <= set(settings) and settings["feature_dim"] % settings["n_head"]:
         raise UserError(f"n_head is {settings.get('n_head')}, which does not divide feature_dim")
     dropout = settings.get("dropout", 0.0)

@@ -13,7 +13,10 @@ from s2f_rl.registry import Registry
 DEFAULT = "faceformer"
 """Kind of a file that names none."""
 
-ACTORS: Registry[Any] = Registry("actors", {DEFAULT: "s2f_rl.models.faceformer:FaceFormer"})
+ACTORS: Registry[Any] = Registry(
+    "actors",
+    {DEFAULT: "s2f_rl.models.faceformer:FaceFormer", "codetalker": "s2f_rl.models.codetalker.actor:CodeTalker"},
+)
 """Actor classes; packages add theirs in the group ``s2f_rl.actors`` of their entry points."""
 
 

@@ -1,4 +1,4 @@
-"""Actor checkpoints: our own files (config + weights) and published FaceFormer weights, never read as code."""
+"""Actor checkpoints: our own files (config + weights) and published weights, never read as code."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.actor_files import build_actor
 from s2f_rl.models.actors import DEFAULT
 from s2f_rl.models.base_actor import BaseActor
+from s2f_rl.models.codetalker import published as codetalker
+from s2f_rl.models.codetalker.actor import CodeTalker
 from s2f_rl.models.contract import Actor
 from s2f_rl.models.faceformer import FaceFormer
+from s2f_rl.models.reference import clean_state_dict
 
 __all__ = ["actor_file", "actor_from_payload", "actor_payload", "export_actor", "load_actor", "load_tensors"]
 
@@ -173,10 +176,12 @@ def load_actor(
     audio_config: dict[str, object] | None = None,
     metres_per_unit: float | None = None,
 ) -> tuple[Actor, dict[str, Any]]:
-    """Load an actor from a run's checkpoint or from published FaceFormer weights.
+    """Load an actor from a run's checkpoint or from published weights of FaceFormer or CodeTalker.
 
     Args:
         path: ``best.pt``/``last.pt`` of a run, its folder (then ``best.pt``), or a published ``.pth``/``.safetensors``.
+            CodeTalker's is that of stage 2, with ``stage2`` in its name; stage 1 lies beside it under the same name
+            with ``stage1``.
         topology, audio_config: for published weights, see :meth:`FaceFormer.from_reference`.
         metres_per_unit: of published weights; by default 1 for "vocaset", the size of the published unit for "biwi".
 
@@ -198,12 +203,27 @@ def load_actor(
         if unit != 1.0 and isinstance(rest.get("templates"), dict):
             rest["templates"] = {k: torch.as_tensor(v) * unit for k, v in rest["templates"].items()}
         return actor.eval(), rest
-    tensors = content if isinstance(content, dict) else {}  # which tells that it is no state dict
     try:
-        published = FaceFormer.from_reference(tensors, topology, audio_config=audio_config).eval()
+        published = _published(path, content, topology, audio_config).eval()
         return published.to_metres(_PUBLISHED_UNIT[topology] if metres_per_unit is None else metres_per_unit), {}
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _published(
+    path: Path, content: object, topology: str, audio_config: dict[str, object] | None
+) -> FaceFormer | CodeTalker:
+    tensors = clean_state_dict(content)
+    if codetalker.STAGE1 in tensors:
+        raise UserError("is stage 1 of CodeTalker; name the file of stage 2, and leave this one beside it")
+    if codetalker.STAGE2 not in tensors:
+        return FaceFormer.from_reference(tensors, topology, audio_config=audio_config)
+    first = path.with_name(path.name.replace("stage2", "stage1"))
+    if first == path or not first.exists():
+        wanted = "" if first == path else f" as {first.name}"
+        raise UserError(f"is stage 2 of CodeTalker; put stage 1 beside it{wanted} (X_stage2.pth.tar: X_stage1.pth.tar)")
+    stage1 = load_tensors(first)
+    return CodeTalker.from_reference(stage1, tensors, topology, audio_config=audio_config)
 
 
 def export_actor(path: str | Path, out: str | Path) -> Path:

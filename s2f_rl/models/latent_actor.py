@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,8 @@ from s2f_rl.models.base_actor import BaseActor
 from s2f_rl.models.contract import LinearMotion, output_parameters
 from s2f_rl.signs import watched
 from s2f_rl.threads import one_thread
+
+F = TypeVar("F")
 
 
 class LatentActor(BaseActor):
@@ -61,6 +63,6 @@ class LatentActor(BaseActor):
         return FaceFormerPolicy(self, **options)
 
 
-def frame_bar(frames: Iterable[Tensor], progress: bool) -> Iterable[Tensor]:
+def frame_bar(frames: Iterable[F], progress: bool) -> Iterable[F]:
     """The frames, with a bar on a terminal when they take longer than two seconds."""
     return watched(frames, "frames", unit="frame", delay=2, leave=False) if progress else frames

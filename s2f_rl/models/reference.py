@@ -1,9 +1,9 @@
-"""Names and shapes of the published FaceFormer checkpoints, both ways."""
+"""Names and shapes of the published FaceFormer checkpoints, both ways, and what every published checkpoint must be."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,6 @@ _N_HEAD = 4  # fixed in the reference, and not readable off the tensors
 
 def _own_name(name: str) -> str:
     """Published name -> name in our model."""
-    for old, new in _WEIGHT_NORM_2022.items():
-        name = name.replace(old, new)
     if name.startswith("audio_encoder."):
         return "audio_encoder.model." + name.removeprefix("audio_encoder.")
     if name.startswith(_LAYER):
@@ -48,7 +46,7 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
-def clean_state_dict(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+def clean_state_dict(state_dict: object) -> dict[str, Tensor]:
     """Drop wrappers (``{"model": ..}``, ``{"state_dict": ..}``, ``module.``) and check that the values are tensors."""
     for wrapper in ("model", "state_dict", "model_state_dict"):
         if isinstance(state_dict, Mapping) and isinstance(state_dict.get(wrapper), Mapping):
@@ -92,7 +90,22 @@ def build_from_reference(
         )
 
     own = {_own_name(k): v for k, v in published.items() if k != "PPE.pe"}
-    with torch.device("meta"):  # nothing is allocated before the shapes are compared
+    return fit(build, own, _published_name, "FaceFormer")
+
+
+def fit(build: Callable[[], M], own: Mapping[str, Tensor], published_name: Callable[[str], str], what: str) -> M:
+    """A model with the tensors of a published checkpoint.
+
+    Args:
+        build: makes the model; nothing is allocated before names and shapes are compared.
+        own: the tensors under our names, in either spelling of weight norm.
+        published_name: our name to what a message says. what: the model's name, for messages.
+
+    Raises:
+        UserError: names the tensors that are missing, superfluous or of the wrong shape.
+    """
+    own = {_parametrized(k): v for k, v in own.items()}
+    with torch.device("meta"):
         expected = build().state_dict()
     mask = "audio_encoder.model.masked_spec_embed"  # used in training only; absent where masking was off
     lacks_mask = mask in expected and mask not in own
@@ -100,13 +113,13 @@ def build_from_reference(
         own[mask] = expected[mask]
     if mask in own and mask not in expected:
         del own[mask]
-    missing = [_published_name(k) for k in expected if k not in own]
-    extra = [_published_name(k) for k in own if k not in expected]
-    shape = [_published_name(k) for k in expected if k in own and own[k].shape != expected[k].shape]
+    missing = [published_name(k) for k in expected if k not in own]
+    extra = [published_name(k) for k in own if k not in expected]
+    shape = [published_name(k) for k in expected if k in own and own[k].shape != expected[k].shape]
     if missing or extra or shape:
         parts = [f"{what}: {_listed(names)}" for what, names in
                  (("missing", missing), ("unknown", extra), ("wrong shape", shape)) if names]  # fmt: skip
-        raise UserError(f"the checkpoint does not fit FaceFormer ({'; '.join(parts)}): check topology and audio_config")
+        raise UserError(f"the checkpoint does not fit {what} ({'; '.join(parts)}): check topology and audio_config")
     model = build()
     if lacks_mask:
         own[mask] = model.state_dict()[mask]
@@ -114,10 +127,20 @@ def build_from_reference(
     return model
 
 
+def _parametrized(name: str) -> str:
+    for old, new in _WEIGHT_NORM_2022.items():
+        name = name.replace(old, new)
+    return name
+
+
 def to_reference(state_dict: Mapping[str, Tensor], period: int) -> dict[str, Tensor]:
     """A FaceFormer's own state dict under the published names; ``period`` is that of its positions, in frames."""
     published = {_published_name(k): v.detach().clone() for k, v in state_dict.items()}
-    feature_dim = published["vertice_map.weight"].shape[0]
-    table = periodic_positions(feature_dim, period).repeat(_MAX_FRAMES // period + 1, 1)
-    published["PPE.pe"] = table.unsqueeze(0).to(torch.float32)
+    published["PPE.pe"] = position_table(published["vertice_map.weight"].shape[0], period)
     return published
+
+
+def position_table(width: int, period: int) -> Tensor:
+    """The table of periodic positions [1, rows, width] that published files hold."""
+    table = periodic_positions(width, period).repeat(_MAX_FRAMES // period + 1, 1)
+    return table.unsqueeze(0).to(torch.float32)

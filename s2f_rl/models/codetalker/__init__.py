@@ -1,0 +1,26 @@
+"""CodeTalker (Xing et al., CVPR 2023): motion as words of a codebook, and a transformer that picks them from speech.
+
+Floor plan:
+
+- the actor: ``actor`` (:class:`CodeTalker`)
+- stage 1, the vector-quantised autoencoder of motion: ``codebook`` over ``frame_mixer`` (frames that see each other);
+  ``prefix`` decodes the newest frame of a motion that grows
+- stage 2, from speech and past motion to features, whose nearest codes are the motion: ``code_decoder``
+- published names and shapes: ``published``
+
+Not here: audio encoders and the layers that FaceFormer has too (:mod:`s2f_rl.models`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from s2f_rl.lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from s2f_rl.models.codetalker.actor import CodeTalker
+    from s2f_rl.models.codetalker.codebook import Codebook
+
+_HOMES = {"CodeTalker": "actor", "Codebook": "codebook"}
+__all__ = ["CodeTalker", "Codebook"]
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)
