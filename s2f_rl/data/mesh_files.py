@@ -52,7 +52,7 @@ def read_obj(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises UserError when the file is missing, has no vertices, or a line cannot be read.
     """
-    mesh = read_obj_mesh(path)
+    mesh, _ = _read_obj(path)
     return mesh.vertices, mesh.faces
 
 
@@ -61,9 +61,23 @@ def read_obj_mesh(path: Path) -> Mesh:
 
     A group is what the faces after a line ``g``, ``o`` or ``usemtl`` touch.
     """
+    mesh, marks = _read_obj(path)
+    spans: dict[str, list[slice]] = {}
+    for kind in _PARTS:
+        own = [(names, first) for found, names, first in marks if found == kind]
+        ends = [*(first for _, first in own), len(mesh.faces)][1:]
+        for (names, first), end in zip(own, ends, strict=True):
+            for name in names.split()[:_MOST_NAMES] if end > first else ():
+                spans.setdefault(name.decode("utf-8", "replace"), []).append(slice(first, end))
+    for name, ranges in spans.items():
+        mesh.groups[name] = np.unique(np.concatenate([mesh.faces[each] for each in ranges])).astype(np.int64)
+    return mesh
+
+
+def _read_obj(path: Path) -> tuple[Mesh, list[tuple[bytes, bytes, int]]]:
+    """A mesh without groups, and the lines that begin one: keyword, names, the number of triangles before it."""
     vertices, colours, triangles = array("d"), array("d"), array("q")
-    current: dict[bytes, list[str]] = {}
-    parts: dict[str, array[int]] = {}
+    marks: list[tuple[bytes, bytes, int]] = []
     number = 0
     with open_file(path, largest=_LARGEST) as file:
         try:
@@ -82,11 +96,8 @@ def read_obj_mesh(path: Path) -> Mesh:
                         raise ValueError("a face needs three corners")
                     for k in range(1, len(corners) - 1):
                         triangles.extend((corners[0], corners[k], corners[k + 1]))
-                    for names in current.values():
-                        for name in names:
-                            parts.setdefault(name, array("q")).extend(corners)
                 elif words[:1] and words[0] in _PARTS:
-                    current[words[0]] = [word.decode("utf-8", "replace") for word in words[1 : 1 + _MOST_NAMES]]
+                    marks.append((words[0], b" ".join(words[1:]), len(triangles) // 3))
         except (ValueError, OverflowError) as error:
             reason = " ".join(str(error).split())[:80]
             raise UserError(f"{path}: line {number} is not readable as OBJ ({reason}); copy the file again") from error
@@ -94,8 +105,7 @@ def read_obj_mesh(path: Path) -> Mesh:
         raise UserError(f"{path}: holds no vertices; copy the file again")
     points = np.array(vertices, dtype=np.float64).reshape(-1, 3)
     faces = checked_faces(np.array(triangles, dtype=np.int64).reshape(-1, 3), len(points), path)
-    groups = {name: np.unique(np.array(corners, dtype=np.int64)) for name, corners in parts.items()}
-    return Mesh(points, faces, _bytes(np.array(colours)) if len(colours) == len(vertices) else None, groups)
+    return Mesh(points, faces, _bytes(np.array(colours)) if len(colours) == len(vertices) else None), marks
 
 
 def read_ply_faces(path: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,19 @@ def test_obj_groups_and_colours(tmp_path: Path) -> None:
     assert mesh.colours.tolist() == [[255, 0, 0], [0, 0, 255], [128, 128, 128], [0, 255, 0], [255, 255, 255]]
     groups = {name: numbers.tolist() for name, numbers in mesh.groups.items()}
     assert groups == {"head": [0, 1, 2, 3, 4], "lips": [0, 1, 2, 3], "skin": [0, 1, 2, 3], "red": [0, 1, 4]}
+
+
+def test_groups_of_many_names_take_no_more_than_the_file(tmp_path: Path) -> None:
+    names = " ".join(f"n{k}" for k in range(16))
+    lines = "".join(f"{word} {names.replace('n', word)}\nf 1 2 3\nf 1 3 4\n" for word in ("g", "o", "usemtl"))
+    content = "v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\n" + lines + "f 1 2 3\n" * 20000
+    (tmp_path / "a.obj").write_text(content)
+    tracemalloc.start()
+    mesh = read_obj_mesh(tmp_path / "a.obj")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 20 * len(content) and len(mesh.groups) == 48
+    assert mesh.groups["g15"].tolist() == mesh.groups["usemtl0"].tolist() == [0, 1, 2, 3]
 
 
 def test_obj_of_which_some_vertices_have_colours(tmp_path: Path) -> None:
