@@ -50,7 +50,7 @@ class GlbMesh:
 
 
 def read_glb(path: Path) -> list[GlbMesh]:
-    """All meshes of a GLB file that nodes show, in the order of the nodes.
+    """All meshes of triangles of a GLB file that nodes show, in the order of the nodes.
 
     Skeletons are passed over: the face is as it was bound. What the header states is believed only as far as the file's
     size bears it out.
@@ -65,7 +65,9 @@ def read_glb(path: Path) -> list[GlbMesh]:
         if packed:
             raise UserError(f"{path}: its geometry is compressed ({packed[0]}); export it without compression")
         meshes = [
-            document.mesh(mesh, matrix, name, path) for mesh, matrix, name in document.placed() if "primitives" in mesh
+            document.mesh(mesh, matrix, name, path)
+            for mesh, matrix, name in document.placed()
+            if any(part.get("mode", _TRIANGLES) == _TRIANGLES for part in mesh.get("primitives", []))
         ]
     except _BROKEN as error:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:120]
@@ -126,7 +128,7 @@ class _Document:
     def mesh(self, mesh: _Tree, matrix: np.ndarray, name: str, path: Path) -> GlbMesh:
         parts = [part for part in mesh["primitives"] if part.get("mode", _TRIANGLES) == _TRIANGLES]
         vertices, triangles, targets, colours, first = [], [], [], [], 0
-        n_targets = len(parts[0].get("targets", [])) if parts else 0
+        n_targets = len(parts[0].get("targets", []))
         for part in parts:
             points = self.numbers(part["attributes"]["POSITION"], 3)
             self._left -= 3 * (n_targets + 1) * len(points)
@@ -142,8 +144,6 @@ class _Document:
             colours.append(self._colours(part, len(points)))
             vertices.append(points @ matrix[:3, :3].T + matrix[:3, 3])
             first += len(points)
-        if not parts:
-            raise ValueError("a mesh without triangles")
         joined = np.concatenate(vertices)
         if not np.isfinite(joined).all() or not all(np.isfinite(each).all() for each in targets):
             raise ValueError("coordinates that are not finite")

@@ -148,4 +148,9 @@ def _extent(points: np.ndarray) -> object:
 
 def _export(stage: Usd.Stage, path: str | os.PathLike[str]) -> None:
     with atomic_path(path) as temporary:
-        stage.GetRootLayer().Export(str(temporary))
+        try:
+            written = stage.GetRootLayer().Export(str(temporary))
+        except pxr("Tf").ErrorException as error:
+            raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())[:200]})") from error
+        if not written:
+            raise UserError(f"{path}: cannot be written; free some space or choose another folder")

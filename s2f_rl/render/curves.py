@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +63,7 @@ class CurveStrip:
         line, row = max(_FINE, round(0.012 * h)), round(0.17 * h)
         top, bottom = row, h - row
         start, seconds = self.window(t)
-        highest = max(1.0, *(float(np.nanmax(curve)) for curve in self.curves))
+        highest = self._highest
 
         def across(second: float) -> float:
             return (second - start) / seconds * w
@@ -85,6 +86,10 @@ class CurveStrip:
         now = across(t / self.fps)
         pen.line([(now, top), (now, bottom)], INK, line)
         return np.asarray(canvas.reduce(_FINE))
+
+    @cached_property
+    def _highest(self) -> float:
+        return max(1.0, *(float(np.nanmax(curve)) for curve in self.curves))
 
     def window(self, t: int) -> tuple[float, float]:
         """First second and length of what is seen at frame t: the cursor stays in the middle but at the ends."""
