@@ -101,7 +101,8 @@ def _limits(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
     low, high = float(np.min(values)), float(np.max(values))
     if 0 <= low < 0.5 * high or low == high == 0:
         low = 0.0
-    step = _rounded((high - low) / 4 or abs(high) or 1.0)
+    least = 1e-5 * max(abs(low), abs(high))  # below it six digits are the same
+    step = _rounded(max((high - low) / 4 or abs(high), least) or 1.0)
     bottom, top = np.floor(low / step) * step, np.ceil(high / step) * step
     return float(f"{bottom:.6g}"), float(f"{top if top > bottom else bottom + step:.6g}")
 

@@ -62,3 +62,10 @@ def test_limits_are_round(values: list[float], top: str, bottom: str) -> None:
 
 def test_the_end_of_a_scale() -> None:
     assert [rounded_up(x) for x in (0.013, 1, 1.01, 2.2, 2.6, 7, 0, float("nan"))] == [0.02, 1, 2, 2.5, 5, 10, 1, 1]
+
+
+@pytest.mark.parametrize("values", [(0.12345671, 0.12345674), (-7.0, -7.0 + 1e-9), (3e5, 3e5 + 1e-3)])
+def test_what_hardly_changes_is_drawn(values: tuple[float, float]) -> None:
+    with np.errstate(all="raise"):
+        text = draw(Curve("a", "", {"b": (np.arange(2.0), np.array(values))}))
+    assert re.search(r'd="M0\.0 [-\d.]+L\d+\.0 [-\d.]+"', text)
