@@ -326,7 +326,7 @@ def _command(commands: Commands, name: str, run: Run, description: str) -> argpa
 
 
 def _add_checkpoint(
-    parser: argparse.ArgumentParser, what: str = "run folder, its best.pt, or published FaceFormer weights"
+    parser: argparse.ArgumentParser, what: str = "run folder, its best.pt, or published weights (CodeTalker: stage 2)"
 ) -> None:
     parser.add_argument("--checkpoint", required=True, help=what)
     parser.add_argument(

@@ -13,6 +13,7 @@ import torch
 from golden_codetalker import GOLDEN, load
 from tiny import make_tiny_corpus
 
+from benchmarks.speed import codetalker
 from benchmarks.speed.codetalker import published_way
 from s2f_rl import cli
 from s2f_rl.data import FaceCorpus
@@ -129,6 +130,14 @@ class TestWindow:
         save_tensors(tmp_path / "best.pt", {"actor": actor_payload(small_actor(feedback_window=7), ["a", "b"])})
         actor, _ = load_actor(tmp_path)
         assert isinstance(actor, CodeTalker) and actor.feedback_window == 7
+
+
+def test_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """It compares the two ways before it prints a row, and says what a window changes."""
+    monkeypatch.setattr("sys.argv", "codetalker.py --small --frames 3 6 --lanes 2 --windows 2".split())
+    codetalker.main()
+    rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert rows == ["frames", "---", "3", "6", "window, frames", "---", "all", "2"]
 
 
 def test_feedback_map_follows_the_weights() -> None:
