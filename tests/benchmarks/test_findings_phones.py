@@ -14,15 +14,14 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGE = (DOCS / "findings.md").read_text(encoding="utf-8")
 SETS = ("adapted", "other", "new")
-STARTS, REWARDS = ("first", "second", "third"), ("one", "two")
 
 
 class Rows:
     """Last checkpoints of a set: {run: {speaker: mean of a column over the speaker's sentences}}."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, suite: str = "prize") -> None:
         with gzip.open(
-            DOCS / "results" / "prize" / name / "sequences.csv.gz", "rt", encoding="utf-8", newline=""
+            DOCS / "results" / suite / name / "sequences.csv.gz", "rt", encoding="utf-8", newline=""
         ) as file:
             rows = [row for row in csv.DictReader(file) if float(row["gain"]) == 1]
         self.runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
@@ -42,11 +41,9 @@ class Rows:
     def differences(self, column: str) -> tuple[float, float]:
         """GDPO minus its control, and the control, over starts, rewards and seeds."""
         ours, theirs = [], []
-        for start in STARTS:
-            for seed in self.seeds:
-                for reward in REWARDS:
-                    ours.append(self.of(("gdpo", start, reward, seed), column))
-                    theirs.append(self.of(("control", start, "", seed), column))
+        for start, reward, seed in sorted({place[1:] for place in self.runs if place[0] == "gdpo"}):
+            ours.append(self.of(("gdpo", start, reward, seed), column))
+            theirs.append(self.of(("control", start, "", seed), column))
         return mean(ours) - mean(theirs), mean(theirs)
 
 
@@ -91,3 +88,22 @@ def test_percentages(rows: dict[str, Rows], label: str, column: str) -> None:
 def test_differences(rows: dict[str, Rows], label: str, column: str) -> None:
     told = [signed(cell) for cell in cells(label)[1:]]
     assert told == [pytest.approx(rows[name].differences(column)[0], abs=0.00051) for name in SETS]
+
+
+def test_from_scratch() -> None:
+    adapted, other, new = (Rows(name, "prize_scratch") for name in SETS)
+    text = " ".join(PAGE.split())
+    told = re.search(r"true distance -(\d+)% .*? LVE -(\d+)%, closure \+(\.\d+), amplitude \+(\.\d+)", text)
+    assert told is not None
+    for found, column in zip(told.groups()[:2], ("true_distance", "lve"), strict=True):
+        difference, control = adapted.differences(column)
+        assert float(found) == pytest.approx(-100 * difference / control, abs=0.5)
+    for found, column in zip(told.groups()[2:], ("closure_rate", "amplitude_ratio"), strict=True):
+        assert float(found) == pytest.approx(adapted.differences(column)[0], abs=0.005)
+    assert abs(adapted.differences("judge_lip_score")[0]) < 0.005
+    elsewhere = re.search(r"other sentences -(\d+)%, new voices -(\d+)%", text)
+    assert elsewhere is not None
+    for found, rows in zip(elsewhere.groups(), (other, new), strict=True):
+        difference, control = rows.differences("true_distance")
+        assert float(found) == pytest.approx(-100 * difference / control, abs=0.5)
+    assert f"it falls by {told[1]}% and {elsewhere[1]}%" in " ".join((DOCS.parent / "README.md").read_text().split())
