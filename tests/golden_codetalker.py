@@ -19,7 +19,7 @@ Arrays = dict[str, np.ndarray]
 
 
 class Golden(NamedTuple):
-    """``arrays``: the file. ``heads``: keyword arguments of :func:`build`. ``stages``: state dicts."""
+    """``arrays``: the file's. ``stages``: state dicts of both, which ``from_reference`` takes with ``options``."""
 
     arrays: Arrays
     options: dict[str, Any]
@@ -31,12 +31,19 @@ class Golden(NamedTuple):
         return [torch.from_numpy(self.arrays[name]).to(self.actor.codebook.codes.dtype) for name in names]
 
 
-@functools.cache
 def load(topology: str, dtype: torch.dtype = torch.float32) -> Golden:
     """Everything of one file; the actor is shared by all tests, in evaluation mode, and to be left as it is."""
-    if dtype is not torch.float32:
-        golden = load(topology)
-        return golden._replace(actor=copy.deepcopy(golden.actor).to(dtype))
+    golden = _loaded(topology)
+    return golden if dtype is torch.float32 else golden._replace(actor=_actor_in(topology, dtype))
+
+
+@functools.cache
+def _actor_in(topology: str, dtype: torch.dtype) -> CodeTalker:
+    return copy.deepcopy(_loaded(topology).actor).to(dtype)
+
+
+@functools.cache
+def _loaded(topology: str) -> Golden:
     with np.load(GOLDEN / f"codetalker_{topology}.npz") as file:
         arrays = {name: file[name] for name in file.files}
     config = json.loads(bytes(arrays["config_json"]).decode())
