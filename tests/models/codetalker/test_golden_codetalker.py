@@ -122,6 +122,9 @@ class TestStage2:
         agrees(golden, f"s2/{case}/indices", codes[0])
         agrees(golden, f"s2/{case}/vertices", vertices)
         assert mode
+        if case == "predict":
+            (truth,) = golden.given("s2/nat/vertice")
+            agrees(golden, f"s2/{case}/loss_motion", (vertices - truth).square().mean())
 
         with torch.no_grad():
             heard = actor.encode(audio)
