@@ -19,6 +19,8 @@ from s2f_rl import __version__, cli
 from s2f_rl.errors import UserError
 from tests.tiny import make_tiny_corpus
 
+SETS = ("--set", "a=1", "b=2", "--set", "c=3")
+
 
 def command(*arguments: object) -> int:
     """Exit code of the command, argparse's own exits included."""
@@ -124,7 +126,7 @@ class TestOptionsReachTheLibrary:
         assert command("animate", "a.wav", *arguments) == 0
         assert call.positional == ("a.wav", "best.pt", "face.mp4")
         named = {"corpus": None, "subject": None, "style": None, "size": 512, "device": "cpu", "coefficients": False}
-        assert call.named == named
+        assert call.named == (named := named | {"form": None})
         more = ["--corpus", "C", "--subject", "S", "--style", "1", "--size", 64, "--topology", "biwi", "--coefficients"]
         assert command("animate", "a.wav", *arguments, *more) == 0
         own = {"corpus": "C", "subject": "S", "style": "1", "size": 64, "coefficients": True, "topology": "biwi"}
@@ -137,12 +139,12 @@ class TestOptionsReachTheLibrary:
         assert capsys.readouterr().out == "Lips rose.\nO/report.html, and the tuned actor in O/actor.pt\n"
         assert call.positional == ("A", ["a.wav", "b.wav"], "O", "R")
         named = ("text", "articulation", "corpus", "style", "hold_back", "judge", "pronunciations", "topology")
-        assert call.named == {**dict.fromkeys(named), "film": True, "settings": [], "device": "auto"}
-        more = ["--text", "t", "--articulation", "p", "--corpus", "C", "--style", "S", "--hold-back", 3, "--judge", "J"]
-        more += ["--words", "w", "--no-film", "--topology", "biwi", "--device", "cpu", "--set", "a=1", "b=2"]
-        assert command("adapt", "A", "a.wav", "--reward", "R", "--out", "O", *more, "--set", "c=3") == 0
+        assert call.named == {**dict.fromkeys(named), "film": True, "retime": False, "settings": [], "device": "auto"}
+        more = ["--text", "t", "--articulation", "p", "--corpus", "C", "--style", "S", "--hold-back", 3, "--retime"]
+        more += ["--judge", "J", "--words", "w", "--no-film", "--topology", "biwi", "--device", "cpu"]
+        assert command("adapt", "A", "a.wav", "--reward", "R", "--out", "O", *more, *SETS) == 0
         values = ("t", "p", "C", "S", 3, "J", "w", "biwi")
-        rest = {"film": False, "settings": ["a=1", "b=2", "c=3"], "device": "cpu"}
+        rest = {"film": False, "retime": True, "settings": ["a=1", "b=2", "c=3"], "device": "cpu"}
         assert call.named == dict(zip(named, values, strict=True)) | rest
 
     def test_score(self, library: Callable[..., Recorder], capsys: pytest.CaptureFixture[str]) -> None:

@@ -69,8 +69,8 @@ def read_obj_mesh(path: Path) -> Mesh:
         for (names, first), end in zip(own, ends, strict=True):
             for name in names.split()[:_MOST_NAMES] if end > first else ():
                 spans.setdefault(name.decode("utf-8", "replace"), []).append(slice(first, end))
-    for name, ranges in spans.items():
-        mesh.groups[name] = np.unique(np.concatenate([mesh.faces[each] for each in ranges])).astype(np.int64)
+    for group, ranges in spans.items():
+        mesh.groups[group] = np.unique(np.concatenate([mesh.faces[each] for each in ranges])).astype(np.int64)
     return mesh
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -138,8 +139,9 @@ def animate(
             return out
         motion = (_long_motion if long else _motion)(actor, signal, template.to(device), style_weights.to(device))
         if motion is not None and surface is not None:
+            # frames on demand are indexed as an array is
             frames = motion if isinstance(motion, FramesOnDemand) else motion.reshape(len(motion), -1, 3)
-            write_scene(out, frames, actor.fps, surface)
+            write_scene(out, cast(np.ndarray, frames), actor.fps, surface)
             return out
     except (MemoryError, RuntimeError) as error:  # what torch raises has no type of its own on every device
         if not isinstance(error, MemoryError) and "memory" not in str(error):

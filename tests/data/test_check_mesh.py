@@ -138,7 +138,7 @@ class TestSoundCorpora:
             read.append(path.stem)
             return load_npy(path, **options)
 
-        monkeypatch.setattr("s2f_rl.data.corpus.load_npy", load)
+        monkeypatch.setattr("s2f_rl.data.motion_source.load_npy", load)
         FaceCorpus(root, "all")
         assert read == [f"{subject}_sentence01" for subject in SUBJECTS]
 

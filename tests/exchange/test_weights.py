@@ -75,7 +75,7 @@ def test_csv_and_json(tmp_path: Path) -> None:
     np.testing.assert_allclose([frame["time"] for frame in content["frames"]], np.arange(65) / 25)
     for name in ("take.csv", "take.json"):  # our own readers take both
         track = read_track(tmp_path / name)
-        assert [name.lower() for name in track.names] == [name.lower() for name in NAMES] and track.fps == 25
+        assert list(track.names) == [arkit_name(name) for name in NAMES] and track.fps == 25
         np.testing.assert_allclose(track.values, WEIGHTS, atol=1e-5)
 
 

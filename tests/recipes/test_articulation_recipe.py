@@ -21,7 +21,7 @@ from tests.rewards.articulation.speaking import speaking_corpus
 
 TINY = (
     "width=24", "depth=2", "batch_size=4", "coefficients=3", "evaluation.every=40", "device=cpu", "logger=none",
-    "progress=false", "optimizer.lr=1e-2",
+    "progress=false", "optimizer.lr=1e-2", "mistakes.style_left_out=0.1",
 )  # fmt: skip
 
 
