@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,9 @@ _PROBE_BYTES = 2**20
 _MOST_AXES = 32
 _INTEGER_DIGITS = 19
 _INFLATED_BYTES, _INFLATED_TIMES = 16 * 2**20, 50
+_ONE_HEADER = threading.Lock()
+"""numpy parses headers as Python literals, which two threads of Python 3.11 cannot do at once (a SystemError about the
+depth of recursion, gh-106905)."""
 
 
 @contextmanager
@@ -197,8 +201,9 @@ def load_npy(path: str | os.PathLike[str], mmap: bool = True) -> np.ndarray:
     header = npy_header(path)
     try:
         if mmap and 0 not in header[0]:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        with open_file(path) as file:
+            with _ONE_HEADER:
+                return np.load(path, mmap_mode="r", allow_pickle=False)
+        with open_file(path) as file, _ONE_HEADER:
             return np.load(file, allow_pickle=False)
     except Exception as error:  # numpy raises many types on broken files
         raise UserError(f"{path}: cannot be read as a numpy array ({_reason(error)}); write it again") from error
@@ -232,7 +237,8 @@ def load_npz(path: str | os.PathLike[str], texts: bool = False) -> dict[str, np.
                     name = entry.filename.removesuffix(".npy")
                     _checked_header(content, len(content.getbuffer()), f"{path}: {name}", "U" if texts else "")
                     content.seek(0)
-                    arrays[name] = np.load(content, allow_pickle=False)
+                    with _ONE_HEADER:
+                        arrays[name] = np.load(content, allow_pickle=False)
         except UserError:
             raise
         except Exception as error:  # whatever a hostile or truncated zip makes zipfile raise
@@ -310,10 +316,11 @@ def _unpickled(file: IO[bytes], path: str | os.PathLike[str]) -> object:
 
 
 def _read_header(file: IO[bytes], version: tuple[int, int]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version in ((2, 0), (3, 0)):
-        return np.lib.format.read_array_header_2_0(file)
+    with _ONE_HEADER:
+        if version == (1, 0):
+            return np.lib.format.read_array_header_1_0(file)
+        if version in ((2, 0), (3, 0)):
+            return np.lib.format.read_array_header_2_0(file)
     raise ValueError(f"unknown npy version {version}")
 
 

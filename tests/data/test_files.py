@@ -7,8 +7,11 @@ import os
 import pickle
 import resource
 import stat
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +161,29 @@ class TestLoadNpy:
         (tmp_path / "b.npy").mkdir()
         with pytest.raises(UserError, match="is a folder"):
             load_npy(tmp_path / "b.npy")
+
+
+def test_threads_parse_headers_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11 fails where two threads parse a literal at once, as numpy does with every header."""
+    np.save(tmp_path / "a.npy", np.arange(6.0))
+    inside, most = [], []
+
+    def slow(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.005)
+            inside.pop()
+            return real(*given, **named)
+
+        return call
+
+    monkeypatch.setattr(np, "load", slow(np.load))
+    monkeypatch.setattr(np.lib.format, "read_array_header_1_0", slow(np.lib.format.read_array_header_1_0))
+    with ThreadPoolExecutor(8) as pool:
+        arrays = list(pool.map(lambda k: load_npy(tmp_path / "a.npy", mmap=bool(k % 2)), range(16)))
+    assert all(np.array_equal(each, np.arange(6.0)) for each in arrays)
+    assert len(most) == 32 and max(most) == 1
 
 
 def test_broken_json_is_a_user_error(tmp_path: Path) -> None:
