@@ -122,12 +122,20 @@ class Browser:
         return found["result"].get("value")
 
     def wait(self, condition: str, seconds: float = 20.0) -> None:
-        """Until an expression on the page is true."""
+        """Until an expression on the page is true; while a page is being loaded, none is."""
         end = time.monotonic() + seconds
-        while not self.run(condition):
+        while not self._holds(condition):
             if time.monotonic() > end:
                 raise TimeoutError(f"never true: {condition}")
             time.sleep(0.02)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.run(condition))
+        except RuntimeError as error:
+            if "navigated" not in str(error) and "context" not in str(error):
+                raise
+            return False
 
     def press(self, key: str) -> None:
         """A key, by its name in KeyboardEvent.key."""
