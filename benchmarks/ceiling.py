@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.evaluate import one_motion, open_actor, spread
+from benchmarks.evaluate import one_motion, open_actor, spread_recorded
 from benchmarks.slope import shown_style
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
@@ -85,17 +85,18 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     actor = open_actor(options.checkpoint, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus)
     meter = true_distances(corpus, "auto")
-    seen = [i for i in range(len(corpus)) if corpus.has_vertices(i)]
     rows: list[dict[str, Any]] = []
-    for i in (seen[k] for k in spread(len(seen), options.utterances)):
+    for i in spread_recorded(corpus, options.utterances):
         utterance = corpus[i]
         found = one_motion(actor, audio, corpus, i)
         motions = {"the actor's": found}
         styles = {"in the style of the motion": shown_style(corpus, i), "of a style not known": None}
-        for (told, style), share in ((each, share) for each in styles.items() for share in SHARES):
-            mean, _ = reward.expected(reward.prepare(utterance), style)
-            name = f"{'half of the way to ' if share < 1 else ''}the density's mean {told}"
-            motions[name] = towards(found, mean, reward.density, share)
+        said = reward.prepare(utterance)
+        for told, style in styles.items():
+            mean, _ = reward.expected(said, style)
+            for share in SHARES:
+                name = f"{'half of the way to ' if share < 1 else ''}the density's mean {told}"
+                motions[name] = towards(found, mean, reward.density, share)
         for name, displacement in motions.items():
             vertices = (displacement + utterance.template)[None]
             row = {"motion": name, "utterance": utterance.name, "subject": utterance.subject}

@@ -176,6 +176,12 @@ def spread(n: int, chosen: int) -> list[int]:
     return [k * n // chosen for k in range(chosen)]
 
 
+def spread_recorded(corpus: FaceCorpus, number: int) -> list[int]:
+    """Indices of ``number`` of the utterances that have vertices, evenly spread."""
+    seen = [i for i in range(len(corpus)) if corpus.has_vertices(i)]
+    return [seen[k] for k in spread(len(seen), number)]
+
+
 def _pairs(items: Sequence[str]) -> dict[str, str]:
     return dict(item.split("=", 1) for item in items)
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.evaluate import actor_parser, one_motion, open_actor, spread
+from benchmarks.evaluate import actor_parser, one_motion, open_actor, spread_recorded
 from benchmarks.measures import smooth
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_text
@@ -119,8 +119,7 @@ def main(argv: list[str] | None = None) -> list[dict[str, Any]]:
     parts = {} if options.articulation is None else articulation_forms(options.articulation, corpus, options.phones)
     actor = open_actor(options.checkpoint, corpus)
     audio = CachedAudio(actor.audio_encoder, corpus)
-    seen = [i for i in range(len(corpus)) if corpus.has_vertices(i)]
-    chosen = [seen[k] for k in spread(len(seen), options.utterances)]
+    chosen = spread_recorded(corpus, options.utterances)
     if len(chosen) < 2:
         raise UserError(f"{options.corpus}: the {options.split} split needs two utterances with vertices")
     bank = MotionBank(corpus, chosen)
