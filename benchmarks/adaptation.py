@@ -19,6 +19,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from benchmarks.further_voices import add
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.files import atomic_write_json, load_json
 from s2f_rl.data.splits import parse_name
@@ -29,13 +30,24 @@ ADAPTED = "adapted"
 KEPT = ("FLAME_masks.pkl", "faces.npy", "landmarks.json", "colours.npy", "speakers.json")
 
 
-def make(source: str | Path, out: str | Path, split: str = "validation", sentences: int = 5, new: int = 20) -> Path:
+def make(
+    source: str | Path,
+    out: str | Path,
+    split: str = "validation",
+    sentences: int = 5,
+    new: int = 20,
+    voices: int | None = None,
+    spoken: int | None = None,
+) -> Path:
     """Write the corpus.
 
     Args:
         source: a corpus with ``corpus.json``, such as the built-in one. out: a folder that does not exist yet.
         split: whose speakers join training. sentences: of every old training speaker, the first so many.
         new: sentences of every new voice, the first so many, which must not be among those that the split tests.
+        voices: that many new ones, more than the split has, of which espeak-ng speaks the others; None: the split's.
+        spoken: sentences of every new voice, what the corpus has and what espeak-ng says beside it, of texts that
+            training speakers say; at most 64. None: what the corpus has, and ``new`` for further voices.
 
     Raises:
         UserError: no such split, ``out`` exists, or there are no sentences left for training.
@@ -47,13 +59,15 @@ def make(source: str | Path, out: str | Path, split: str = "validation", sentenc
     if split not in tested:
         raise UserError(f"split={split}: use validation or test")
     train = FaceCorpus(source, split="train")
-    voices = dict.fromkeys(tested[split][i].subject for i in range(len(tested[split])))
+    own = dict.fromkeys(tested[split][i].subject for i in range(len(tested[split])))
+    if voices is not None and voices < len(own):
+        raise UserError(f"voices={voices}: the {split} split has {len(own)}, which all join")
     copies = {name: name for corpus in tested.values() for name in corpus.names}
     copies |= {name: name for name in train.names if (parse_name(name)[1] or 0) <= sentences}
     silent = {}
     for name in FaceCorpus(source, split="all").names:
         subject, sentence = parse_name(name)
-        if subject in voices and name not in copies and (sentence or 0) <= new:
+        if subject in own and name not in copies and (sentence or 0) <= new:
             silent[NEW + name] = name
     if not silent:
         raise UserError(f"{source}: every sentence of the {split} speakers is tested; nothing is left to adapt on")
@@ -79,15 +93,23 @@ def make(source: str | Path, out: str | Path, split: str = "validation", sentenc
     for corpus in tested.values():
         for subject in dict.fromkeys(corpus[i].subject for i in range(len(corpus))):
             templates[subject] = corpus.template(subject).view(-1, 3).numpy()
-    templates |= {NEW + subject: templates[subject] for subject in voices}
+    templates |= {NEW + subject: templates[subject] for subject in own}
     (partial / "templates.pkl").write_bytes(pickle.dumps(templates, protocol=2))
     description = load_json(source / "corpus.json")
-    last = max(new, sentences)
-    description["splits"]["train"] = {"subjects": [*train.subjects, *(NEW + v for v in voices)], "sentences": [1, last]}
+    atomic_write_json(partial / "corpus.json", description)
+    joined = [NEW + voice for voice in own]
+    if voices is not None or spoken is not None:
+        spared = [subject for subject in templates if subject not in train.subjects and not subject.startswith(NEW)]
+        spared = [subject for subject in spared if subject not in own]
+        joined = add(partial, NEW, list(own), voices or len(own), spoken or new, spared)
+    last = max(new, sentences, spoken or 0)
+    description["splits"]["train"] = {"subjects": [*train.subjects, *joined], "sentences": [1, last]}
     first = min(parse_name(name)[1] or 0 for name in tested[split].names)
-    description["splits"][ADAPTED] = {"subjects": list(voices), "sentences": [1, min(new, first - 1)]}
-    description["audio_only_subjects"] = [NEW + voice for voice in voices]
+    description["splits"][ADAPTED] = {"subjects": list(own), "sentences": [1, min(new, first - 1)]}
+    description["audio_only_subjects"] = joined
     description["adapted_from"] = {"split": split, "sentences": sentences, "new": new}
+    if voices is not None or spoken is not None:
+        description["adapted_from"] |= {"voices": len(joined), "spoken": spoken or new}
     atomic_write_json(partial / "corpus.json", description)
     partial.rename(out)
     return out
@@ -101,9 +123,11 @@ def main() -> int:
     parser.add_argument("--split", default="validation", help="whose speakers join training (default: %(default)s)")
     parser.add_argument("--sentences", type=int, default=5, help="of every old speaker (default: %(default)s)")
     parser.add_argument("--new", type=int, default=20, help="sentences of every new voice (default: %(default)s)")
+    parser.add_argument("--voices", type=int, help="new voices in all; espeak-ng speaks those beyond the split's")
+    parser.add_argument("--spoken", type=int, help="sentences of every new voice; espeak-ng says those that lack")
     options = parser.parse_args()
     try:
-        out = make(options.source, options.out, options.split, options.sentences, options.new)
+        out = make(**vars(options))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
