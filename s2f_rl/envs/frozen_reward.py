@@ -56,6 +56,7 @@ class FrozenRewardTransform(Transform):
         weights: what each score counts, None: 1 each. Scores that are not named are written, but count nothing.
         scale: factor of the weighted sum.
         stride: score every ``stride``-th frame only, from the first that has a score (clips 0, stride, 2 stride, ..).
+            A reward with a ``look_back`` of 0 scores every frame: the stride saves the cost of clips, and it has none.
         cap: ``"truth"`` counts a score at most as much as the mean score of the utterance's own ground truth (above
             it a policy is fooling the reward, not improving); utterances without vertices have no cap. None: no cap.
         cache_folder: where audio features are kept on disk; None keeps them in memory only.
@@ -182,7 +183,9 @@ class FrozenRewardTransform(Transform):
             kept = valid & ~bad
             if not bool(kept.all()):
                 motion = torch.where(kept.unsqueeze(-1), motion, templates.unsqueeze(1))
-        scored, features = self.parts.score(utterances, motion, valid, self.stride, bad, self.write_features, style)
+        scored, features = self.parts.score(
+            utterances, motion, valid, self.stride, bad, self.write_features, style, single_frames=True
+        )
         return self._finish(scored, features, upload(self.caps(utterances), device))
 
     def _finish(self, scored: Mapping[str, Scored], features: dict[str, Tensor], caps: Tensor) -> dict[str, Tensor]:

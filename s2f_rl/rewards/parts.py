@@ -133,6 +133,7 @@ class RewardParts(nn.Module):
         spoilt: Tensor | None = None,
         features: bool = False,
         style: Tensor | None = None,
+        single_frames: bool = False,
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         """Every score of a batch of motions, 0 outside its mask, and the features of clips that are asked for.
 
@@ -146,6 +147,8 @@ class RewardParts(nn.Module):
             features: also return ``mesh_feature`` and ``audio_feature`` [B, T, E] of the perceptual part, 0 where it
                 has no score.
             style: [B, S] that the motions were asked for in; None: each speaker's own, zeros for those without one.
+            single_frames: score every frame in parts that look at one frame only, whatever the stride: it saves the
+                cost of clips, and they have none.
 
         Returns:
             name -> (scores [B, T], mask [B, T]), and the features.
@@ -161,8 +164,9 @@ class RewardParts(nn.Module):
             if isinstance(motion, LatentMotion) and not isinstance(reward, ReadsLatents):
                 shown = decoded = motion.vertices() if decoded is None else decoded
             manner = self._style(reward, utterances, style)
-            found, seen = self._found(reward, shown, prepared, frame_mask, stride, None, features, manner)
-            allowed = _allowed(reward.look_back, frame_mask, frame, stride, spoilt)
+            step = _step_of(reward, stride) if single_frames else stride
+            found, seen = self._found(reward, shown, prepared, frame_mask, step, None, features, manner)
+            allowed = _allowed(reward.look_back, frame_mask, frame, step, spoilt)
             scores[name] = {key: _masked(score, mask & allowed) for key, (score, mask) in found.items()}
             written |= _features(seen, scores[name])
         return {column: scores[name][own] for column, (name, own) in self.columns.items()}, written
@@ -180,6 +184,8 @@ class RewardParts(nn.Module):
     ) -> tuple[dict[str, Scored], dict[str, Tensor]]:
         """The same of one frame by itself, each [B, 1], from it and the frames before it; no part may look ahead.
 
+        Parts that look at one frame only score every frame (``single_frames``).
+
         Args:
             utterances: B positions in the corpus.
             window: [B, L, V*3] the last displacements, this frame's last; L at least ``look_back`` + 1.
@@ -191,7 +197,7 @@ class RewardParts(nn.Module):
         written: dict[str, Tensor] = {}
         for name, reward in self.rewards.items():
             back = reward.look_back or 0
-            due = (run > back) & (frame >= back) & ((frame - back) % stride == 0)
+            due = (run > back) & (frame >= back) & ((frame - back) % _step_of(reward, stride) == 0)
             lanes = due.nonzero().flatten()
             found: dict[str, Scored] = {}
             seen: dict[str, Tensor] = {}
@@ -313,6 +319,11 @@ def _as_reward(name: str, given: AnyReward | Reward, cache_folder: str | os.Path
     if not isinstance(given, Reward):
         raise UserError(f"reward part {name!r}: {type(given).__name__} is no reward; see s2f_rl.rewards.Reward")
     return given
+
+
+def _step_of(reward: Reward, stride: int) -> int:
+    """Which frames of a part are scored where a stride is to save work: a single frame costs none."""
+    return 1 if reward.look_back == 0 else stride
 
 
 def _allowed(look_back: int | None, frame_mask: Tensor, frame: Tensor, stride: int, spoilt: Tensor | None) -> Tensor:

@@ -41,7 +41,7 @@ class FrozenReward:
     weights: dict[Annotated[str, Choice(*SCORE_NAMES)], NonNegative] = key("of the scores of that folder's reward")
     parts: dict[PartName, dict[str, Any]] = key("further rewards by name, each with its kind, weight and options")
     scale: Positive = key("of the reward")
-    stride: Count = key("score every stride-th clip only")
+    stride: Count = key("score every stride-th clip only; parts that look at single frames score all")
     precision: Annotated[str, Choice(*PRECISIONS)] = key("of the products of that folder's reward")
     cap: Annotated[str, Choice("truth")] | None = key("truth: no credit above the ground truth's score; null: no cap")
     normalise: Annotated[str, Choice(*NORMALISATIONS)] = key("standardise each score before it is weighted")

@@ -46,6 +46,16 @@ class Whole(Jerk):
         return {"whole_score": ((vertices - mean).square().sum(-1), frame_mask)}
 
 
+class Open(Reward):
+    """Looks at a frame by itself."""
+
+    score_names = ("open_score",)
+    look_back = 0
+
+    def score_motion(self, vertices, prepared, frame_mask, stride=1, first_frame=None):
+        return {"open_score": (vertices[..., 1] - vertices[..., 4], frame_mask)}
+
+
 @pytest.fixture(scope="module")
 def model(corpus):
     return reward_model_for(corpus)
@@ -122,6 +132,38 @@ def test_in_the_environment(model, corpus, batch, stride, write_features):
         assert torch.equal(stepped["next", name], deferred["next", name])
     spoilt = deferred["next", "jerk_score_mask"][0, 9:13]
     assert not spoilt.any() and deferred["next", "jerk_score_mask"][0, 13]
+
+
+def test_the_stride_leaves_out_clips_not_single_frames(model, corpus, batch):
+    data = batch.clone()
+    data["action"][0, 9, 5] = float("nan")
+    parts, weights = {"open": Open(), "jerk": Jerk(), "p": model}, {"open_score": 0.5, "lip_score": 0.25}
+    env = TransformedEnv(env_for(corpus, 6), FrozenRewardTransform(parts, corpus, weights, stride=3))
+    actions = iter(data["action"].unbind(1))
+    stepped = env.rollout(
+        env.horizon,
+        lambda td: td.set("action", next(actions)),
+        auto_reset=False,
+        tensordict=env.reset(batch[:, 0].select("utterance")),
+        break_when_any_done=False,
+    )["next"]
+    deferred = FrozenRewardTransform(parts, corpus, weights, stride=3)(data.clone())["next"]
+    strided = RewardParts(parts, corpus)
+    for out in (stepped, deferred):
+        for lane in range(6):
+            rest, n = corpus[lane].template, corpus.n_frames(lane)
+            for t in range(batch.shape[1]):
+                there = t < n and (lane, t) != (0, 9)
+                mesh = rest + data["action"][lane, t]
+                score = float(mesh[1] - mesh[4]) if there else 0.0
+                assert bool(out["open_score_mask"][lane, t]) == there
+                assert not out["jerk_score_mask"][lane, t] or (t - 3) % 3 == 0
+                assert not out["lip_score_mask"][lane, t] or (t - 4) % 3 == 0
+                expected = 0.5 * score + 0.25 * float(out["lip_score"][lane, t])
+                assert float(out["reward"][lane, t]) == pytest.approx(expected, rel=1e-4, abs=1e-6)
+    # validation asks for a share of all scores
+    found, _ = strided.score([1], corpus[1].vertices[None], torch.ones(1, corpus.n_frames(1), dtype=torch.bool), 3)
+    assert found["open_score"][1][0].nonzero().flatten().tolist() == list(range(0, corpus.n_frames(1), 3))
 
 
 def test_frames_to_come(corpus, batch):
