@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -27,6 +28,14 @@ def faceless_reports() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("s2f_rl.runs.report.write.run_faces", lambda *_: ([], []))
         yield
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children take SIGINT, also where these tests were started to ignore it (``nohup``, ``&`` in a script)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a handler is not inherited, ignoring is
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 class Awkward(NamedTuple):

@@ -274,6 +274,7 @@ class TestPool:
         run_jobs([Job("a", (step,))], n_parallel=3)
         assert step.log.read_text() == "2\n"
 
+    @pytest.mark.usefixtures("interruptible")
     def test_nothing_goes_on_after_it(self, place: Path) -> None:
         """Ctrl-C: the command that was running is ended, and its record does not say done."""
         code = (

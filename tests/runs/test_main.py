@@ -173,6 +173,7 @@ class TestCommandLine:
         assert command(recipe, monkeypatch) == 2
         assert len(capfd.readouterr().err.splitlines()) == 1
 
+    @pytest.mark.usefixtures("interruptible")
     def test_ctrl_c(self, recipe: Recipe, tmp_path: Path) -> None:
         arguments = [sys.executable, "toy.py", "what=wait"]
         with subprocess.Popen(
