@@ -24,7 +24,15 @@ from s2f_rl.evaluation.evaluate import predict_own_styles
 from s2f_rl.models.actors import use_actor
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
-from s2f_rl.rewards.calibration.auc import AucRow, auc_summary, auc_table, corruption_auc, spread_evenly, write_auc
+from s2f_rl.rewards.calibration.auc import (
+    AucRow,
+    auc_summary,
+    auc_table,
+    corruption_auc,
+    spread_evenly,
+    warn_of_unnoticed,
+    write_auc,
+)
 from s2f_rl.rewards.calibration.report import reward_report
 from s2f_rl.rewards.corruptions import chosen_corruptions
 from s2f_rl.rewards.model.meeting import refuse_other_corpus
@@ -187,6 +195,8 @@ def main(cfg: DictConfig) -> dict[str, float]:
         if cfg.progress and values and ranks.is_first():
             print(auc_table(rows))
             print(f"AUC on utterance means, * where the head ought to notice. The reward is in {folder.path}")
+        if values and ranks.is_first():
+            warn_of_unnoticed(rows)
         if cfg.report and ranks.is_first():
             where = folder.path / "report"
             reward_report(folder.path, cfg.corpus.root, where, topology=cfg.corpus.topology, device=str(device))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
@@ -22,7 +23,11 @@ from s2f_rl.rewards.motion.subspace import MotionSubspace
 from s2f_rl.rewards.training.mse_regressor import SpeechRegressor
 from s2f_rl.rewards.training.recordings import MotionBank
 
+logger = logging.getLogger(__name__)
+
 SUM = "lip_score+real_score"
+NOTICED = 0.75
+"""AUC below which a head hardly notices what it ought to."""
 
 
 class AucRow(TypedDict):
@@ -173,6 +178,20 @@ def auc_summary(rows: Sequence[AucRow]) -> dict[str, float]:
         if values:
             summary[f"{name}_mean"], summary[f"{name}_min"] = float(np.mean(values)), float(min(values))
     return summary
+
+
+def warn_of_unnoticed(rows: Sequence[AucRow]) -> list[AucRow]:
+    """Say in one line what of true motion, once spoiled, its head hardly notices (AUC below :data:`NOTICED`), and what
+    helps; returns those rows, the worst first. None says nothing: other faults may still be bought."""
+    heads = [row for row in rows if row["routed"] and row["score"] != SUM and row["base"] == "truth"]
+    missed = sorted((row for row in heads if row["auc"] < NOTICED), key=lambda row: row["auc"])
+    if missed:
+        names = ", ".join(f"{row['corruption']} {row['auc']:.2f}" for row in missed)
+        logger.warning(
+            "the reward hardly notices (AUC below %s): %s; RL can trade it for score: train longer (iterations), on "
+            "more voices, or weigh the reward less in RL (policy_weight)", NOTICED, names,
+        )  # fmt: skip
+    return missed
 
 
 def write_auc(folder: str | Path, rows: Sequence[AucRow], about: Mapping[str, object] | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s2f_rl.pages import document, escape
-from s2f_rl.rewards.calibration.auc import SUM
+from s2f_rl.rewards.calibration.auc import NOTICED, SUM
 from s2f_rl.rewards.calibration.figures import LABEL, Row
 from s2f_rl.rewards.calibration.spoiled_versions import TRUTH
 
@@ -84,10 +84,13 @@ def findings(report: Report) -> list[str]:
     if unknown:
         lines.append(f'<span class="bad">Scores that are not finite:</span> {escape(", ".join(unknown))}')
     heads = [row for row in rows if row["routed"] and row["score"] != SUM and row["base"] == TRUTH]
-    missed = sorted((row for row in heads if row["auc"] < 0.75), key=lambda row: row["auc"])
+    missed = sorted((row for row in heads if row["auc"] < NOTICED), key=lambda row: row["auc"])
     if missed:
         names = ", ".join(f"{LABEL[row['score']]} on {row['corruption']} ({row['auc']:.2f})" for row in missed)
-        lines.append(f'<span class="bad">AUC below 0.75 where a head ought to notice:</span> {escape(names)}')
+        lines.append(
+            f'<span class="bad">AUC below {NOTICED} where a head ought to notice:</span> {escape(names)}. RL can '
+            "trade it for score: train longer, on more voices, or weigh the reward less"
+        )
     elif heads:
         worst = min(heads, key=lambda row: row["auc"])
         lines.append(f"Every head notices what it ought to; least, {worst['corruption']} with AUC {worst['auc']:.2f}")

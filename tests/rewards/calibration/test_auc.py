@@ -12,7 +12,15 @@ from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import NotFinite, UserError
-from s2f_rl.rewards.calibration.auc import SUM, auc, auc_summary, auc_table, corruption_auc, write_auc
+from s2f_rl.rewards.calibration.auc import (
+    SUM,
+    auc,
+    auc_summary,
+    auc_table,
+    corruption_auc,
+    warn_of_unnoticed,
+    write_auc,
+)
 from s2f_rl.rewards.calibration.reliability import reliability, reliability_rows
 from s2f_rl.rewards.calibration.spoiled_versions import (
     Scored,
@@ -51,6 +59,23 @@ def padded(values: Tensor) -> Tensor:
 def rows(validation: FaceCorpus, motion: MotionSubspace) -> list[dict]:
     chosen = chosen_corruptions(["amplitude_up", "amplitude_down", "jitter", "regression_to_mean"])
     return corruption_auc(Taste(), validation, motion, corruptions=chosen)  # type: ignore[arg-type]
+
+
+def test_what_is_hardly_noticed_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    def row(corruption: str, auc: float, score: str = "lip_score", routed: bool = True, base: str = "truth") -> dict:
+        return {"corruption": corruption, "auc": auc, "score": score, "routed": routed, "base": base}
+
+    fine = [
+        row("jitter", 0.75, "real_score"),
+        row("frame_hold", 0.2, routed=False),
+        row("jitter", 0.1, SUM),
+        row("jitter", 0.1, "real_score", base="regression_to_mean"),
+    ]
+    assert warn_of_unnoticed(fine) == [] and not caplog.messages
+    missed = [row("missing_closure", 0.721), row("constant_offset", 0.57)]
+    assert warn_of_unnoticed(fine + missed) == missed[::-1]
+    (line,) = caplog.messages
+    assert line.startswith("the reward hardly notices (AUC below 0.75): constant_offset 0.57, missing_closure 0.72; ")
 
 
 def test_auc_by_counting() -> None:

@@ -223,9 +223,10 @@ class TestRecipe:
     def options(self, tiny_root: Path, out: Path, *overrides: str) -> list[str]:
         return [f"corpus.root={tiny_root}", f"root={out}", *self.OPTIONS, *overrides]
 
-    def test_learns_and_resumes_to_the_same_numbers(self, tiny_root: Path, tmp_path: Path, monkeypatch) -> None:
+    def test_learns_and_resumes_to_the_same_numbers(self, tiny_root: Path, tmp_path: Path, monkeypatch, caplog) -> None:
         main = load_recipe("reward")
         main.run(self.options(tiny_root, tmp_path, "name=whole", *self.TRAINING))
+        assert sum(line.startswith("the reward hardly notices") for line in caplog.messages) == 1
         reward = RewardModel.load(tmp_path / "whole")
         assert reward.n_vertices == 45 and reward.backbone.n_heads == 2
         hub = RewardModel.from_pretrained(tmp_path / "whole" / "pretrained")
