@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
     collector = make_collector(cfg, parts)
-    estimate = BaselineAdvantage(critic, cfg.group_size, cfg.credit, cfg.gamma, cfg.gae_lambda, normalise=False)
+    estimate = BaselineAdvantage(critic, cfg.group_size, parts.credit, cfg.gamma, cfg.gae_lambda, normalise=False)
     buffer = UtteranceBuffer(cfg.replay.capacity, parts.env.horizon, device, policy.core.out_keys)
     awr = AdvantageWeightedLoss(
         policy.actor_module,

@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             with run.clock("advantage"):
                 mask = batch[keys.FRAME_MASK]
                 returns = {
-                    name: credited_returns(term, mask, cfg.credit, cfg.gamma)
+                    name: credited_returns(term, mask, parts.credit, cfg.gamma)
                     for name, term in parts.signal.by_name(batch).items()
                 }
                 batch[keys.ADVANTAGE] = group_decoupled_advantage(

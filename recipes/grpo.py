@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 3 advantage
             with run.clock("advantage"):
                 mask = batch[keys.FRAME_MASK]
-                returns = credited_returns(parts.signal(batch), mask, cfg.credit, cfg.gamma)
+                returns = credited_returns(parts.signal(batch), mask, parts.credit, cfg.gamma)
                 batch[keys.ADVANTAGE] = group_normalised_advantage(
                     returns, mask, cfg.group_size, scale=cfg.normalise_advantage
                 )

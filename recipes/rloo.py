@@ -53,7 +53,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             # 3 advantage
             with run.clock("advantage"):
                 mask = batch[keys.FRAME_MASK]
-                returns = credited_returns(parts.signal(batch), mask, cfg.credit, cfg.gamma)
+                returns = credited_returns(parts.signal(batch), mask, parts.credit, cfg.gamma)
                 advantage = group_relative_advantage(returns, mask, cfg.group_size, leave_one_out=True)
                 batch[keys.ADVANTAGE] = masked_standardise(advantage, mask) if cfg.normalise_advantage else advantage
                 figures = parts.measure_constraint(batch)

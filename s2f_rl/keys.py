@@ -15,6 +15,9 @@ everywhere. Keys marked "next" are found under ``("next", key)`` in collected da
 | latent           | [B, H]     | float32 | sampled motion latent z (``vertex`` exploration: [B, V*3], metres;   |
 |                  |            |         | a policy of codes: [B, Q] int64)                                     |
 | latent_log_prob  | [B]        | float32 | log-density of ``latent``, nats; 0 where ``frame_mask`` is False     |
+| logits           | [B, Q, K]  | float32 | of each of the Q codes over the K of the codebook (a policy of codes) |
+| fed_back         | [B, W]     | float32 | the frame before in the codebook's decoder, before its output map: a |
+|                  |            |         | policy of codes is fed it; 0 in the first frame                      |
 | loc, scale       | as latent  | float32 | mean and standard deviation of ``latent`` (a Gaussian's parameters)  |
 | lip_score (next) | [B, 1]     | float32 | lip-sync score of the 5 frames that end here                         |
 | real_score (next)| [B, 1]     | float32 | realism score of the 5 frames that end here                          |
@@ -45,6 +48,8 @@ FRAME_INDEX = "frame_index"
 ACTION = "action"
 LATENT = "latent"
 LATENT_LOG_PROB = "latent_log_prob"
+LOGITS = "logits"
+FED_BACK = "fed_back"
 LOC = "loc"
 SCALE = "scale"
 LIP_SCORE = "lip_score"

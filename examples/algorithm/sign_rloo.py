@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
             batch = run.guard.checked(parts.reward(collector.next()))
             # 3 advantage
             mask = batch[keys.FRAME_MASK]
-            returns = credited_returns(parts.signal(batch), mask, cfg.credit, cfg.gamma)
+            returns = credited_returns(parts.signal(batch), mask, parts.credit, cfg.gamma)
             better = group_relative_advantage(returns, mask, cfg.group_size)
             batch[keys.ADVANTAGE] = better.sign() * (better.abs() > cfg.margin)
             figures = parts.measure_constraint(batch)

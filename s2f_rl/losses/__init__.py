@@ -16,6 +16,8 @@ reward (:mod:`s2f_rl.rewards`).
 from s2f_rl.losses.advantage_weighted import AdvantageWeightedLoss, advantage_weights
 from s2f_rl.losses.advantages import (
     BaselineAdvantage,
+    around_returns,
+    credit_of,
     credited_returns,
     discounted_returns,
     gae_advantage,
@@ -23,6 +25,7 @@ from s2f_rl.losses.advantages import (
     group_normalised_advantage,
     group_relative_advantage,
     masked_standardise,
+    utterance_returns,
     window_returns,
 )
 from s2f_rl.losses.controllers import AdaptiveKL, LagrangeMultiplier, PenaltyCoefficient
@@ -55,7 +58,9 @@ __all__ = [
     "SupervisedLoss",
     "WeightedLoss",
     "advantage_weights",
+    "around_returns",
     "check_ratio_is_one",
+    "credit_of",
     "credited_returns",
     "differentiable_rollout",
     "discounted_returns",
@@ -67,5 +72,6 @@ __all__ = [
     "masked_standardise",
     "motion_errors",
     "total_loss",
+    "utterance_returns",
     "window_returns",
 ]

@@ -18,7 +18,7 @@ from torchrl.objectives.value.functional import generalized_advantage_estimate
 from s2f_rl import keys, ranks
 from s2f_rl.errors import UserError
 
-CREDITS = ("discounted", "window")
+CREDITS = ("discounted", "window", "around", "utterance")
 
 
 def discounted_returns(reward: Tensor, frame_mask: Tensor, gamma: float) -> Tensor:
@@ -40,24 +40,67 @@ def window_returns(reward: Tensor, frame_mask: Tensor, window: int = 5) -> Tenso
     return torch.where(frame_mask, out, torch.zeros_like(out))
 
 
-def credited_returns(reward: Tensor, frame_mask: Tensor, credit: str = "discounted", gamma: float = 0.7) -> Tensor:
+def around_returns(reward: Tensor, frame_mask: Tensor, reach: int = 2, window: int = 5) -> Tensor:
+    """Sum of the rewards whose ``window`` frames contain one that is at most ``reach`` away, [B, T, 1].
+
+    So those from r_{t-reach} to r_{t+reach+window-1}: a reward is that of the window which ends at its frame.
+    """
+    reward = torch.where(frame_mask, reward, torch.zeros_like(reward))
+    padded = torch.nn.functional.pad(reward, (0, 0, reach, reach + window - 1))
+    out = padded.unfold(1, 2 * reach + window, 1).sum(-1)
+    return torch.where(frame_mask, out, torch.zeros_like(out))
+
+
+def utterance_returns(reward: Tensor, frame_mask: Tensor) -> Tensor:
+    """Sum of all rewards of the row at every frame of it, [B, T, 1]; 0 on padding."""
+    zero = torch.zeros_like(reward)
+    return torch.where(frame_mask, torch.where(frame_mask, reward, zero).sum(1, keepdim=True), zero)
+
+
+def credit_of(credit: str | None, frame_wise: bool) -> str:
+    """The credit for a policy, where ``credit`` may leave it open.
+
+    Args:
+        credit: of :func:`credited_returns`; None: ``"discounted"`` where a frame moves itself alone, ``"utterance"``
+            where it also moves its neighbours.
+        frame_wise: of the policy (:class:`~s2f_rl.models.contract.PolicyCore`).
+
+    Raises:
+        UserError: the credit begins at a frame that moves frames before it.
+    """
+    if credit is None:
+        return "discounted" if frame_wise else "utterance"
+    if not frame_wise and credit in ("discounted", "window"):
+        raise UserError(
+            f"credit={credit}: this actor's frames move those before them too, whose rewards that leaves out; use null, "
+            "utterance or around"
+        )
+    return credit
+
+
+def credited_returns(
+    reward: Tensor, frame_mask: Tensor, credit: str | None = "discounted", gamma: float = 0.7
+) -> Tensor:
     """What a frame is credited with, [B, T, 1]; 0 on padding.
 
     Args:
         reward: [B, T, 1].
         frame_mask: [B, T, 1].
         credit: ``"discounted"``: reward-to-go with ``gamma`` (:func:`discounted_returns`); ``"window"``: the rewards of
-            the 5-frame clips that contain the frame, with equal weight (:func:`window_returns`).
-        gamma: discount in [0, 1]; the window has none.
+            the 5-frame clips that contain the frame, with equal weight (:func:`window_returns`); ``"around"``: of those
+            that contain it or a neighbour of two frames (:func:`around_returns`); ``"utterance"``: all
+            (:func:`utterance_returns`), to be compared with other samples of the utterance. None: ``"discounted"``.
+        gamma: discount in [0, 1], of discounted credit alone.
 
     Raises:
         UserError: unknown ``credit``.
     """
-    if credit not in CREDITS:
-        raise UserError(f"credit={credit}: use {' or '.join(CREDITS)}")
-    return (
-        discounted_returns(reward, frame_mask, gamma) if credit == "discounted" else window_returns(reward, frame_mask)
-    )
+    if credit is None or credit == "discounted":
+        return discounted_returns(reward, frame_mask, gamma)
+    without_discount = {"window": window_returns, "around": around_returns, "utterance": utterance_returns}
+    if credit not in without_discount:
+        raise UserError(f"credit={credit}: use {', '.join(CREDITS)}")
+    return without_discount[credit](reward, frame_mask)
 
 
 def masked_standardise(x: Tensor, frame_mask: Tensor, centre: bool = True, eps: float = 1e-6) -> Tensor:
@@ -178,8 +221,8 @@ class BaselineAdvantage:
             (:func:`group_relative_advantage`).
         group_size: G adjacent lanes that share utterance and style.
         credit, gamma: see :func:`credited_returns`.
-        gae_lambda: of :func:`gae_advantage`, with a critic and discounted credit. With ``credit="window"`` the
-            advantage is the window's sum minus the value. With a gamma of 0 a frame's advantage is its own reward minus
+        gae_lambda: of :func:`gae_advantage`, with a critic and discounted credit. With other credit the advantage is
+            the sum minus the value. With a gamma of 0 a frame's advantage is its own reward minus
             the value, so that a frame that was not scored (``next``, ``score_mask``) has none.
         normalise: standardise over the valid frames of the batch.
 
@@ -192,12 +235,12 @@ class BaselineAdvantage:
         self,
         critic: TensorDictModuleBase | None = None,
         group_size: int = 1,
-        credit: str = "discounted",
+        credit: str | None = "discounted",
         gamma: float = 0.7,
         gae_lambda: float = 0.9,
         normalise: bool = True,
     ) -> None:
-        self.critic, self.group_size, self.credit = critic, int(group_size), credit
+        self.critic, self.group_size, self.credit = critic, int(group_size), credit or "discounted"
         self.gamma, self.gae_lambda, self.normalise = float(gamma), float(gae_lambda), normalise
 
     def __call__(self, batch: TensorDictBase, reward: Tensor) -> TensorDictBase:

@@ -20,7 +20,12 @@ Score = Callable[..., tuple[Tensor, Tensor]]
 
 
 def differentiable_rollout(
-    core: PolicyCore, audio: Tensor, style: Tensor, noise: Tensor | None, train_output_map: bool = False
+    core: PolicyCore,
+    audio: Tensor,
+    style: Tensor,
+    noise: Tensor | None,
+    train_output_map: bool = False,
+    frame_mask: Tensor | None = None,
 ) -> Tensor:
     """Displacements [B, T, V*3] of whole utterances, with the gradient through the whole recursion.
 
@@ -30,11 +35,13 @@ def differentiable_rollout(
         noise: standard normal, shaped as the latent: the reparameterised sample; None: the mean motion.
         train_output_map: let the gradient into W and b. Off, they are constants as in the policy gradient, so that
             both train the same parameters.
+        frame_mask: [B, T, 1], which frames are valid; None: all.
 
     Raises:
-        UserError: a policy that draws codes has no such rollout.
+        UserError: a policy that has no such rollout.
     """
-    return core.unrolled(audio, style, noise, train_output_map)
+    more = {} if core.frame_wise else {"frame_mask": frame_mask}
+    return core.unrolled(audio, style, noise, train_output_map, **more)
 
 
 class RewardGradientLoss(BatchLoss):
@@ -88,7 +95,7 @@ class RewardGradientLoss(BatchLoss):
             linear = frozen_decode(core) if self.reads_latents else None
             motion: Tensor | LatentMotion
             if linear is None:
-                motion = differentiable_rollout(core, audio, style, noise, self.train_output_map)
+                motion = differentiable_rollout(core, audio, style, noise, self.train_output_map, mask)
             else:
                 motion = LatentMotion(core.unrolled(audio, style, noise, decoded=False), linear)
         more = (style,) if self.reads_style else ()

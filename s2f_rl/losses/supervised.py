@@ -15,7 +15,7 @@ from s2f_rl.device_rows import places, take, upload
 from s2f_rl.errors import UserError
 from s2f_rl.losses.batch_keys import BatchLoss, UtteranceKeys
 from s2f_rl.losses.projected_truth import ProjectedTruth, TruthProjector
-from s2f_rl.models.contract import LinearMotion, core_of
+from s2f_rl.models.contract import LinearMotion, PolicyCore, core_of
 from s2f_rl.models.latent_motion import frozen_decode
 
 _MM_PER_M = 1000.0
@@ -89,9 +89,11 @@ class SupervisedLoss(BatchLoss):
             ``"teacher_forced"``: given the true history, as the reference trains.
         position_weight, velocity_weight: of ``loss_position`` and ``loss_velocity`` (:func:`motion_errors`, mm^2).
         lip_weight: extra weight of the lip vertices: a lip coordinate counts 1 + lip_weight times another; normalised.
+        feature_weight: of ``loss_features``, where the policy has that error (:meth:`PolicyCore.regressed`): of codes
+            the mean over frames of the features' squared distance to the true motion's code vectors.
 
-    Returns (``forward``): ``loss_position``, ``loss_velocity`` (already weighted; their sum is the loss) and
-    ``supervised_frames``, the number of frames that had a ground truth.
+    Returns (``forward``): ``loss_position``, ``loss_velocity`` (already weighted; their sum is the loss), where there
+    are any ``loss_features``, and ``supervised_frames``, the number of frames that had a ground truth.
 
     Trains W and b of the output map, which the policy gradient never touches. Where these are frozen
     (``requires_grad`` off), the same numbers and gradients come from the latents alone, without any tensor of V*3: a
@@ -109,6 +111,7 @@ class SupervisedLoss(BatchLoss):
         position_weight: float = 1.0,
         velocity_weight: float = 1.0,
         lip_weight: float = 0.0,
+        feature_weight: float = 1.0,
     ) -> None:
         if mode not in ("on_policy", "teacher_forced"):
             raise UserError(f"supervised.mode={mode!r} is unknown: use on_policy or teacher_forced")
@@ -119,7 +122,9 @@ class SupervisedLoss(BatchLoss):
         self.corpus = corpus
         self.mode = mode
         self.position_weight, self.velocity_weight = position_weight, velocity_weight
-        self.out_keys = ["loss_position", "loss_velocity"]
+        self.feature_weight = feature_weight if core_of(actor_module).regresses else 0.0
+        self._targets: dict[int, Tensor] = {}  # by utterance
+        self.out_keys = ["loss_position", "loss_velocity"] + (["loss_features"] if self.feature_weight else [])
         self.register_buffer("vertex_weight", lip_vertex_weight(corpus, lip_weight))
         self._projector = TruthProjector(self.vertex_weight, _MM_PER_M)
         self._styles: dict[int, Tensor] = {}  # by utterance that of its recording; nan, which equals none, without one
@@ -169,12 +174,33 @@ class SupervisedLoss(BatchLoss):
         rows = (take([one[k] for one in each], place, like) for k, like in enumerate(likes))
         return ProjectedTruth(*rows), (place > 0).unsqueeze(-1) & mask
 
+    def _regressed(self, tensordict: TensorDictBase, core: PolicyCore) -> tuple[Tensor, tuple[Tensor, Tensor], Tensor]:
+        """The motion, the truth and its mask, and the mean error of the features over frames that have a truth."""
+        truth, known = self.truth(tensordict)
+        targets = torch.zeros_like(tensordict.get(keys.LATENT))
+        for lane, i in enumerate(self.recorded(tensordict)):
+            if i is None:
+                continue
+            if i not in self._targets:
+                self._targets[i] = core.targets(self.recording(i).to(truth))
+            own = self._targets[i][: targets.shape[1]]
+            targets[lane, : len(own)] = own
+        given = truth if self.mode == "teacher_forced" else None
+        motion, error = core.regressed(tensordict, targets, given)
+        mask = known.squeeze(-1)
+        mean = torch.where(mask, error, torch.zeros_like(error)).sum() / ranks.mean_count(mask.sum()).clamp_min(1)
+        return motion, (truth, known), mean
+
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
         tensordict = self.named_as_ours(tensordict)
+        features = None
         with self.actor_network_params.to_module(self.actor_network):
             core = core_of(self.actor_network)
             linear = frozen_decode(core)
-            if self.mode == "on_policy":
+            truth: tuple[Tensor, Tensor] | None
+            if self.feature_weight:
+                motion, truth, features = self._regressed(tensordict, core)
+            elif self.mode == "on_policy":
                 motion, truth = core.mean_motion(tensordict, decoded=linear is None), None
             else:
                 truth = self.truth(tensordict)
@@ -187,10 +213,9 @@ class SupervisedLoss(BatchLoss):
                 projected, known = self._projected(tensordict, linear)
                 triangle = self._projector.triangle(linear)
                 position, velocity = projected_errors(motion, triangle, projected, known, len(linear.bias))
-        return TensorDict(
-            {
-                "loss_position": self.position_weight * position,
-                "loss_velocity": self.velocity_weight * velocity,
-                "supervised_frames": ranks.total(known.sum()),
-            }
-        )
+        out = {
+            "loss_position": self.position_weight * position,
+            "loss_velocity": self.velocity_weight * velocity,
+            "supervised_frames": ranks.total(known.sum()),
+        }
+        return TensorDict(out if features is None else out | {"loss_features": self.feature_weight * features})

@@ -179,12 +179,16 @@ class BaseActor(nn.Module):
 
 
 def decode_rows(decode: Callable[[Tensor], Tensor], latents: Tensor, lengths: list[int]) -> Tensor:
-    """Displacements [B, T, V*3] of padded latents [B, T, ..] by a decoder that mixes frames; 0 behind a row's end.
+    """What a decoder that mixes frames makes of padded rows [B, T, ..]; 0 behind a row's end. Equal lengths go together.
 
     Args:
-        decode: latents [1, n, ..] of a whole utterance to displacements [1, n, V*3].
+        decode: latents [b, n, ..] of b whole utterances to displacements [b, n, V*3].
         lengths: valid frames of each row.
     """
-    rows = [decode(row[None, :n])[0] for row, n in zip(latents, lengths, strict=True)]
-    padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-    return nn.functional.pad(padded, (0, 0, 0, latents.shape[1] - padded.shape[1]))
+    order, parts = [], []
+    for n in dict.fromkeys(lengths):
+        rows = [row for row, length in enumerate(lengths) if length == n]
+        order += rows
+        parts.append(nn.functional.pad(decode(latents[rows, :n]), (0, 0, 0, latents.shape[1] - n)))
+    place = sorted(range(len(order)), key=order.__getitem__)
+    return torch.cat(parts)[place] if len(parts) > 1 else parts[0]

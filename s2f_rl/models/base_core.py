@@ -30,6 +30,7 @@ class BaseCore(TensorDictModuleBase):
     frame_wise: bool = True
     supervised_modes: tuple[str, ...] = ()
     reparameterised: bool = False
+    regresses: bool = False
     state: tuple[str, int] | None = None
 
     def __init__(self) -> None:
@@ -78,6 +79,9 @@ class BaseCore(TensorDictModuleBase):
 
     # -- what a core may have ----------------------------------------------------------------------------------------
 
+    def calibrate(self, changed_codes: float, speech: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """See the contract."""
+
     def together(self) -> AbstractContextManager[None]:
         """See the contract."""
         return nullcontext()
@@ -98,6 +102,14 @@ class BaseCore(TensorDictModuleBase):
         """See the contract."""
         raise UserError(f"{type(self).__name__} cannot be teacher-forced; use supervised=none")
 
+    def targets(self, displacement: Tensor) -> Tensor:
+        """See the contract."""
+        raise TypeError(f"{type(self).__name__} has no targets()")
+
+    def regressed(self, td: TensorDictBase, targets: Tensor, truth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """See the contract."""
+        raise TypeError(f"{type(self).__name__} has no regressed()")
+
     def unrolled(
         self,
         features: Tensor,
@@ -106,6 +118,7 @@ class BaseCore(TensorDictModuleBase):
         train_output_map: bool = False,
         *,
         decoded: bool = True,
+        **more: Any,
     ) -> Tensor:
         """See the contract."""
         raise UserError(f"{type(self).__name__} has no rollout with a gradient; use another algorithm")

@@ -136,7 +136,8 @@ class PolicyCore(Protocol):
     rows of whole utterances with the ``latent`` that was drawn. Both give equal log-probabilities, without dropout.
 
     Attributes:
-        in_keys, out_keys: what it reads, and the parameters of the distribution that it writes.
+        in_keys, out_keys: what it reads, and the parameters of the distribution that it writes, with whatever else of
+            a rollout sequence mode needs.
         distribution_class, distribution_keys, distribution_kwargs: the distribution is
             ``distribution_class(**{name: td[key]}, **kwargs)`` over the pairs of ``distribution_keys``. It has
             ``deterministic_sample``, and sums its log-probability over all that a frame's latent holds: [..].
@@ -145,6 +146,7 @@ class PolicyCore(Protocol):
         supervised_modes: of ``"on_policy"`` (:meth:`mean_motion` has a gradient) and ``"teacher_forced"``.
         reparameterised: :meth:`unrolled` takes noise and has a gradient, so a reward can be back-propagated, and
             ``constraint=lve`` can measure the start.
+        regresses: there are :meth:`targets` and :meth:`regressed`, for a further part of the supervised term.
         state: key and width of what it writes that tells a critic where the motion is, e.g. ``("loc", H)``; or None.
         rolls_out: there is :meth:`roll_out`.
     """
@@ -157,6 +159,7 @@ class PolicyCore(Protocol):
     frame_wise: bool
     supervised_modes: tuple[str, ...]
     reparameterised: bool
+    regresses: bool
     state: tuple[str, int] | None
 
     @property
@@ -192,6 +195,14 @@ class PolicyCore(Protocol):
         displacements behind them are 0.
         """
 
+    def calibrate(self, changed_codes: float, speech: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set what follows from how the actor moves, when a run begins; of policies that draw codes.
+
+        Args:
+            changed_codes: share of drawn codes that differ from those that are taken without exploration.
+            speech: features [T, A, D] and style [S] of a few utterances, to be asked for only where they are needed.
+        """
+
     # The next three give displacements, and the latents [B, T, H] that ``linear_decode`` makes them of where it is
     # there and ``decoded`` is False.
 
@@ -204,6 +215,16 @@ class PolicyCore(Protocol):
     def teacher_forced(self, td: TensorDictBase, truth: Tensor, *, decoded: bool = True) -> Tensor:
         """Displacement [B, T, V*3] of every frame given the true ones [B, T, V*3] before it."""
 
+    def targets(self, displacement: Tensor) -> Tensor:
+        """What the actor should have drawn [T, ..] for a recorded motion [T, V*3]; nothing that RL trains changes it."""
+
+    def regressed(self, td: TensorDictBase, targets: Tensor, truth: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """:meth:`mean_motion`, or with ``truth`` :meth:`teacher_forced`, and beside it an error of every frame [B, T].
+
+        Args:
+            targets: :meth:`targets` of every frame [B, T, ..]; where there are none, any value that can be drawn.
+        """
+
     def unrolled(
         self,
         features: Tensor,
@@ -212,16 +233,21 @@ class PolicyCore(Protocol):
         train_output_map: bool = False,
         *,
         decoded: bool = True,
+        **more: Any,
     ) -> Tensor:
         """Displacement [B, T, V*3] of whole utterances, each frame following from those before.
 
         Args:
             noise: :meth:`unit_noise` of a batch; None: the deterministic motion.
             train_output_map: let the gradient into what :meth:`frozen_in_rl` lists.
+            more: a core that is not ``frame_wise`` is given ``frame_mask`` [B, T, 1] where rows are padded.
         """
 
     def unit_noise(self, td: TensorDictBase) -> Tensor:
-        """The standard noise that was drawn in ``td`` [B, T], shaped as the latent; 0 on padding."""
+        """What was drawn in ``td`` [B, T] apart from the actor, shaped as the latent; 0 on padding.
+
+        Standard noise; or the codes themselves, which have no other.
+        """
 
     def exploration(self) -> dict[str, Tensor]:
         """What sets how far it explores (a deviation, a temperature), by name; a run looks that it stays finite."""

@@ -52,13 +52,18 @@ BEFORE = {
     "evaluation.max_closure_drop": None,
     "evaluation.stride": 1,
     "evaluation.styles": None,
+    "exploration.changed_codes": 0.07,
     "optimizer.encoder_lr_factor": 1.0,
     "placebo": False,
     "precision": "float32",
     "reward.precision": "float32",
+    "supervised.feature_weight": 1.0,
     "train_encoder": False,
 }
 """Keys that came later, and the value that says what runs did before; any key that is null is off, as it was."""
+
+SAME = {"credit": ("discounted", None)}
+"""Values of a key that mean the same for every run that was begun with the first of them."""
 
 WAIT_S = 5.0
 """How long a run that goes on waits for the process before it, which was killed and may still be ending."""
@@ -255,6 +260,7 @@ class RunFolder:
             for key in sorted(old.keys() | new.keys())
             if old.get(key, BEFORE.get(key, absent)) != new.get(key, absent)
             and not (key not in old and new[key] is None)
+            and (old.get(key, absent), new.get(key, absent)) != SAME.get(key)
             and not _covered(key, may_change)
         ]
         if changed:

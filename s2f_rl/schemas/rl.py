@@ -38,6 +38,9 @@ class Exploration:
     noise_mm: Annotated[float, Range(above=0, most=1000)] = key("RMS movement of the lips by the noise")
     correlation: BelowOne = key("of the noise from frame to frame")
     learn_noise: bool = key("let the policy gradient move the size of the noise")
+    changed_codes: Annotated[float, Range(above=0, most=0.5)] = key(
+        "share of drawn codes that are not the likeliest, of actors that draw codes", default=0.07
+    )
 
     def rules(self) -> None:
         if self.exploration == "vertex" and self.correlation:
@@ -108,6 +111,7 @@ class SupervisedTerm:
     weight: NonNegative = key("of the term")
     velocity_weight: NonNegative = key("of the squared error of frame-to-frame differences")
     lip_weight: NonNegative = key("of lip vertices, beside 1 for all")
+    feature_weight: NonNegative = key("of the error of features, of actors that draw codes", default=1.0)
 
 
 @dataclass
@@ -230,7 +234,9 @@ class RL(Run):
 class Credited(RL):
     """Those that weigh log-probabilities (``shared/credit.yaml``)."""
 
-    credit: Annotated[str, Choice(*CREDITS)] = key("which rewards a frame is credited with")
+    credit: Annotated[str, Choice(*CREDITS)] | None = key(
+        "which rewards a frame is credited with; null: discounted, or utterance where frames move their neighbours"
+    )
     gamma: Share = key("discount per frame")
     normalise_advantage: bool = key("standardise the advantages of a batch")
 

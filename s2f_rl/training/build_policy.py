@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,11 @@ from s2f_rl.models.policy import MotionPolicy
 
 
 def build_policy(
-    actor: Actor, exploration: Mapping[str, object], lips: Tensor, train_output_map: bool = False
+    actor: Actor,
+    exploration: Mapping[str, Any],
+    lips: Tensor,
+    train_output_map: bool = False,
+    speech: Iterable[tuple[Tensor, Tensor]] = (),
 ) -> MotionPolicy:
     """The policy that tunes an actor, with what the policy gradient takes for constants frozen.
 
@@ -26,8 +31,12 @@ def build_policy(
         exploration: the config group of this name.
         lips: indices of the lip vertices, whose movement by the noise is stated.
         train_output_map: the supervised term trains the actor's output map.
+        speech: features [T, A, D] and style [S] of some utterances, see :meth:`PolicyCore.calibrate`.
     """
-    policy: MotionPolicy = actor.make_policy(**exploration, noise_vertices=lips)
+    options = dict(exploration)
+    changed_codes = options.pop("changed_codes", 0.07)  # not for make_policy: most actors know nothing of codes
+    policy: MotionPolicy = actor.make_policy(**options, noise_vertices=lips)
+    policy.core.calibrate(changed_codes, speech)
     trained = {id(p) for p in actor.output_map()} if train_output_map else set()
     for parameter in policy.core.frozen_in_rl():
         if id(parameter) not in trained:

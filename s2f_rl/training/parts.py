@@ -19,7 +19,7 @@ from s2f_rl.device_rows import upload
 from s2f_rl.envs import FrozenRewardTransform, SpeechToFaceEnv
 from s2f_rl.envs.speech_to_face import DEVICE_CACHE_MB
 from s2f_rl.errors import UserError
-from s2f_rl.losses import AdaptiveKL
+from s2f_rl.losses import AdaptiveKL, credit_of
 from s2f_rl.losses.weighted import Weight
 from s2f_rl.models.actors import use_actor
 from s2f_rl.models.audio_cache import CachedAudio
@@ -63,6 +63,7 @@ class RLParts:
     amplitude: AmplitudeReference
     lips: Tensor
     hearing: Hearing | None = None
+    credit: str | None = None
 
     def make_optimizer(self, loss: nn.Module) -> torch.optim.Adam:
         """Adam over the loss's parameters, the actor's moments carried over from the supervised run."""
@@ -150,7 +151,11 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
             "control=true: no training utterance has vertices, so nothing would train and it is no control; compare "
             "with the start itself"
         )
-    policy = build_policy(actor, config["exploration"], lips, bool(config["optimizer"]["output_lr_factor"]))
+    policy = build_policy(
+        actor, config["exploration"], lips, bool(config["optimizer"]["output_lr_factor"]),
+        _some_speech(actor, train, corpus["cache"]),
+    )  # fmt: skip
+    credit = credit_of(config["credit"], policy.core.frame_wise) if "credit" in config else None
     speech, hearing = None, None
     if config["train_encoder"]:
         if {config["kl"]["kind"], config["constraint"]["kind"]} != {"none"}:  # the start is heard too
@@ -181,7 +186,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
         ),
         average=None if config["ema_decay"] is None else PolicyAverage(policy, config["ema_decay"]),
         alarm=MotionAlarm(action=config["alarm"]["action"]),
-        amplitude=AmplitudeReference(train, lips), lips=lips, hearing=hearing,
+        amplitude=AmplitudeReference(train, lips), lips=lips, hearing=hearing, credit=credit,
     )  # fmt: skip
 
 
@@ -190,6 +195,19 @@ def _speech_of_now(actor: Actor, corpus: FaceCorpus, cache: str | None) -> Calla
     device = actor.device
     kept = CachedAudio(packed_encoder(actor.audio_encoder)().to(device), corpus, cache)
     return lambda utterance: kept.get(utterance).to(device)
+
+
+_SOME = 4
+"""Utterances that tell a policy how far it explores."""
+
+
+def _some_speech(actor: Actor, corpus: FaceCorpus, cache: str | None) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features [T, A, D] and style [S] of a few utterances over the corpus; encoded when they are asked for."""
+    kept = CachedAudio(actor.audio_encoder, corpus, cache)
+    for utterance in torch.linspace(0, len(corpus) - 1, min(_SOME, len(corpus))).long().tolist():
+        own = corpus[utterance].style
+        style = torch.eye(actor.n_styles)[0] if own is None else own
+        yield kept.get(utterance).to(actor.device), style.to(actor.device)
 
 
 def lane_minibatches(batch: TensorDictBase, lanes: int) -> Iterator[TensorDictBase]:

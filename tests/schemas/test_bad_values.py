@@ -23,7 +23,7 @@ VALUES: list[Any] = [-1, 0, -0.5, 1.5, math.nan, math.inf, -math.inf, 10**30, 1e
 # written down a second time, by hand: what 0 and null mean something for
 ZERO = {
     "seed", "style", "final_lr", "output_lr_factor", "weight_decay", "warmup", "warmup_iterations", "velocity_weight",
-    "lip_weight", "dropout", "ema_decay", "correlation", "coeff", "weight", "policy_weight", "gamma",
+    "lip_weight", "feature_weight", "dropout", "ema_decay", "correlation", "coeff", "weight", "policy_weight", "gamma",
     "gae_lambda", "listening.iterations", "gain_db", "equaliser_db", "noise_db", "steps", "hold", "on_base",
     "identity_spread", "style_spread", "voice_spread", "capture_noise_mm", "draw_threads",
     "cpus_per_worker", "gpus_per_worker", "substituted", "boundary_noise_s", "style_left_out", "errors", "neighbours",
@@ -37,7 +37,7 @@ NULL = {
     "topology", "cache", "logger", "max_frames", "ema_decay", "max_grad_norm", "max_lve_ratio", "cap", "backbone",
     "corruptions", "leave_out", "policy", "policy_samples", "register", "utterances", "utterance", "out",
     "reward_folder", "judge_folder", "pretrained", "actor.kind", "measures", "checkpoint_minutes", "evaluation.styles",
-    "address", "max_closure_drop", "phones", "unrecorded_share",
+    "address", "max_closure_drop", "phones", "unrecorded_share", "credit",
 }  # fmt: skip
 HUGE = {"max_lve_ratio"}  # infinity: no limit
 RATES = {"lr", "final_lr"}  # one that is too large is told by the guard of the steps

@@ -6,6 +6,7 @@ Floor plan:
 - stage 1, the vector-quantised autoencoder of motion: ``codebook`` over ``frame_mixer`` (frames that see each other);
   ``prefix`` decodes the newest frame of a motion that grows
 - stage 2, from speech and past motion to features, whose nearest codes are the motion: ``code_decoder``
+- the categoricals over codes that RL tunes: ``policy``
 - published names and shapes: ``published``
 
 Not here: audio encoders and the layers that FaceFormer has too (:mod:`s2f_rl.models`).

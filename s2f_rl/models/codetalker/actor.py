@@ -12,7 +12,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder, evaluating
 from s2f_rl.models.base_actor import BaseActor
 from s2f_rl.models.codetalker import published
-from s2f_rl.models.codetalker.code_decoder import CodeDecoder, CodeSteps
+from s2f_rl.models.codetalker.code_decoder import CodeDecoder, CodeSteps, feedback_map
 from s2f_rl.models.codetalker.codebook import Codebook
 from s2f_rl.models.latent_actor import frame_bar
 from s2f_rl.models.latent_motion import MadeOnce
@@ -159,13 +159,10 @@ class CodeTalker(BaseActor):
     # -- the ways to run it ------------------------------------------------------------------------------------------
 
     def feedback_map(self) -> tuple[Tensor, Tensor]:
-        """``vertice_map`` after the output map of stage 1, as one matrix [H, W] and offset [H]: V*3 is in no loop."""
-        back, out = self.decoder.vertice_map, self.codebook.decoder.output
-
-        def make() -> tuple[Tensor, Tensor]:
-            return back.weight @ out.weight, back.bias if out.bias is None else back(out.bias)
-
-        return self._feedback.get([*back.parameters(), *out.parameters()], make)
+        """:func:`~s2f_rl.models.codetalker.code_decoder.feedback_map`, made once for weights that stay as they are."""
+        parts = (self.decoder.vertice_map, self.codebook.decoder.output)
+        weights = [parameter for part in parts for parameter in part.parameters()]
+        return self._feedback.get(weights, lambda: feedback_map(self.decoder, self.codebook))
 
     @torch.no_grad()
     def steps(self, style: Tensor, capacity: int) -> CodeSteps:
@@ -204,6 +201,41 @@ class CodeTalker(BaseActor):
     def imitate(self, features: Tensor, style: Tensor, truth: Tensor, teacher_forced: bool) -> Tensor:
         """Raises UserError: its two stages are trained one after the other, which the recipes here do not do."""
         raise UserError("an actor of kind codetalker cannot be trained by this recipe; load published weights")
+
+    def make_policy(
+        self,
+        exploration: str = "latent",
+        noise_mm: float | None = None,
+        correlation: float = 0.0,
+        learn_noise: bool = False,
+        noise_vertices: Tensor | None = None,
+        changed_codes: float = 0.07,
+    ) -> Any:
+        """A :class:`~s2f_rl.models.policy.MotionPolicy` that draws codes.
+
+        Args:
+            exploration, correlation, learn_noise: of actors that draw vectors: ``"latent"``, 0 and False.
+            noise_mm, noise_vertices: the same, without meaning here.
+            changed_codes: share of codes that are not the nearest, see
+                :meth:`~s2f_rl.models.codetalker.policy.CodeCore.calibrate`.
+
+        Raises:
+            UserError: an option that an actor of codes does not have.
+        """
+        from s2f_rl.models.codetalker.policy import CodeCore
+        from s2f_rl.models.policy import MotionPolicy
+
+        for key, value, only in (
+            ("exploration", exploration, "latent"),
+            ("correlation", correlation, 0.0),
+            ("learn_noise", learn_noise, False),
+        ):
+            if value != only:
+                raise UserError(
+                    f"exploration.{key}={value}: an actor of kind codetalker draws codes, to which no noise is added; "
+                    "use exploration=latent and set exploration.changed_codes"
+                )
+        return MotionPolicy(CodeCore(self.decoder, self.codebook, self.feedback_window, changed_codes))
 
     @torch.no_grad()
     def predict_codes(self, waveform: Tensor, style: Tensor) -> Tensor:

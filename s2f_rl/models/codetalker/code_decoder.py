@@ -90,6 +90,12 @@ class CodeDecoder(nn.Module):
         return self.feature_map(x)
 
 
+def feedback_map(decoder: CodeDecoder, codebook: Codebook) -> tuple[Tensor, Tensor]:
+    """``vertice_map`` after the output map of stage 1, as one matrix [H, W] and offset [H]: V*3 is in no loop."""
+    back, out = decoder.vertice_map, codebook.decoder.output
+    return back.weight @ out.weight, back.bias if out.bias is None else back(out.bias)
+
+
 class CodeSteps:
     """Prediction frame by frame, for lanes that begin together and advance together.
 
@@ -99,12 +105,13 @@ class CodeSteps:
 
     Args:
         decoder: stage 2. codebook: stage 1. style: [B, S].
-        capacity: frames for which there is room.
+        capacity: frames for which there is room at first; it grows.
         feedback: matrix [H, W] and offset [H]: the output map of stage 1 and ``vertice_map`` in one.
         window: see :class:`~s2f_rl.models.codetalker.prefix.Prefix`.
 
     Attributes:
         latent: of the newest frame that was remembered, in the decoder of stage 1, before its output map [B, W].
+        n_lanes: B.
     """
 
     def __init__(
@@ -124,6 +131,7 @@ class CodeSteps:
         self._style = decoder.embed_style(style)
         self._input = self._style
         self.latent: Tensor | None = None
+        self.n_lanes = len(style)
 
     def advance(self, heard: list[Tensor]) -> Tensor:
         """Features [B, Q, C] of the next frame; ``heard``: :meth:`CodeDecoder.hear` of it, layer by layer [B, ..]."""

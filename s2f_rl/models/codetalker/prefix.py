@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from s2f_rl.models.codetalker.codebook import CodesDecoder
 from s2f_rl.models.codetalker.frame_mixer import KERNEL
@@ -22,7 +23,7 @@ class Prefix:
     Args:
         decoder: of the codebook.
         n_lanes: B.
-        capacity: frames for which there is room.
+        capacity: frames for which there is room at first; it grows.
         window: frames that the transformer sees, the newest ones; None: all, which is exact and costs more with every
             frame. The convolution and the norm over time see all frames in any case.
     """
@@ -36,6 +37,9 @@ class Prefix:
     def push(self, vectors: Tensor) -> Tensor:
         """Code vectors [B, Q*C] of one more frame -> its latent [B, W], which the decoder's output map decodes."""
         mixer, newest = self.decoder.mixer, self.length
+        if newest == self._inputs.shape[1]:
+            room = (0, 0, 0, max(1, newest))
+            self._inputs, self._convolved = F.pad(self._inputs, room), F.pad(self._convolved, room)
         self._inputs[:, newest] = self.decoder.input(vectors)
         self.length += 1
         first = max(0, newest - _REACH)  # before it, outputs see no replicated end
