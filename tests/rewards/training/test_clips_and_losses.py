@@ -265,7 +265,7 @@ class TestRecipe:
         for name, tensor in given.backbone.state_dict().items():
             assert torch.equal(trained.backbone.state_dict()[name], tensor)
 
-    def test_meets_a_policy(self, tiny_root: Path, corpus: FaceCorpus, tmp_path: Path) -> None:
+    def test_meets_a_policy(self, tiny_root: Path, corpus: FaceCorpus, tmp_path: Path, monkeypatch) -> None:
         torch.manual_seed(0)
         actor = FaceFormer(MelAudioEncoder(width=8), 45, feature_dim=16, n_subjects=len(corpus.subjects))
         save_checkpoint(tmp_path / "best.pt", {"actor": actor_entry(actor, corpus)})
@@ -273,6 +273,24 @@ class TestRecipe:
         load_recipe("reward").run(self.options(tiny_root, tmp_path, *given))
         recorded = [name for i, name in enumerate(corpus.names) if corpus.has_vertices(i)]
         assert len(list((tmp_path / "reward" / "policy_samples").iterdir())) == len(recorded) < len(corpus)
+
+        # killed while it listens, with a part of the samples gone: the same reward in the end
+        broken = self.options(tiny_root, tmp_path, "name=broken", "checkpoint_minutes=1e-9", *given)
+        main = load_recipe("reward")
+
+        def killed(optimizer, options, iteration, iterations):
+            if (iteration, iterations) == (2, 2):
+                raise Killed
+            return cosine_decay(optimizer, options, iteration, iterations)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(sys.modules[main.function.__module__], "cosine_decay", killed)
+            main.run(broken)
+        assert torch.load(tmp_path / "broken" / "last.pt", weights_only=True)["iteration"] == 1
+        next((tmp_path / "broken" / "policy_samples").iterdir()).unlink()
+        main.run([*broken, "resume=true"])
+        hashes = {RewardModel.load(tmp_path / name).content_hash() for name in ("reward", "broken")}
+        assert len(hashes) == 1
         with pytest.raises(UserError, match="one of them"):
             load_recipe("reward").run(self.options(tiny_root, tmp_path, *given, "policy_samples=nowhere"))
 
