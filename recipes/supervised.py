@@ -1,9 +1,11 @@
 """A supervised actor, which reinforcement learning starts from: FaceFormer (Fan et al., CVPR 2022), or one of your own.
 
     python recipes/supervised.py corpus.root=data/vocaset actor=wav2vec2
+    python recipes/supervised.py corpus.root=data/vocaset actor=codetalker actor.codebook=checkpoints/codebook
     python recipes/supervised.py corpus.root=data/vocaset actor.kind=my_package.my_module:MyActor
 
-Loss: squared error of positions and of frame-to-frame differences, in mm^2, on the mean motion.
+Loss: squared error of positions and of frame-to-frame differences, in mm^2, on the mean motion; and the actor's own
+terms, where it has any.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from s2f_rl.evaluation import Scorer
 from s2f_rl.losses import lip_vertex_weight, motion_errors
 from s2f_rl.models.actors import new_actor
 from s2f_rl.models.audio_cache import CachedAudio, TrainingAudio
+from s2f_rl.models.contract import ImitatesByTerms, Imitation
 from s2f_rl.rewards import RewardModel
 from s2f_rl.runs import (
     PolicyAverage,
@@ -118,8 +121,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
             # 3 predict and compare
             forced = cfg.mode == "teacher_forced" or state.iteration <= cfg.warmup_iterations
-            position, velocity = motion_errors(actor.imitate(audio, style, truth, forced), truth, mask, weight)
+            if isinstance(actor, ImitatesByTerms):
+                imitated = actor.imitation(audio, style, truth, n_frames, forced)
+            else:
+                imitated = Imitation(actor.imitate(audio, style, truth, forced), {})
+            position, velocity = motion_errors(imitated.displacement, truth, mask, weight)
             loss = position + cfg.velocity_weight * velocity
+            for term in imitated.terms.values():
+                loss = loss + term
 
             # 4 update
             cosine_decay(optimizer, cfg.optimizer, state.iteration, cfg.iterations)
@@ -132,6 +141,7 @@ def main(cfg: DictConfig) -> dict[str, float]:
                 "loss": ranks.mean(loss),
                 "loss_position_mm2": ranks.mean(position),
                 "loss_velocity_mm2": ranks.mean(velocity),
+                **{f"loss_{name}": ranks.mean(term) for name, term in imitated.terms.items()},
                 "grad_norm": norm,
                 "skipped_steps": guard.skipped(),
                 "time/iteration_s": time.perf_counter() - started,

@@ -16,7 +16,8 @@ from s2f_rl.runs.schema import keys_of
 from s2f_rl.schemas import SCHEMAS
 
 CONF = Path(__file__).resolve().parents[1] / "recipes" / "conf"
-NEEDS = {"critic": ["group_size=4"], "actor=speech": ["actor.audio.pretrained=a"]}
+NEEDS = {"critic": ["group_size=4"], "actor=speech": ["actor.audio.pretrained=a"],
+         **{f"actor=codetalker{each}": ["actor.codebook=a"] for each in ("", "_mel", "_wav2vec2")}}  # fmt: skip
 """What must be given beside some choices of a group."""
 MANDATORY = {"start": "start=a", "checkpoint": "checkpoint=c"}
 

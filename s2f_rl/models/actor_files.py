@@ -19,7 +19,7 @@ from s2f_rl.models.encoder_kinds import KINDS
 from s2f_rl.models.state_dicts import require_dense
 
 # they make the program look for weights elsewhere; errors are for training alone
-_ONLY_FROM_USERS = ("self", "pretrained", "local_files_only", "errors")
+_ONLY_FROM_USERS = ("self", "pretrained", "local_files_only", "errors", "codebook")
 _LARGEST = 10**7  # of any setting
 _WHOLE = {
     "n_vertices": 10**7,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from s2f_rl.data.contract import Corpus
+from s2f_rl.data.contract import Corpus, place_of
+from s2f_rl.data.mesh_identity import difference
 from s2f_rl.errors import UserError
 from s2f_rl.models.contract import Actor
 from s2f_rl.registry import Registry
@@ -44,7 +45,7 @@ def new_actor(kind: str | None, audio: dict[str, Any], corpus: Corpus, **options
     """An untrained actor of a kind for a corpus; ``audio``, ``options``: keys of the config group ``actor``.
 
     Raises:
-        UserError: a kind or an option that does not exist.
+        UserError: a kind or an option that does not exist, or an actor made from something of another mesh.
     """
     from s2f_rl.models.encoder_kinds import build_audio_encoder
 
@@ -59,4 +60,8 @@ def new_actor(kind: str | None, audio: dict[str, Any], corpus: Corpus, **options
         actor = cls(encoder, n_vertices=corpus.n_vertices, n_subjects=len(corpus.subjects), **options)
     except TypeError as error:
         raise UserError(f"actor: {error}; see {cls.__name__}") from error
+    if actor.mesh_identity is not None:  # of what it was made from
+        other = difference(actor.mesh_identity, corpus.mesh_identity, "what the actor is made from", place_of(corpus))
+        if other is not None:
+            raise UserError(f"{other}, or train that on this corpus")
     return actor if rig is None else actor.use_rig(rig)

@@ -35,6 +35,18 @@ class LinearMotion(NamedTuple):
     bias: Tensor
 
 
+class Imitation(NamedTuple):
+    """What supervised training compares and adds; see :class:`ImitatesByTerms`.
+
+    Attributes:
+        displacement: [B, T, V*3], compared with the truth as :meth:`Actor.imitate`'s is; 0 behind an utterance's end.
+        terms: further losses by name, weighted scalars, which are added.
+    """
+
+    displacement: Tensor
+    terms: dict[str, Tensor]
+
+
 @runtime_checkable
 class Actor(Protocol):
     """Speech to motion, deterministic; an ``nn.Module``.
@@ -126,6 +138,19 @@ class Actor(Protocol):
     def named_parameters(
         self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
     ) -> Iterator[tuple[str, nn.Parameter]]: ...
+
+
+@runtime_checkable
+class ImitatesByTerms(Protocol):
+    """What an actor has besides whose supervised training needs more than the error of its motion, or utterances whole.
+
+    The recipe then calls :meth:`imitation` in place of :meth:`Actor.imitate`.
+    """
+
+    def imitation(
+        self, features: Tensor, style: Tensor, truth: Tensor, lengths: list[int], teacher_forced: bool
+    ) -> Imitation:
+        """As :meth:`Actor.imitate`; ``lengths``: valid frames of each row."""
 
 
 class PolicyCore(Protocol):

@@ -33,6 +33,14 @@ def actor_hash(path: str) -> str:
     return content_hash(load_tensors(actor_file(path)))
 
 
+def codebook_hash(path: str) -> str:
+    """Hash of a stage 1 of CodeTalker, its weights alone: run folder or file."""
+    from s2f_rl.data.tensor_files import content_hash
+    from s2f_rl.models.codetalker.codebook_files import TrainedCodebook
+
+    return content_hash(TrainedCodebook.load(path).codebook.state_dict())
+
+
 def score_hash(path: str) -> str:
     """Content hash of a reward or a judge, whatever the form of its files."""
     from s2f_rl.rewards.judge.judge import load_scorer
@@ -53,6 +61,7 @@ def samples_hash(folder: str) -> str:
 READERS: dict[str, Callable[[str], object]] = {
     "start": actor_hash,
     "policy": actor_hash,
+    "actor.codebook": codebook_hash,
     "reward.folder": score_hash,
     "backbone": score_hash,
     "policy_samples": samples_hash,

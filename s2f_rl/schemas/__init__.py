@@ -4,12 +4,13 @@ A config is checked against its schema before its recipe opens anything (:mod:`s
 schemas and ``recipes/conf`` together.
 
 Floor plan: ``rl`` (the algorithms, and which combinations make no sense), ``reward_parts`` (what they maximise),
-``supervised``, ``reward`` (reward, judge, articulation), ``listener``, ``others`` (evaluate, demo), ``shared`` (keys
-that several have).
+``supervised``, ``reward`` (reward, judge, articulation), ``codebook``, ``listener``, ``others`` (evaluate, demo),
+``shared`` (keys that several have).
 
 Not here: how a schema is read (:mod:`s2f_rl.runs.schema`).
 """
 
+from s2f_rl.schemas.codebook import CodebookRun
 from s2f_rl.schemas.listener import ListenerRun
 from s2f_rl.schemas.others import Demo, Evaluate
 from s2f_rl.schemas.reward import ArticulationRun, JudgeRun, RewardRun
@@ -20,6 +21,7 @@ SCHEMAS: dict[str, type] = {
     "a2c": ActorCritic,
     "articulation": ArticulationRun,
     "awr": AWR,
+    "codebook": CodebookRun,
     "demo": Demo,
     "evaluate": Evaluate,
     "gdpo": GDPO,

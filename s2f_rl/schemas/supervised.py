@@ -67,6 +67,25 @@ class FaceFormer:
 
 
 @dataclass
+class CodeTalker:
+    """The same for ``actor=codetalker``."""
+
+    kind: Annotated[str, Choice("codetalker")] = key("which actor")
+    codebook: Text = key("run folder of recipes/codebook.py: stage 1, which stays frozen")
+    feature_dim: Size = key("width of stage 2")
+    n_layers: Annotated[int, Range(1, 64)] = key("decoder layers of stage 2")
+    n_head: Size = key("their attention heads")
+    dropout: BelowOne = key("in training only")
+    feature_weight: NonNegative = key("of the feature regression, beside the motion's error in mm^2")
+    feedback_window: Count | None = key("frames that stage 1 sees when one is fed back; null: all")
+    audio: ListenerAudio | MelAudio | SpeechAudio = key("the audio encoder")
+
+    def rules(self) -> None:
+        if self.feature_dim % self.n_head:
+            raise UserError(f"actor.n_head={self.n_head}: must divide actor.feature_dim={self.feature_dim}")
+
+
+@dataclass
 class OwnActor:
     """The same for an actor of one's own, whose constructor takes what stands here beside ``kind`` and ``audio``."""
 
@@ -106,7 +125,7 @@ class SupervisedRun(Run):
     """``supervised``."""
 
     corpus: CachedCorpus = key("what is trained on")
-    actor: FaceFormer | OwnActor = key("the model")
+    actor: FaceFormer | CodeTalker | OwnActor = key("the model")
     mode: Annotated[str, Choice("autoregressive", "teacher_forced")] = key("what history the decoder sees")
     warmup_iterations: Natural = key("teacher-forced iterations before autoregressive ones")
     iterations: Count = key("updates")
@@ -120,3 +139,7 @@ class SupervisedRun(Run):
     reward: ValidationReward = key("what else validation measures")
     evaluation: SupervisedEvaluation = key("validation")
     parallel: OneProcess | Ranks = key("where it runs")
+
+    def rules(self) -> None:
+        if isinstance(self.actor, CodeTalker) and self.mode != "teacher_forced":
+            raise UserError(f"mode={self.mode}: an actor of codes learns teacher-forced; use mode=teacher_forced")

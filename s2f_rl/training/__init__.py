@@ -7,7 +7,7 @@ Floor plan:
 - during a run: ``parallel`` (where it collects), ``run`` (folder, resume, rows, checkpoints around the loop),
   ``reward_signal`` and its ``placebo``, ``constraint``, ``replay``
 - updates: ``optimizers`` (Adam, rates, moments carried over), ``divergence`` (skips what is not finite)
-- what a phone recogniser is taught on: ``spoken``
+- what a phone recogniser is taught on: ``spoken``; what a codebook of motion is: ``codes``
 - looking on: ``statistics`` (of a batch), ``validation`` (of the actor, choice of the best checkpoint)
 
 Not here: the loops (``recipes/``), losses (:mod:`s2f_rl.losses`), run folders and loggers (:mod:`s2f_rl.runs`).

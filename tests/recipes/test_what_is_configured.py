@@ -35,6 +35,8 @@ SMALL = {
     "judge": ["iterations=1", "evaluation.utterances=1", "judge_model.width=16", "judge_model.hidden=16",
               "stretches.n_stretches=2", "stretches.n_corruptions=1", "motion_directions=6", "rough_directions=3"],
     "articulation": ["batch_size=2", "width=8", "depth=2", "evaluation.utterances=1"],
+    "codebook": ["codebook_model.width=8", "codebook_model.code_width=4", "codebook_model.codes_per_frame=2",
+                 "codebook_model.n_layers=1", "batch_size=2", "evaluation.utterances=1"],
     "listener": ["utterances=6", "batch_size=2", "batch_frames=30", "recogniser.width=8", "recogniser.n_layers=1"],
     "rl": ["lanes=4", "group_size=2", "kl=adaptive", "constraint=lve", "train_encoder=true"],
 }  # fmt: skip
@@ -81,7 +83,12 @@ def test_what_is_configured_is_used(
         assert left == set() if "critic" in SCHEMAS[recipe].baselines else left <= without
         return
     content = OmegaConf.to_container(main.compose(options))
-    uncached = ("reward", "judge", "articulation")  # the first asks for it where there is a policy, the others never
+    uncached = (
+        "reward",
+        "judge",
+        "articulation",
+        "codebook",
+    )  # the first asks for it where there is a policy, the others never
     left = {"corpus.cache"} if recipe in uncached else set()
     assert unread(main, content, monkeypatch) - {"parallel.kind"} == left  # which is read before the recipe begins
     if recipe != "judge":

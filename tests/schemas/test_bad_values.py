@@ -27,7 +27,7 @@ ZERO = {
     "gae_lambda", "listening.iterations", "gain_db", "equaliser_db", "noise_db", "steps", "hold", "on_base",
     "identity_spread", "style_spread", "voice_spread", "capture_noise_mm", "draw_threads",
     "cpus_per_worker", "gpus_per_worker", "substituted", "boundary_noise_s", "style_left_out", "errors", "neighbours",
-    "invented_voices",
+    "invented_voices", "quantisation_weight", "feature_weight",
     "lip_score", "real_score",  # of reward.weights, one of them
     "info_nce", "predict", "rank", "pooled", "hardening", "classify", "value", "sync",  # of weights
     "extra_closure", "frame_drop", "missing_closure", "wrong_utterance", "frame_hold", "wrong_speaker",
@@ -38,6 +38,7 @@ NULL = {
     "corruptions", "leave_out", "policy", "policy_samples", "register", "utterances", "utterance", "out",
     "reward_folder", "judge_folder", "pretrained", "actor.kind", "measures", "checkpoint_minutes", "evaluation.styles",
     "address", "max_closure_drop", "phones", "unrecorded_share", "credit",
+    "redraw_after", "feedback_window",
 }  # fmt: skip
 HUGE = {"max_lve_ratio"}  # infinity: no limit
 RATES = {"lr", "final_lr"}  # one that is too large is told by the guard of the steps

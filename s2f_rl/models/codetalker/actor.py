@@ -8,12 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s2f_rl import ranks
+from s2f_rl.data.clock import rates_alike
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder, evaluating
 from s2f_rl.models.base_actor import BaseActor
 from s2f_rl.models.codetalker import published
 from s2f_rl.models.codetalker.code_decoder import CodeDecoder, CodeSteps, feedback_map
 from s2f_rl.models.codetalker.codebook import Codebook
+from s2f_rl.models.codetalker.codebook_files import TrainedCodebook
+from s2f_rl.models.contract import Imitation
 from s2f_rl.models.latent_actor import frame_bar
 from s2f_rl.models.latent_motion import MadeOnce
 from s2f_rl.threads import one_thread
@@ -35,8 +39,12 @@ class CodeTalker(BaseActor):
             of encoder and of decoder, their heads.
         n_codes: K. code_width: C. codes_per_frame: Q.
         mapped_codes: see :class:`~s2f_rl.models.codetalker.codebook.Codebook`.
+        codebook: run folder or file of ``recipes/codebook.py``: a trained stage 1, which stays frozen; its sizes
+            replace those given, and its mesh is the actor's. None: random weights, which a file's own replace.
         feedback_window: frames that the transformer of stage 1 sees when a frame is fed back; None: all, as published,
             where a frame costs more the longer the speech. The animation itself is always decoded as a whole.
+        dropout: of stage 2, in supervised training mode only (0.1 in the reference).
+        feature_weight: of the feature regression in supervised training, beside the motion's error in mm^2.
 
     Attributes:
         codebook: stage 1.
@@ -63,10 +71,20 @@ class CodeTalker(BaseActor):
         codes_per_frame: int = 16,
         mapped_codes: bool = False,
         feedback_window: int | None = None,
+        dropout: float = 0.1,
+        feature_weight: float = 1.0,
+        codebook: str | None = None,
     ) -> None:
         super().__init__(audio_encoder, n_vertices, n_subjects)
+        trained = None if codebook is None else _codebook_for(codebook, n_vertices, audio_encoder.clock.fps)
+        if trained is not None:
+            sizes, self.mesh_identity = trained.codebook.settings, trained.mesh_identity
+            codebook_width, codebook_hidden = sizes["width"], sizes["hidden"]
+            codebook_layers, codebook_heads = sizes["n_layers"], sizes["n_head"]
+            n_codes, code_width = sizes["n_codes"], sizes["code_width"]
+            codes_per_frame, mapped_codes = sizes["codes_per_frame"], bool(sizes["mapped"])
         period = round(audio_encoder.clock.fps) if period is None else period
-        self.feedback_window = feedback_window
+        self.feedback_window, self.dropout, self.feature_weight = feedback_window, dropout, feature_weight
         self._settings = {
             "feature_dim": feature_dim,
             "n_layers": n_layers,
@@ -84,7 +102,7 @@ class CodeTalker(BaseActor):
         self.codebook = Codebook(
             3 * n_vertices, codebook_width, codebook_hidden, codebook_layers, codebook_heads, n_codes, code_width,
             codes_per_frame, mapped_codes,
-        )  # fmt: skip
+        ) if trained is None else trained.codebook  # fmt: skip
         self.decoder = CodeDecoder(
             3 * n_vertices, audio_encoder.width, codes_per_frame * code_width, feature_dim, n_layers, n_head,
             n_subjects, period,
@@ -96,7 +114,8 @@ class CodeTalker(BaseActor):
     def config(self) -> dict[str, Any]:
         """Plain containers from which :meth:`from_config` builds an equal (untrained) model."""
         window = {} if self.feedback_window is None else {"feedback_window": self.feedback_window}
-        return super().config() | self._settings | window
+        training = {"dropout": self.dropout, "feature_weight": self.feature_weight}
+        return super().config() | self._settings | training | window
 
     @classmethod
     def from_reference(
@@ -142,10 +161,8 @@ class CodeTalker(BaseActor):
         Published BIWI weights animate faces in a unit of about 0.186 m.
         """
         if metres_per_unit != 1.0:
-            for taken in (self.codebook.encoder.input, self.decoder.vertice_map):
-                taken.weight.div_(metres_per_unit)
-            for parameter in self.output_map():
-                parameter.mul_(metres_per_unit)
+            self.codebook.to_metres(metres_per_unit)
+            self.decoder.vertice_map.weight.div_(metres_per_unit)
         return self
 
     def output_map(self) -> list[nn.Parameter]:
@@ -199,8 +216,38 @@ class CodeTalker(BaseActor):
         return self.codebook.decode(latents, shared_row=True)
 
     def imitate(self, features: Tensor, style: Tensor, truth: Tensor, teacher_forced: bool) -> Tensor:
-        """Raises UserError: its two stages are trained one after the other, which the recipes here do not do."""
-        raise UserError("an actor of kind codetalker cannot be trained by this recipe; load published weights")
+        """Of whole utterances, none padded; see :meth:`imitation`."""
+        return self.imitation(features, style, truth, [truth.shape[1]] * len(truth), teacher_forced).displacement
+
+    def imitation(
+        self, features: Tensor, style: Tensor, truth: Tensor, lengths: list[int], teacher_forced: bool = True
+    ) -> Imitation:
+        """Stage 2's loss, less the error of the motion, which is the recipe's (Xing et al., eq. 6).
+
+        The motion is that of the codes nearest to the features, with the gradient of the identity through the choice.
+        The term ``feature`` is the mean squared distance of the features' numbers to those of the true motion's codes.
+        Stage 1 takes every utterance by itself, as in prediction.
+
+        Args:
+            features: [B, T, A, D]. style: [B, S]. truth: [B, T, V*3] displacements, each row's frames up to its length.
+
+        Raises:
+            UserError: not ``teacher_forced``: a choice of codes has no gradient to what was chosen before.
+        """
+        if not teacher_forced:
+            raise UserError("mode=autoregressive: an actor of codes learns teacher-forced; use mode=teacher_forced")
+        dropout = self.dropout if self.training else 0.0
+        predicted = self.forced_features(features, style, truth, dropout)
+        moved, apart = [], []
+        for own, true, n in zip(predicted, truth, lengths, strict=True):
+            with torch.no_grad():
+                wanted = self.codebook.codes[self.codebook.encode(true[None, :n], shared_row=True)]
+            apart.append((own[None, :n] - wanted).square().sum())
+            _, quantised = self.codebook.straight_through(own[None, :n])
+            displacement = self.codebook.decoder(quantised.flatten(-2), True)[0]
+            moved.append(nn.functional.pad(displacement, (0, 0, 0, truth.shape[1] - n)))
+        count = ranks.mean_count(truth.new_tensor(float(sum(lengths)))) * predicted[0, 0].numel()
+        return Imitation(torch.stack(moved), {"feature": self.feature_weight * torch.stack(apart).sum() / count})
 
     def make_policy(
         self,
@@ -257,7 +304,7 @@ class CodeTalker(BaseActor):
         _, quantised = self.codebook.straight_through(features)
         return self.codebook.decoder(quantised.flatten(-2), True) + template.unsqueeze(1)
 
-    def forced_features(self, audio: Tensor, style: Tensor, displacement: Tensor) -> Tensor:
+    def forced_features(self, audio: Tensor, style: Tensor, displacement: Tensor, dropout: float = 0.0) -> Tensor:
         """Stage 2's features [B, T, Q, C], each frame given the true displacements [B, T, V*3] before it.
 
         Supervised training compares them with the true motion's code vectors (the reference's ``loss_reg``).
@@ -265,5 +312,16 @@ class CodeTalker(BaseActor):
         Args:
             audio: [B, T, A, D], see :meth:`encode`. style: [B, S].
         """
-        features = self.decoder.sequence(displacement, audio, style)
+        features = self.decoder.sequence(displacement, audio, style, dropout)
         return features.unflatten(-1, (self.codebook.codes_per_frame, self.codebook.code_width))
+
+
+def _codebook_for(path: str, n_vertices: int, fps: float) -> TrainedCodebook:
+    """The stage 1 that a person names, refused where it cannot be that of an actor of these."""
+    trained = TrainedCodebook.load(path)
+    if trained.mesh_identity.n_vertices != n_vertices or not rates_alike(trained.fps, fps):
+        raise UserError(
+            f"actor.codebook={path}: is of {trained.mesh_identity.n_vertices} vertices at {trained.fps:g} fps, the "
+            f"corpus has {n_vertices} at {fps:g}; train one on it (recipes/codebook.py)"
+        )
+    return trained

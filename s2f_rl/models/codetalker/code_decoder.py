@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from s2f_rl.models.codetalker.codebook import Codebook
 from s2f_rl.models.codetalker.prefix import Prefix
-from s2f_rl.models.decoder_layer import DecoderLayer, heard_by, run_layer, temporal_bias
+from s2f_rl.models.decoder_layer import DecoderLayer, drop, heard_by, run_layer, temporal_bias
 from s2f_rl.models.decoder_parts import alibi_slopes, periodic_positions
 from s2f_rl.models.step_cache import LayerCache
 
@@ -72,21 +72,21 @@ class CodeDecoder(nn.Module):
         mapped = self.audio_feature_map(audio.squeeze(-2) if alone else audio)
         return [heard_by(layer, mapped, alone) for layer in self.stack]
 
-    def sequence(self, displacement: Tensor, audio: Tensor, style: Tensor) -> Tensor:
+    def sequence(self, displacement: Tensor, audio: Tensor, style: Tensor, dropout: float = 0.0) -> Tensor:
         """Features [B, T, Q*C] of all frames, each given the displacements [B, T, V*3] before it (teacher forcing).
 
         Frame 0 is given a zero displacement: it starts from style + bias of ``vertice_map``, as in the reference.
         """
         embedding = self.vertice_map(F.pad(displacement[:, :-1], (0, 0, 1, 0)))
-        return self.run(embedding + self.embed_style(style).unsqueeze(1), audio)
+        return self.run(embedding + self.embed_style(style).unsqueeze(1), audio, dropout)
 
-    def run(self, embedding: Tensor, audio: Tensor) -> Tensor:
+    def run(self, embedding: Tensor, audio: Tensor, dropout: float = 0.0) -> Tensor:
         """Features [B, T, Q*C] of the inputs' embedding without position [B, T, H] and audio [B, T, A, D]."""
         n_frames = embedding.shape[1]
-        x = embedding + self.positions[torch.arange(n_frames, device=embedding.device) % self.period]
+        x = drop(embedding + self.positions[torch.arange(n_frames, device=embedding.device) % self.period], dropout)
         bias = temporal_bias(self.slopes, n_frames, self.period).to(x.dtype)
         for layer, heard in zip(self.stack, self.hear(audio), strict=True):
-            x = run_layer(layer, x, heard, bias)
+            x = run_layer(layer, x, heard, bias, dropout)
         return self.feature_map(x)
 
 

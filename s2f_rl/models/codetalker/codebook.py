@@ -18,6 +18,12 @@ COMMITMENT = 0.25
 _TINY = 1e-10  # inside the logarithm of the perplexity
 
 
+def perplexity(counts: Tensor) -> Tensor:
+    """exp of the entropy of choices that fell on each of K codes so often: counts [K] -> scalar from 1 to K."""
+    share = counts / counts.sum()
+    return torch.exp(-(share * torch.log(share + _TINY)).sum())
+
+
 class Autoencoded(NamedTuple):
     """A pass through the autoencoder.
 
@@ -77,6 +83,9 @@ class Codebook(nn.Module):
         codes_per_frame: Q.
         mapped: as published for BIWI: linear maps between the width and Q*C, and an output map without bias. Else as
             published for VOCASET: the width must be Q*C.
+
+    Attributes:
+        settings: the arguments, by name.
     """
 
     def __init__(
@@ -96,6 +105,10 @@ class Codebook(nn.Module):
         if not mapped and code_size != width:
             raise ValueError(f"{codes_per_frame} codes of {code_width} numbers do not make the width {width}")
         self.n_codes, self.code_width, self.codes_per_frame, self.mapped = n_codes, code_width, codes_per_frame, mapped
+        self.settings = {
+            "n_outputs": n_outputs, "width": width, "hidden": hidden, "n_layers": n_layers, "n_head": n_head,
+            "n_codes": n_codes, "code_width": code_width, "codes_per_frame": codes_per_frame, "mapped": mapped,
+        }  # fmt: skip
         mixed = (hidden, n_layers, n_head)
         self.encoder = MotionEncoder(n_outputs, width, mixed, code_size, mapped)
         self.decoder = CodesDecoder(n_outputs, width, mixed, code_size, mapped)
@@ -141,6 +154,16 @@ class Codebook(nn.Module):
         indices, quantised = self.straight_through(hidden)
         return Autoencoded(hidden, indices, quantised, self.decoder(quantised.flatten(-2), shared_row))
 
+    def errors(self, passed: Autoencoded, displacement: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """``rec`` and ``quant`` of :meth:`losses` for a pass of these displacements.
+
+        ``weight``: what each coordinate [V*3] counts in ``rec``, of mean 1; None: all the same, as published.
+        """
+        codes = self.codes[passed.indices]
+        quant = F.mse_loss(codes, passed.hidden.detach()) + COMMITMENT * F.mse_loss(passed.hidden, codes.detach())
+        apart = (passed.displacement - displacement).abs()
+        return (apart if weight is None else apart * weight).mean(), quant
+
     def losses(self, displacement: Tensor, *, shared_row: bool = False) -> dict[str, Tensor]:
         """Terms of stage 1 for displacements [B, T, V*3] (eq. 3), and how evenly the codes are used.
 
@@ -149,9 +172,15 @@ class Codebook(nn.Module):
             never these. ``quant``: mean((sg[z] - e)^2) + 0.25 mean((z - sg[e])^2). ``perplexity``: exp of the entropy
             of the choices, from 1 to K. The published loss is ``rec + quant``.
         """
-        hidden, indices, _, decoded = self.forward(displacement, shared_row=shared_row)
-        codes = self.codes[indices]
-        quant = F.mse_loss(codes, hidden.detach()) + COMMITMENT * F.mse_loss(hidden, codes.detach())
-        share = torch.bincount(indices.flatten(), minlength=self.n_codes).to(decoded) / indices.numel()
-        perplexity = torch.exp(-(share * torch.log(share + _TINY)).sum())
-        return {"rec": F.l1_loss(decoded, displacement), "quant": quant, "perplexity": perplexity}
+        passed = self.forward(displacement, shared_row=shared_row)
+        rec, quant = self.errors(passed, displacement)
+        counts = torch.bincount(passed.indices.flatten(), minlength=self.n_codes)
+        return {"rec": rec, "quant": quant, "perplexity": perplexity(counts.to(rec))}
+
+    @torch.no_grad()
+    def to_metres(self, metres_per_unit: float) -> Codebook:
+        """Turn a codebook of motion in another unit into one of metres, in place: the same codes, other numbers."""
+        self.encoder.input.weight.div_(metres_per_unit)
+        for parameter in self.decoder.output.parameters():
+            parameter.mul_(metres_per_unit)
+        return self

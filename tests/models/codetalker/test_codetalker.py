@@ -182,8 +182,8 @@ def test_contract() -> None:
     assert isinstance(actor, Actor) and actor.linear_decode is None and len(list(actor.output_map())) == 2
     with pytest.raises(UserError, match="codetalker has no policy"):
         actor.make_policy()
-    with pytest.raises(UserError, match="cannot be trained by this recipe"):
-        actor.imitate(torch.zeros(1, 2, 1, 8), torch.eye(2)[:1], torch.zeros(1, 2, 120), True)
+    with pytest.raises(UserError, match="an actor of codes learns teacher-forced"):
+        actor.imitate(torch.zeros(1, 2, 1, 8), torch.eye(2)[:1], torch.zeros(1, 2, 120), False)
 
 
 def test_predictions_of_a_corpus(corpus: FaceCorpus) -> None:
