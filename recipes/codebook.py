@@ -122,14 +122,14 @@ def main(cfg: DictConfig) -> dict[str, float]:
 
 def finish(cfg: DictConfig, folder: RunFolder, validation: FaceCorpus, unseen: Motions, scored: list[int]) -> None:
     """A picture of the best codebook's codes, and a line on it."""
-    trained = TrainedCodebook.load(folder.path)
+    best = TrainedCodebook.load(folder.path).codebook
+    values, used = describe(best, unseen, scored, 1.0, torch.as_tensor(validation.regions["lips"]).flatten())
     try:
-        used = describe(trained.codebook, unseen, scored, 1.0, torch.as_tensor(validation.regions["lips"]).flatten())[1]
-        draw_codes(trained.codebook, validation, used, folder.path / "codes.png")
+        draw_codes(best, validation, used, folder.path / "codes.png")
     except UserError as error:  # without the extra that draws
         logger.warning("codes.png: not drawn (%s)", error)
     if cfg.progress:
-        told = ", ".join(f"{name} {value:.4g}" for name, value in trained.about["validation"].items())
+        told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"{folder.path / 'codebook.pt'}: validation: {told}")
 
 

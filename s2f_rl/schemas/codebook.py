@@ -20,7 +20,7 @@ class CodebookModel:
     n_head: Size = key("their attention heads")
     n_codes: Size = key("K, of the codebook")
     code_width: Size = key("C, numbers of a code")
-    codes_per_frame: Size = key("Q")
+    codes_per_frame: Size = key("Q, each one of the K")
     mapped: bool = key("linear maps between W and Q*C, as published for BIWI; else both are equal")
 
     def rules(self) -> None:

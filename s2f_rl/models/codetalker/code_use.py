@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +54,7 @@ class DeadCodes:
         """Where the draws and the counts are."""
         return {"idle": self._idle, "draws": self._draws.get_state()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on where ``state`` was taken."""
         self._idle = state["idle"].cpu().clone()
         self._draws.set_state(state["draws"].cpu())

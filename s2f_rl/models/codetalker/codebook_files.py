@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -35,11 +34,11 @@ class TrainedCodebook:
     codebook: Codebook
     fps: float
     mesh_identity: MeshIdentity
-    about: dict[str, Any]
+    about: dict[str, object]
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write ``codebook.pt`` into ``folder``, atomically."""
-        made_for = {"fps": self.fps, "unit": UNIT, "mesh": self.mesh_identity.to_plain()}
+        made_for = {"fps": float(self.fps), "unit": UNIT, "mesh": self.mesh_identity.to_plain()}
         entry = {"kind": KIND, "format": FORMAT, "config": self.codebook.settings, **made_for, "about": self.about}
         weights = {name: tensor.detach().cpu() for name, tensor in self.codebook.state_dict().items()}
         save_tensors(Path(folder) / FILE, {**entry, "state_dict": weights})
@@ -61,7 +60,8 @@ class TrainedCodebook:
         if content.get("format") != FORMAT:
             raise UserError(f"{path}: is of format {str(content.get('format'))[:40]}, not {FORMAT}; update s2f_rl")
         fps, mesh = content.get("fps"), MeshIdentity.from_plain(content.get("mesh"), str(path))
-        if type(fps) not in (int, float) or not 1 <= fps <= 1000 or mesh is None or content.get("unit") != UNIT:
+        known = isinstance(fps, float) and 1 <= fps <= 1000 and mesh is not None and content.get("unit") == UNIT
+        if not known or mesh is None or fps is None:
             raise UserError(f"{path}: says not for which mesh, rate and unit it was made; train it again")
         codebook = _built(content.get("config"), content.get("state_dict"), path)
         if codebook.settings["n_outputs"] != 3 * mesh.n_vertices:
