@@ -5,6 +5,7 @@ Floor plan:
 - a split, from checkpoint to report: ``evaluate`` over ``predict`` (motions in every style), ``motions`` (in which
   batches they are measured), ``scorer`` (:class:`Scorer`: rewards and judges of one motion), ``truth`` (distance to
   motions that could have been)
+- of an actor that draws its motion: ``takes`` (several of one utterance, and what they are worth)
 - its rows and figures: ``tables``, ``partial_rows`` (kept when a command is stopped), ``summary``, ``intervals``
 - a command each: ``animate`` with ``coefficients`` (of a rig), and ``score`` with ``speech`` (sound files in place of a
   corpus)

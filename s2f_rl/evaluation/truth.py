@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
@@ -40,13 +42,9 @@ class TrueDistances:
         speaker: whose motions count as plausible, from the neutral face of the utterance; default: the speaker of the
         audio. face: False leaves out the last column, which takes most of the time.
         """
-        name = utterance.subject if speaker is None else speaker
-        if name not in self.speakers:
-            raise UserError(f"speaker={name}: unknown; the corpus has {', '.join(self.speakers)}")
-        if utterance.phones is None:
-            raise UserError(f"{utterance.name}: has no phone timings; write the corpus again")
+        name, phones = self._who_and_what(utterance, speaker)
         meters = [
-            TakeMeter(utterance.phones, self.speakers[name], region, self.fps, self.scale)
+            TakeMeter(phones, self.speakers[name], region, self.fps, self.scale)
             for region in ((self.regions["lips"], None) if face else (self.regions["lips"],))
         ]
         if name != utterance.subject:  # the movement is what is compared, not the face
@@ -57,6 +55,35 @@ class TrueDistances:
             row = {"true_distance": lips.distance_m, "true_distance_relative": lips.relative}
             rows.append(row | ({"true_distance_face": whole[0].distance_m} if face else {}))
         return rows
+
+    def takes(self, utterance: SpokenUtterance, number: int, seed: int, speaker: str | None = None) -> Tensor:
+        """Motions that the corpus could have made for an utterance: displacements [number, T, V*3], float32, metres.
+
+        seed: of their hidden variation. speaker: who moves like this; default: the speaker of the audio.
+        """
+        from s2f_rl.data.synthetic import Hidden, generate
+        from s2f_rl.data.synthetic.write import STORED_FPS
+
+        name, phones = self._who_and_what(utterance, speaker)
+        who, end = self.speakers[name], phones[-1][2]
+        rng, style, step = np.random.default_rng(seed), who.style, round(STORED_FPS / self.fps)
+        n_stored = int(np.floor(end * STORED_FPS + 1e-6))
+        motions = []
+        for _ in range(number):
+            hidden = Hidden.sample(rng, len(phones), end, style.blink_hz, style.brow_hz, style.brow_height, self.scale)
+            motions.append(generate(phones, n_stored, who, hidden, STORED_FPS)[::step])
+        return torch.from_numpy(np.stack(motions)).float()
+
+    def _who_and_what(
+        self, utterance: SpokenUtterance, speaker: str | None
+    ) -> tuple[str, list[tuple[str, float, float]]]:
+        """The name of whoever's motions count, and the utterance's phones."""
+        name = utterance.subject if speaker is None else speaker
+        if name not in self.speakers:
+            raise UserError(f"speaker={name}: unknown; the corpus has {', '.join(self.speakers)}")
+        if utterance.phones is None:
+            raise UserError(f"{utterance.name}: has no phone timings; write the corpus again")
+        return name, list(utterance.phones)
 
 
 def true_distances(corpus: FaceCorpus, choice: str | bool) -> TrueDistances | None:

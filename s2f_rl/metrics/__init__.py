@@ -7,7 +7,8 @@ Floor plan: one file per measure, or family of measures:
 
 - near the truth: ``error``, ``dynamics``, ``misalignment``, ``lag``, ``amplitude``, ``jitter``, ``closure``, and
   ``plausibility``: the nearest motion that could have been (``_nearest`` searches for it among ``_takes``)
-- without it: ``intensity``, ``correlation``, ``diversity``, ``readability``
+- without it: ``intensity``, ``correlation``, ``diversity``, ``coverage`` (of true motions by samples),
+  ``readability``
 - ``coefficients``: of a rig without a mesh, in their own terms
 - ``measures``: all of one motion as a row, and how to add one of your own
 - what they need: ``lips`` (opening), ``warping`` (of two curves), ``_meshes`` (arguments); ``registry``
@@ -30,6 +31,7 @@ from s2f_rl.metrics.correlation import (
     speech_lip_correlation,
     speech_lip_correlation_within,
 )
+from s2f_rl.metrics.coverage import density_and_coverage, motion_distances
 from s2f_rl.metrics.diversity import diversity
 from s2f_rl.metrics.dynamics import upper_face_dynamics_deviation
 from s2f_rl.metrics.error import (
@@ -58,6 +60,7 @@ __all__ = [
     "closure_rate",
     "closure_threshold",
     "correlated_sequences",
+    "density_and_coverage",
     "diversity",
     "false_closure_rate",
     "is_bilabial",
@@ -72,6 +75,7 @@ __all__ = [
     "max_vertex_error_per_frame",
     "mean_temporal_misalignment",
     "motion_amplitude",
+    "motion_distances",
     "perceptual_lip_readability",
     "rest_lip_distance",
     "rms_jerk",
