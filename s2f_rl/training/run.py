@@ -30,8 +30,9 @@ class RLRun:
     """Iterate over it inside ``with``; a killed run goes on where its last checkpoint was.
 
     Args:
-        config: the recipe's config (a mapping): ``name``, ``root``, ``resume``, ``iterations``, ``evaluation.every``,
-            ``checkpoint_minutes``, ``logger``, ``logger_online``, ``progress``; written to the folder as a whole.
+        config: the recipe's config (a mapping): ``name``, ``root``, ``resume``, ``iterations``, ``group_size``,
+            ``evaluation.every``, ``checkpoint_minutes``, ``logger``, ``logger_online``, ``progress``; written to the
+            folder as a whole.
         parts: of :func:`~s2f_rl.training.prepare_rl`.
         optimizer, collector: of the recipe.
         **more: further parts with a state, such as a replay buffer or the anchor's norm of a balanced loss.
@@ -129,7 +130,9 @@ class RLRun:
     ) -> None:
         """Take in an iteration: the batch as collected and rewarded, the losses' outputs, further columns."""
         parts = self.parts
-        row = over_ranks(batch_statistics(batch, parts.policy, parts.lips, parts.reward.scores)) | mean_of(outputs)
+        group_size = self.config["group_size"]
+        figures = batch_statistics(batch, parts.policy, parts.lips, parts.reward.scores, group_size)
+        row = over_ranks(figures) | mean_of(outputs)
         if not self._unscored and not bool(batch.get(("next", keys.SCORE_MASK)).any()):
             self._unscored = True
             logger.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -19,13 +20,16 @@ from s2f_rl.models.policy import MotionPolicy
 
 @torch.no_grad()
 def batch_statistics(
-    batch: TensorDictBase, policy: MotionPolicy, lips: Tensor, scores: Sequence[str]
+    batch: TensorDictBase, policy: MotionPolicy, lips: Tensor, scores: Sequence[str], group_size: int = 1
 ) -> dict[str, float]:
     """Mean scores, motion and exploration of a batch [B, T] with rewards; padding never enters.
 
     ``reward`` and each of ``scores``: means over the frames that have it. ``amplitude_mm``: RMS distance of the lip
-    vertices from their mean over the utterance. ``batch_frames``: valid frames. Beside them what the policy tells of
-    its exploration (:meth:`PolicyCore.batch_figures`): ``noise_mm`` of a Gaussian.
+    vertices from their mean over the utterance. ``spread_mm``: the same of the samples of a group from their mean,
+    unbiased; of groups of ``group_size`` lanes in a row, which share speech and style; none without groups.
+    ``entropy``: of the policy's distribution, nats per frame, where it has one in closed form. ``batch_frames``: valid
+    frames. Beside them what the policy tells of its exploration (:meth:`PolicyCore.batch_figures`): ``noise_mm`` of a
+    Gaussian.
     """
     mask = batch.get(keys.FRAME_MASK)
     out = {"batch_frames": float(mask.sum())}
@@ -46,6 +50,12 @@ def batch_statistics(
     mean = (motion * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
     squared = ((motion - mean).square() * weight).sum() / (weight.sum() * n_lips).clamp_min(1)
     out["amplitude_mm"] = 1e3 * float(squared.sqrt())
+    if group_size > 1:
+        of_groups, shown = motion.unflatten(0, (-1, group_size)), weight.unflatten(0, (-1, group_size))[:, 0]
+        squared = (of_groups.var(1) * shown).sum() / (shown.sum() * n_lips).clamp_min(1)
+        out["spread_mm"] = 1e3 * float(squared.sqrt())
+    with contextlib.suppress(NotImplementedError):  # torch's answer for a distribution that has none
+        out["entropy"] = float(policy.core.distribution(batch).entropy().sum() / weight.sum().clamp_min(1))
     return out | policy.core.batch_figures(batch, lips)
 
 

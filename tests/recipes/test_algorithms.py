@@ -44,9 +44,9 @@ COMBINATIONS = [
     ("awr", ["critic=backbone", "group_size=1", "kl=adaptive", "constraint=lve"]),
 ]
 # columns that whoever compares algorithms reads from every row
-COMMON = ["reward", "lip_score", "real_score", "amplitude_mm", "noise_mm", "sampled_amplitude_ratio", "batch_frames",
-          "frames", "value_policy", "loss_policy", "grad_norm_policy", "time/collect_s", "time/reward_s",
-          "time/advantage_s", "time/update_s"]  # fmt: skip
+COMMON = ["reward", "lip_score", "real_score", "amplitude_mm", "noise_mm", "entropy", "sampled_amplitude_ratio",
+          "batch_frames", "frames", "value_policy", "loss_policy", "grad_norm_policy", "time/collect_s",
+          "time/reward_s", "time/advantage_s", "time/update_s"]  # fmt: skip
 
 
 @pytest.fixture

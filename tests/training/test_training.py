@@ -9,12 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tensordict import TensorDict
+from torch.distributions import Distribution, Normal
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.models.contract import LinearMotion
+from s2f_rl.models.distributions import MaskedNormal
 from s2f_rl.models.policy import MotionCore
 from s2f_rl.training import (
     Validation,
@@ -40,6 +42,7 @@ def test_batch_statistics():
     weight = torch.randn(12, 3, generator=generator)
     core = SimpleNamespace(latent_space=True, decoder=SimpleNamespace(linear_decode=LinearMotion(weight, weight[:, 0])))
     core.batch_figures = partial(MotionCore.batch_figures, core)
+    core.distribution = lambda td: MaskedNormal(td["loc"], torch.tensor([0.1, 0.2, 0.5]), td["frame_mask"])
     score_mask = mask & (torch.arange(6)[:, None] >= 2)
     batch = TensorDict(
         {
@@ -60,6 +63,29 @@ def test_batch_statistics():
         noise.append(moved.square().sum(-1).flatten())
     assert out["amplitude_mm"] == pytest.approx(1e3 * float(torch.cat(squared).mean().sqrt()), rel=1e-5)
     assert out["noise_mm"] == pytest.approx(1e3 * float(torch.cat(noise).mean().sqrt()), rel=1e-5)
+    entropy = sum(Normal(0.0, sigma).entropy() for sigma in (0.1, 0.2, 0.5))  # of every frame, padding has none
+    assert out["entropy"] == pytest.approx(float(entropy), rel=1e-5) and "spread_mm" not in out
+
+
+def test_spread_within_groups():
+    """Two groups of three samples, of six and four frames, against a loop; without an entropy no column."""
+    generator = torch.Generator().manual_seed(0)
+    lengths, lips = (6, 6, 6, 4, 4, 4), torch.tensor([1, 3])
+    mask = (torch.arange(6) < torch.tensor(lengths)[:, None]).unsqueeze(-1)
+    action = torch.randn(6, 6, 12, generator=generator)
+    core = SimpleNamespace(
+        batch_figures=lambda batch, vertices: {}, distribution=lambda td: Distribution(validate_args=False)
+    )
+    batch = TensorDict({"frame_mask": mask, "action": action, "next": {"score_mask": mask}}, [6, 6])
+    out = batch_statistics(batch, SimpleNamespace(core=core), lips, [], group_size=3)
+    squares = []
+    for group, n in ((action[:3], 6), (action[3:], 4)):
+        for t in range(n):
+            for vertex in (1, 3):
+                at = group[:, t, 3 * vertex : 3 * vertex + 3]
+                squares.append(float((at - at.mean(0)).square().sum()) / 2)
+    assert out["spread_mm"] == pytest.approx(1e3 * (sum(squares) / len(squares)) ** 0.5, rel=1e-5)
+    assert "entropy" not in out
 
 
 def test_moments_carry_over():

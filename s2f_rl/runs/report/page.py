@@ -14,15 +14,17 @@ from s2f_rl.runs.rows import TIME_PREFIX, Row
 from s2f_rl.view.curves import plots_style
 
 VALIDATION = "validation/"
-_FIRST = ("loss", "reward", "lip_score", "real_score", "articulation_score", "amplitude_mm", "grad_norm")
+_FIRST = ("loss", "reward", "lip_score", "real_score", "articulation_score", "amplitude_mm", "entropy",
+          "spread_mm", "grad_norm")  # fmt: skip
 _MEASURED_FIRST = ("lve", "mve", "closure_rate", "amplitude_ratio", "lip_score", "real_score", "jitter_ratio")
 _N_CHARTS = 6
 _UNITS = {
     **dict.fromkeys(("lve", "mve", "fdd", "fdd_abs"), ("mm²", 1e6)),
     "lip_intensity": ("mm per frame", 1e3),
     "true_distance": ("mm", 1e3),
+    "entropy": ("nats per frame", 1.0),
 }
-"""Of measures, which rows hold in metres: how they are shown, and by what they are multiplied."""
+"""How figures are shown: unit, and by what measures are multiplied, which rows hold in metres."""
 _NOT_DRAWN = ("iteration", "frames", "seed")
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1120px;
