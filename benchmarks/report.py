@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -32,7 +33,12 @@ def write_report(folder: Path, out: Path) -> Path:
     try:
         from benchmarks.harness.plots import draw_all
 
-        figures = draw_all(results, out)
+        parts = results.families
+        figures = [
+            (f"{title}: {name}", note, file)
+            for name, part in parts.items()
+            for title, note, file in draw_all(part, out / name)
+        ] or draw_all(results, out)
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -43,7 +49,17 @@ def write_report(folder: Path, out: Path) -> Path:
 
 
 def all_tables(results: Results) -> list[Table]:
-    """The tables of the report, in order."""
+    """The tables of the report, in order: of a suite with families those of each, and one that compares them."""
+    families = results.families
+    if not families:
+        return _tables(results)
+    found = [tables.families_table(results)] if len(families) > 1 else []
+    for name, part in families.items():
+        found += [replace(table, title=f"{table.title}: {name}") for table in _tables(part)]
+    return found
+
+
+def _tables(results: Results) -> list[Table]:
     made = [
         tables.main_table(results),
         tables.differences_table(results),

@@ -118,12 +118,18 @@ def main(cfg: DictConfig) -> dict[str, float]:
         guard=guard,
     )  # fmt: skip
 
-    actor = None if cfg.policy is None else load_actor_for(cfg.policy, train, f"policy={cfg.policy}")[0].to(device)
+    met = [] if cfg.policy is None else [cfg.policy] if isinstance(cfg.policy, str) else list(cfg.policy)
+    actors = [load_actor_for(path, train, f"policy={path}")[0].to(device) for path in met]
 
     with shared_run_folder(cfg.name, cfg.root, cfg, cfg.resume) as folder, draws:
-        if actor is not None:
+        if actors:
+            place = folder / "policy_samples"
+            places = [place] if len(actors) == 1 else [place / str(k) for k in range(len(actors))]
             samples = ranks.alone(
-                lambda: str(predict_own_styles(actor, train, folder / "policy_samples", cfg.corpus.cache))
+                lambda: [
+                    str(predict_own_styles(actor, train, own, cfg.corpus.cache))
+                    for actor, own in zip(actors, places, strict=True)
+                ]
             )
             bank.policy = PolicySamples(samples, train.n_vertices)
         if folder.resuming:

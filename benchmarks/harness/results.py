@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Iterable, Mapping
@@ -206,6 +207,10 @@ class Runs:
         kept = array[:, np.isfinite(array).all(axis=(0, 2))]
         return kept[0], kept[1]
 
+    def by_seed(self, variant: str, measure: Measure) -> Floats:
+        """[seeds] of a variant, the mean over starts and rewards; nan for a seed that misses one."""
+        return self._table(variant, measure, "truth" if variant == "truth" else "last").mean(axis=1)
+
     def above_truth(self, variant: str, checkpoint: str = "last", gain: float = 1.0) -> tuple[int, int]:
         """Of how many runs the train reward is above the ground truth's own, and of how many it is known."""
         train = next((m for m in self.measures if m.label == TRAIN), None)
@@ -244,7 +249,9 @@ class Results(Runs):
         places = {"suite.json": about, "sequences.csv": sequences, "curves.jsonl": curves}
         self.missing = [name for name, path in places.items() if path is None or not path.exists()]
         known = load_json(about) if about.exists() else {"suite": told_by_rows(rows, self.folder), "machine": None}
-        self.suite: Row = {"rewards": None, "evaluate": None, "veto": None, **known["suite"]}
+        self.suite: Row = {
+            "rewards": None, "evaluate": None, "veto": None, "families": None, **known["suite"],
+        }  # fmt: skip
         self.machine: Row | None = known["machine"]
         self.set: str | None = known.get("set")
         super().__init__(rows, self.suite["judges"])
@@ -259,6 +266,22 @@ class Results(Runs):
             if row["gain"] == 1.0 and row["checkpoint"] == "last":
                 place = (row["variant"], row["start"], row.get("reward") or None, row["seed"])
                 self._by_run.setdefault(place, []).append(row)
+
+    @property
+    def families(self) -> dict[str, Results]:
+        """Groups of starts that the suite keeps apart, each with its own runs and the truth; none without any."""
+        groups: dict[str, list[str]] = self.suite["families"] or {}
+        parts = {name: self._part({None, *starts}) for name, starts in groups.items()}
+        return {name: part for name, part in parts.items() if part.starts}
+
+    def _part(self, kept: set[str | None]) -> Results:
+        own = copy.copy(self)
+        Runs.__init__(own, [row for row in (*self.rows, *self.failed) if row["start"] in kept], self.judges)
+        own.seeds = self.seeds
+        own.sequences = [row for row in self.sequences if (row["start"] or None) in kept]
+        own.curves = [row for row in self.curves if row["start"] in kept]
+        own._by_run = {place: rows for place, rows in self._by_run.items() if place[1] in kept}
+        return own
 
     @property
     def where(self) -> str:

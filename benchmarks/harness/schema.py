@@ -98,6 +98,7 @@ class Suite:
     setup_root: Text = key("folder of the preparations")
     setup: dict[str, Cell] = key("recipes that run once")
     starts: dict[RunName, Text] = key("supervised actors")
+    families: dict[RunName, list[Text]] | None = key("groups of starts with tables of their own; null: one of all")
     reward: Text | None = key("what is trained against; null: see rewards")
     rewards: dict[RunName, Text | dict[str, Any]] | None = key("in its place several: a folder each, or overrides")
     judges: dict[Text, Text | dict[str, Any]] = key("what nothing is trained against: a folder, or a part of a reward")
@@ -125,6 +126,9 @@ class Suite:
             raise UserError(
                 f"veto.articulation={self.veto.articulation}: no such judge; use {' or '.join(self.judges)}"
             )
+        grouped = [start for group in (self.families or {}).values() for start in group]
+        if self.families is not None and sorted(grouped) != sorted(self.starts):
+            raise UserError(f"{self.name}: families must hold each of starts once: {', '.join(self.starts)}")
         if "last" not in self.checkpoints:
             raise UserError(f"checkpoints={self.checkpoints}: last is missing, and it is what the tables are about")
         for each in ("starts", "judges"):

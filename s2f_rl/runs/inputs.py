@@ -86,6 +86,8 @@ def read_inputs(config: Mapping[str, object], spare: Path | None = None) -> dict
         path = _value(config, key)
         if _exists(path):
             found[key] = read(path)
+        elif isinstance(path, list):
+            found[key] = {each: read(each) for each in path if _exists(each)}
     return found
 
 

@@ -122,7 +122,7 @@ class RewardRun(Run):
     corruptions: list[Corruption] | None = key("those to train against; null: all")
     leave_out: Annotated[str, Choice(*FAMILIES)] | None = key("a family of corruptions not to train on; null: none")
     actor: StoredActor = key("of policy")
-    policy: Text | None = key("supervised actor whose motion is one of the corruptions; null: none")
+    policy: Text | list[Text] | None = key("supervised actors whose motion is one of the corruptions; null: none")
     policy_samples: Text | None = key("the same from predictions of recipes/evaluate.py; null: none")
     memory_limit_mb: Positive = key("of the whole process")
     precision: Annotated[str, Choice("float32", "bfloat16")] = key("of the backbone while it trains")

@@ -16,6 +16,7 @@ from benchmarks.harness import evidence, tables
 from benchmarks.harness.gather import TEXT
 from benchmarks.harness.page import facts
 from benchmarks.harness.results import Measure, Results, Runs
+from benchmarks.report import all_tables
 from tests.benchmarks.test_matrix import small_suite
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "results"
@@ -224,3 +225,37 @@ def test_committed_pages_are_those_of_their_rows(folder: Path) -> None:
     text = (folder / "report.md").read_text(encoding="utf-8")
     for table in made:
         assert table.markdown() in text, table.title
+
+
+class TestFamilies:
+    @pytest.fixture
+    def results(self, tmp_path: Path) -> Results:
+        folder = write(tmp_path / "results", spoil=False)
+        known = json.loads((folder / "suite.json").read_text())
+        known["suite"]["families"] = {"one": ["a"], "two": ["b"]}
+        (folder / "suite.json").write_text(json.dumps(known))
+        return Results(folder)
+
+    def test_each_has_its_own_runs(self, results: Results) -> None:
+        for name, start in (("one", "a"), ("two", "b")):
+            part = results.families[name]
+            expected = [[np.mean([score("ours", start, r, s, v) for v in SPEAKERS]) for r in REWARDS] for s in SEEDS]
+            np.testing.assert_allclose(part.scores("ours", LIP), expected)
+            assert part.scores("truth", LIP) == pytest.approx(0.9) and part.starts == [start]
+            assert part.speaker_differences("ours", "control", LIP).shape == (1, 2, 2, 2)
+            assert {row["start"] for row in part.sequences} == {start, ""}
+        assert results.starts == ["a", "b"]  # the whole is as it was
+
+    def test_tables(self, results: Results) -> None:
+        made = all_tables(results)
+        assert {table.title.rpartition(": ")[2] for table in made[1:]} == {"one", "two"}
+        by_row = {(row[0].split(" ▲")[0], row[2]): row[3] for row in made[0].rows}
+        assert (
+            by_row["ours", "judge lip"].startswith("+0.100 [") and by_row["supervised start", "judge lip"] == "+0.000"
+        )
+        assert not any(row[0] == "ground truth" for row in made[0].rows)
+
+    def test_a_family_without_runs_yet(self, results: Results) -> None:
+        results.suite["families"] = {"one": ["a", "b"], "later": ["c"]}
+        assert list(results.families) == ["one"]
+        assert {table.title.rpartition(": ")[2] for table in all_tables(results)} == {"one"}

@@ -78,6 +78,8 @@ class TestOpenSuite:
             (["suite=smoke", "veto.articulation=ear"], "veto.articulation=ear: no such judge; use judge"),
             (["suite=smoke", "+variants.ppo.against={placebo:ppo}"], "against: ppo is no other variant"),
             (["suite=smoke", "evaluate={mine:{corpus:null}}"], "evaluate.mine.split: missing"),
+            (["suite=smoke", "families={one:[first]}"], "families must hold each of starts once: first, second"),
+            (["suite=smoke", "families={one:[first,second],two:[second]}"], "families must hold each of starts once"),
             (["suite=smoke", "variants.ppo.control=none_such"], "variants.ppo.control=none_such: no such control"),
         ],
     )

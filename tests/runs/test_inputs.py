@@ -105,6 +105,16 @@ class TestInputs:
             open_run(place)
         assert {file.name: file.read_bytes() for file in (place / "run").iterdir()} == before
 
+    def test_of_several_actors_the_changed_one_is_named(self, place: Path) -> None:
+        both = [str(place / "policy.pt"), str(place / "start")]
+        open_run(place, policy=both, start=None)
+        (place / "run" / "last.pt").touch()
+        open_run(place, policy=both, start=None)
+        save_actor(place / "start" / "best.pt", 5)
+        with pytest.raises(UserError) as caught:
+            open_run(place, policy=both, start=None)
+        assert f"({place / 'start'})" in str(caught.value) and f"({place / 'policy.pt'}" not in str(caught.value)
+
     def test_a_changed_corpus_is_named_with_its_part(self, place: Path) -> None:
         open_run(place, resume=False)
         path = place / "corpus" / "vertices_npy" / "S0_sentence01.npy"

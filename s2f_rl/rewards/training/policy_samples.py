@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,19 +26,24 @@ class PolicySamples:
     (``NAME_condition_mean.npy``) is left out, since no policy makes it. Files are opened when they are asked for.
 
     Args:
-        folder: the folder.
+        folder: the folder, or several: an utterance's predictions are those of all of them.
         n_vertices: V, checked against every file's header.
 
     Raises:
         UserError: no such folder, no predictions in it, or meshes of another size.
     """
 
-    def __init__(self, folder: str | Path, n_vertices: int) -> None:
-        self.folder, self.n_vertices = Path(folder), n_vertices
-        if not self.folder.is_dir():
-            raise UserError(f"{folder}: no such folder; recipes/evaluate.py writes one (predictions/)")
+    def __init__(self, folder: str | Path | Sequence[str | Path], n_vertices: int) -> None:
+        self.n_vertices = n_vertices
         self.files: dict[str, list[Path]] = {}
-        for path in sorted(p for suffix in SUFFIXES for p in self.folder.glob(f"[!.]*{suffix}")):
+        for each in [folder] if isinstance(folder, (str, Path)) else folder:
+            self._read(Path(each))
+
+    def _read(self, folder: Path) -> None:
+        n_vertices, n_before = self.n_vertices, sum(map(len, self.files.values()))
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; recipes/evaluate.py writes one (predictions/)")
+        for path in sorted(p for suffix in SUFFIXES for p in folder.glob(f"[!.]*{suffix}")):
             name, _, condition = path.stem.partition(_CONDITION)
             if condition == _MEAN:
                 continue
@@ -47,7 +53,7 @@ class PolicySamples:
                     f"{path}: shape {shape}, expected [T, {n_vertices * 3}]; predict with an actor of this corpus"
                 )
             self.files.setdefault(name, []).append(path)
-        if not self.files:
+        if sum(map(len, self.files.values())) == n_before:
             raise UserError(f"{folder}: holds no predictions (NAME_condition_SUBJECT.npy or NAME.npy); check the path")
 
     def __contains__(self, name: object) -> bool:

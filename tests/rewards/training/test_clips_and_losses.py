@@ -291,6 +291,12 @@ class TestRecipe:
         main.run([*broken, "resume=true"])
         hashes = {RewardModel.load(tmp_path / name).content_hash() for name in ("reward", "broken")}
         assert len(hashes) == 1
+
+        both = f"policy=[{tmp_path / 'best.pt'},{tmp_path / 'best.pt'}]"
+        load_recipe("reward").run(self.options(tiny_root, tmp_path, both, *given[1:], "name=both"))
+        for k in "01":
+            assert len(list((tmp_path / "both" / "policy_samples" / k).iterdir())) == len(recorded)
+        assert len(json.loads((tmp_path / "both" / "inputs.json").read_text())["policy"]) == 1  # twice the same path
         with pytest.raises(UserError, match="one of them"):
             load_recipe("reward").run(self.options(tiny_root, tmp_path, *given, "policy_samples=nowhere"))
 

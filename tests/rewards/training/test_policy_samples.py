@@ -62,6 +62,17 @@ class TestPolicySamples:
             states.append(draws.get_state())
         assert torch.equal(states[0], states[1]) and torch.equal(states[0], states[2])
 
+    def test_of_several_policies(self, folder: Path, tmp_path: Path) -> None:
+        other = tmp_path / "other"
+        other.mkdir()
+        np.save(other / "S1_sentence02_condition_S1.npy", vertices(6, 600))
+        samples = PolicySamples([folder, other], 4)
+        drawn = (samples("S1_sentence02", TEMPLATE, 6, generator(seed)) for seed in range(20))
+        assert {float(sample[0, 0]) for sample in drawn if sample is not None} == {400.0, 600.0}
+        (tmp_path / "empty").mkdir()
+        with pytest.raises(UserError, match="empty: holds no predictions"):
+            PolicySamples([folder, tmp_path / "empty"], 4)
+
     def test_mistakes(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no such folder"):
             PolicySamples(tmp_path / "absent", 4)
