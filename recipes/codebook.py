@@ -4,7 +4,7 @@
     python recipes/codebook.py corpus.root=data/vocaset codebook_model=vocaset
 
 Writes codebook.pt into the run folder, for `recipes/supervised.py actor=codetalker actor.codebook=FOLDER`; codes.json
-(how often each code is chosen) and codes.png (what some of them do to a face).
+(how often each code is chosen) and, with a page that has faces, codes.png (what some of them do to one).
 
 Loss: L1 of the reconstruction and that of the quantiser, of motion whose root mean square is 1.
 """
@@ -124,10 +124,11 @@ def finish(cfg: DictConfig, folder: RunFolder, validation: FaceCorpus, unseen: M
     """A picture of the best codebook's codes, and a line on it."""
     best = TrainedCodebook.load(folder.path).codebook
     values, used = describe(best, unseen, scored, 1.0, torch.as_tensor(validation.regions["lips"]).flatten())
-    try:
-        draw_codes(best, validation, used, folder.path / "codes.png")
-    except UserError as error:  # without the extra that draws
-        logger.warning("codes.png: not drawn (%s)", error)
+    if cfg.page in ("stills", "films"):
+        try:
+            draw_codes(best, validation, used, folder.path / "codes.png")
+        except UserError as error:  # without the extra that draws
+            logger.warning("codes.png: not drawn (%s)", error)
     if cfg.progress:
         told = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         print(f"{folder.path / 'codebook.pt'}: validation: {told}")

@@ -103,7 +103,9 @@ class TestStage1:
 
     def test_a_picture(self, place: Path) -> None:
         pytest.importorskip("numba")
-        image = pytest.importorskip("PIL.Image").open(place / "whole" / "codes.png")
+        stage1(place, "drawn", "iterations=1", "page=stills")
+        assert not (place / "whole" / "codes.png").exists()
+        image = pytest.importorskip("PIL.Image").open(place / "drawn" / "codes.png")
         assert image.size[0] == 7 * 224 and image.size[1] > 4 * 224
 
     def test_refusals(self, place: Path, tmp_path: Path) -> None:
