@@ -60,14 +60,14 @@ class TrainedCodebook:
         if content.get("format") != FORMAT:
             raise UserError(f"{path}: is of format {str(content.get('format'))[:40]}, not {FORMAT}; update s2f_rl")
         fps, mesh = content.get("fps"), MeshIdentity.from_plain(content.get("mesh"), str(path))
-        known = isinstance(fps, float) and 1 <= fps <= 1000 and mesh is not None and content.get("unit") == UNIT
+        known = isinstance(fps, (int, float)) and 1 <= fps <= 1000 and mesh is not None and content.get("unit") == UNIT
         if not known or mesh is None or fps is None:
             raise UserError(f"{path}: says not for which mesh, rate and unit it was made; train it again")
         codebook = _built(content.get("config"), content.get("state_dict"), path)
         if codebook.settings["n_outputs"] != 3 * mesh.n_vertices:
             raise UserError(f"{path}: its weights are not of its mesh of {mesh.n_vertices} vertices; train it again")
         about = content.get("about")
-        return cls(codebook, fps, mesh, dict(about) if isinstance(about, Mapping) else {})
+        return cls(codebook, float(fps), mesh, dict(about) if isinstance(about, Mapping) else {})
 
 
 def _built(config: object, state: object, path: Path) -> Codebook:
