@@ -31,7 +31,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
     collector = make_collector(cfg, parts)
-    estimate = BaselineAdvantage(critic, cfg.group_size, parts.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
+    estimate = BaselineAdvantage(
+        critic, cfg.group_size, parts.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage
+    )
     critic_coeff = cfg.critic.coeff if critic is not None else None
     ppo = ClipPPOLoss(policy.actor_module, critic, clip_epsilon=cfg.clip_epsilon, critic_coeff=critic_coeff)
     loss = WeightedLoss({"policy": (ppo, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing)

@@ -34,7 +34,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
     collector = make_collector(cfg, parts)
-    estimate = BaselineAdvantage(critic, cfg.group_size, parts.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
+    estimate = BaselineAdvantage(
+        critic, cfg.group_size, parts.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage
+    )
     penalty = PenaltyCoefficient(cfg.penalty.beta, cfg.penalty.target)
     critic_coeff = cfg.critic.coeff if critic is not None else None
     ppo = KLPenaltyPPOLoss(policy.actor_module, critic, beta=penalty, critic_coeff=critic_coeff)

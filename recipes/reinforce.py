@@ -31,7 +31,9 @@ def main(cfg: DictConfig) -> dict[str, float]:
     parts = prepare_rl(cfg, device)
     policy, critic = parts.policy, parts.critic
     collector = make_collector(cfg, parts)
-    estimate = BaselineAdvantage(critic, cfg.group_size, parts.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage)
+    estimate = BaselineAdvantage(
+        critic, cfg.group_size, parts.credit, cfg.gamma, cfg.gae_lambda, cfg.normalise_advantage
+    )
     reinforce = ReinforceLoss(policy.actor_module, critic, critic_coeff=cfg.critic.coeff)
     loss = WeightedLoss(
         {"policy": (reinforce, parts.policy_weight), **parts.auxiliary}, cfg.balance, hearing=parts.hearing

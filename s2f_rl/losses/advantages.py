@@ -6,7 +6,7 @@ are ours. ``frame_mask`` [B, T, 1] is True on valid frames.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from tensordict import TensorDictBase
@@ -72,8 +72,8 @@ def credit_of(credit: str | None, frame_wise: bool) -> str:
         return "discounted" if frame_wise else "utterance"
     if not frame_wise and credit in ("discounted", "window"):
         raise UserError(
-            f"credit={credit}: this actor's frames move those before them too, whose rewards that leaves out; use null, "
-            "utterance or around"
+            f"credit={credit}: this actor's frames move those before them too, whose rewards that leaves out; use "
+            "null, utterance or around"
         )
     return credit
 
@@ -97,7 +97,11 @@ def credited_returns(
     """
     if credit is None or credit == "discounted":
         return discounted_returns(reward, frame_mask, gamma)
-    without_discount = {"window": window_returns, "around": around_returns, "utterance": utterance_returns}
+    without_discount: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+        "window": window_returns,
+        "around": around_returns,
+        "utterance": utterance_returns,
+    }
     if credit not in without_discount:
         raise UserError(f"credit={credit}: use {', '.join(CREDITS)}")
     return without_discount[credit](reward, frame_mask)

@@ -40,8 +40,9 @@ def differentiable_rollout(
     Raises:
         UserError: a policy that has no such rollout.
     """
-    more = {} if core.frame_wise else {"frame_mask": frame_mask}
-    return core.unrolled(audio, style, noise, train_output_map, **more)
+    if core.frame_wise:
+        return core.unrolled(audio, style, noise, train_output_map)
+    return core.unrolled(audio, style, noise, train_output_map, frame_mask=frame_mask)
 
 
 class RewardGradientLoss(BatchLoss):

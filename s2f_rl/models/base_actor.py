@@ -179,7 +179,9 @@ class BaseActor(nn.Module):
 
 
 def decode_rows(decode: Callable[[Tensor], Tensor], latents: Tensor, lengths: list[int]) -> Tensor:
-    """What a decoder that mixes frames makes of padded rows [B, T, ..]; 0 behind a row's end. Equal lengths go together.
+    """What a decoder that mixes frames makes of padded rows [B, T, ..]; 0 behind a row's end.
+
+    Rows of equal length are decoded together.
 
     Args:
         decode: latents [b, n, ..] of b whole utterances to displacements [b, n, V*3].

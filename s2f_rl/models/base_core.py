@@ -118,7 +118,7 @@ class BaseCore(TensorDictModuleBase):
         train_output_map: bool = False,
         *,
         decoded: bool = True,
-        **more: Any,
+        frame_mask: Tensor | None = None,
     ) -> Tensor:
         """See the contract."""
         raise UserError(f"{type(self).__name__} has no rollout with a gradient; use another algorithm")

@@ -241,7 +241,7 @@ class PolicyCore(Protocol):
         """Displacement [B, T, V*3] of every frame given the true ones [B, T, V*3] before it."""
 
     def targets(self, displacement: Tensor) -> Tensor:
-        """What the actor should have drawn [T, ..] for a recorded motion [T, V*3]; nothing that RL trains changes it."""
+        """What the actor should have drawn [T, ..] for a recorded motion [T, V*3], whatever RL trains."""
 
     def regressed(self, td: TensorDictBase, targets: Tensor, truth: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """:meth:`mean_motion`, or with ``truth`` :meth:`teacher_forced`, and beside it an error of every frame [B, T].
@@ -258,14 +258,14 @@ class PolicyCore(Protocol):
         train_output_map: bool = False,
         *,
         decoded: bool = True,
-        **more: Any,
+        frame_mask: Tensor | None = None,
     ) -> Tensor:
         """Displacement [B, T, V*3] of whole utterances, each frame following from those before.
 
         Args:
             noise: :meth:`unit_noise` of a batch; None: the deterministic motion.
             train_output_map: let the gradient into what :meth:`frozen_in_rl` lists.
-            more: a core that is not ``frame_wise`` is given ``frame_mask`` [B, T, 1] where rows are padded.
+            frame_mask: [B, T, 1], which frames are valid, given to a core that is not ``frame_wise``; None: all.
         """
 
     def unit_noise(self, td: TensorDictBase) -> Tensor:

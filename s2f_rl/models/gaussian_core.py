@@ -288,6 +288,7 @@ class MotionCore(BaseCore):
         train_output_map: bool = False,
         *,
         decoded: bool = True,
+        frame_mask: Tensor | None = None,
     ) -> Tensor:
         """See the contract; ``noise`` is standard normal, shaped as the latent: the reparameterised sample."""
         weight, bias = self.decoder.linear_decode

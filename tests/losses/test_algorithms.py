@@ -21,6 +21,7 @@ from s2f_rl.losses import (
     SupervisedLoss,
     WeightedLoss,
     advantage_weights,
+    credit_of,
     credited_returns,
     discounted_returns,
     gae_advantage,
@@ -334,5 +335,22 @@ class TestBaselineAdvantage:
         mask, reward = batch["frame_mask"], batch["next", "reward"]
         assert torch.equal(credited_returns(reward, mask, "discounted", 0.3), discounted_returns(reward, mask, 0.3))
         assert torch.equal(credited_returns(reward, mask, "window", 0.3), window_returns(reward, mask, 5))
-        with pytest.raises(UserError, match="credit=all: use discounted or window"):
+        assert torch.equal(credited_returns(reward, mask, None, 0.3), discounted_returns(reward, mask, 0.3))
+        with pytest.raises(UserError, match="credit=all: use discounted, window, around, utterance"):
             credited_returns(reward, mask, "all")
+
+    def test_credit_of_frames_that_move_their_neighbours(self, batch):
+        mask, reward = batch["frame_mask"], batch["next", "reward"]
+        around, whole = (credited_returns(reward, mask, credit) for credit in ("around", "utterance"))
+        for lane, n in enumerate(mask.sum((1, 2)).tolist()):
+            row = reward[lane, :n, 0]
+            for t in range(n):
+                expected = sum(float(row[s]) for s in range(n) if t - 2 <= s <= t + 6)
+                assert float(around[lane, t, 0]) == pytest.approx(expected, abs=1e-5)
+                assert float(whole[lane, t, 0]) == pytest.approx(float(row.sum()), abs=1e-5)
+            assert not around[lane, n:].any() and not whole[lane, n:].any()
+        assert credit_of(None, True) == "discounted" and credit_of(None, False) == "utterance"
+        assert credit_of("window", True) == "window" and credit_of("around", False) == "around"
+        for credit in ("window", "discounted"):
+            with pytest.raises(UserError, match=f"credit={credit}: .*use null, utterance or around"):
+                credit_of(credit, False)

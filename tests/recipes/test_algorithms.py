@@ -263,7 +263,7 @@ def test_output_map_trains_by_the_reward_on_demand_only(run, workshop, tmp_path)
         ("ppo", ["clip_epsilon=1"], "clip_epsilon=1"),
         ("grpo", ["clip_epsilon=0"], "clip_epsilon=0"),
         ("ppo", ["ema_decay=1.5"], "ema_decay=1.5"),
-        ("ppo", ["credit=none"], "credit=none: use discounted or window"),
+        ("ppo", ["credit=none"], "credit=none: use discounted, window, around, utterance"),
         ("ppo", ["gamma=1.5"], "gamma=1.5"),
         ("ppo", ["minibatch_lanes=0"], "minibatch_lanes=0"),
         ("ppo", ["reward.normalise=always"], "reward.normalise=always"),

@@ -96,6 +96,12 @@ class TestRunFolder:
                 "ppo", root=tmp_path, config={**CONFIG, "actor": {**later["actor"], "kind": "other"}}, resume=True
             )
 
+    def test_values_that_mean_the_same(self, tmp_path: Path) -> None:
+        RunFolder("ppo", root=tmp_path, config={**CONFIG, "credit": "discounted"})
+        RunFolder("ppo", root=tmp_path, config={**CONFIG, "credit": None}, resume=True)
+        with pytest.raises(UserError, match="credit was None and is 'window'"):
+            RunFolder("ppo", root=tmp_path, config={**CONFIG, "credit": "window"}, resume=True)
+
     def test_a_run_that_was_validated_on_everything_without_a_guard(self, tmp_path: Path) -> None:
         RunFolder("ppo", root=tmp_path, config={**CONFIG, "evaluation": {"every": 10}})
         everything = {**CONFIG, "evaluation": {"every": 10, "stride": 1, "styles": None, "max_closure_drop": None}}

@@ -249,40 +249,11 @@ class CodeTalker(BaseActor):
         count = ranks.mean_count(truth.new_tensor(float(sum(lengths)))) * predicted[0, 0].numel()
         return Imitation(torch.stack(moved), {"feature": self.feature_weight * torch.stack(apart).sum() / count})
 
-    def make_policy(
-        self,
-        exploration: str = "latent",
-        noise_mm: float | None = None,
-        correlation: float = 0.0,
-        learn_noise: bool = False,
-        noise_vertices: Tensor | None = None,
-        changed_codes: float = 0.07,
-    ) -> Any:
-        """A :class:`~s2f_rl.models.policy.MotionPolicy` that draws codes.
+    def make_policy(self, **options: Any) -> Any:
+        """A :class:`~s2f_rl.models.codetalker.policy.CodePolicy`; ``options`` are its keyword arguments."""
+        from s2f_rl.models.codetalker.policy import CodePolicy
 
-        Args:
-            exploration, correlation, learn_noise: of actors that draw vectors: ``"latent"``, 0 and False.
-            noise_mm, noise_vertices: the same, without meaning here.
-            changed_codes: share of codes that are not the nearest, see
-                :meth:`~s2f_rl.models.codetalker.policy.CodeCore.calibrate`.
-
-        Raises:
-            UserError: an option that an actor of codes does not have.
-        """
-        from s2f_rl.models.codetalker.policy import CodeCore
-        from s2f_rl.models.policy import MotionPolicy
-
-        for key, value, only in (
-            ("exploration", exploration, "latent"),
-            ("correlation", correlation, 0.0),
-            ("learn_noise", learn_noise, False),
-        ):
-            if value != only:
-                raise UserError(
-                    f"exploration.{key}={value}: an actor of kind codetalker draws codes, to which no noise is added; "
-                    "use exploration=latent and set exploration.changed_codes"
-                )
-        return MotionPolicy(CodeCore(self.decoder, self.codebook, self.feedback_window, changed_codes))
+        return CodePolicy(self, **options)
 
     @torch.no_grad()
     def predict_codes(self, waveform: Tensor, style: Tensor) -> Tensor:

@@ -91,9 +91,12 @@ class CodeDecoder(nn.Module):
 
 
 def feedback_map(decoder: CodeDecoder, codebook: Codebook) -> tuple[Tensor, Tensor]:
-    """``vertice_map`` after the output map of stage 1, as one matrix [H, W] and offset [H]: V*3 is in no loop."""
+    """``vertice_map`` after the output map of stage 1, as one matrix [H, W] and offset [H]: V*3 is in no loop.
+
+    The output map counts as a constant.
+    """
     back, out = decoder.vertice_map, codebook.decoder.output
-    return back.weight @ out.weight, back.bias if out.bias is None else back(out.bias)
+    return back.weight @ out.weight.detach(), back.bias if out.bias is None else back(out.bias.detach())
 
 
 class CodeSteps:

@@ -1,6 +1,6 @@
 """A policy of codes: in every frame Q independent categoricals over the codebook, given the codes before.
 
-    f_t = stage 2(audio_1..t, style, fed back motion of codes_<t)      logits_tqk = (2 f_tq . e_k - |e_k|^2) / temperature
+    f_t = stage 2(audio_1..t, style, motion of codes_<t)      logits_tqk = (2 f_tq . e_k - |e_k|^2) / temperature
 
 They are tied to the codebook: the likeliest code is the nearest, at temperature 0 the published prediction. What is fed
 back was decoded of codes that are drawn already, by weights that RL leaves alone. So it is data: a rollout stores it
@@ -11,8 +11,8 @@ stage 2 trains through it, exactly.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from tensordict import TensorDictBase
@@ -26,7 +26,11 @@ from s2f_rl.models.base_core import BaseCore, lanes_that_begin
 from s2f_rl.models.codetalker.code_decoder import CodeDecoder, CodeSteps, feedback_map
 from s2f_rl.models.codetalker.codebook import Codebook
 from s2f_rl.models.distributions import MaskedCodes
+from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.threads import one_thread
+
+if TYPE_CHECKING:
+    from s2f_rl.models.codetalker.actor import CodeTalker
 
 CHANGED_CODES = 0.07
 """Share of drawn codes that are not the nearest one, unless another is asked for."""
@@ -49,7 +53,7 @@ def temperature_of(scores: Tensor, changed: float) -> float:
     most = float(gaps.max())
     if not 0 < changed < 1 - 1 / scores.shape[-1] or not 0 < most < math.inf:
         raise UserError(
-            f"exploration.changed_codes={changed:g}: no temperature gives that with {scores.shape[-1]} codes; use 0.07, "
+            f"exploration.changed_codes={changed:g}: no temperature gives that with {scores.shape[-1]} codes; use 0.07 "
             "and an actor whose codebook is trained"
         )
     low, high = math.log(most) - 50.0, math.log(most) + 50.0
@@ -58,6 +62,11 @@ def temperature_of(scores: Tensor, changed: float) -> float:
         share = 1 - float((1 / torch.exp(-gaps / math.exp(middle)).sum(-1)).mean())
         low, high = (middle, high) if share < changed else (low, middle)
     return math.exp((low + high) / 2)
+
+
+def _as_constant(linear: nn.Linear, x: Tensor) -> Tensor:
+    """The map of x, with a gradient to x alone."""
+    return F.linear(x, linear.weight.detach(), None if linear.bias is None else linear.bias.detach())
 
 
 class CodeCore(BaseCore):
@@ -184,7 +193,7 @@ class CodeCore(BaseCore):
         Returns:
             codes [B, T, Q], logits [B, T, Q, K], fed back [B, T, W].
         """
-        steps, frames = self._begin(style, audio.shape[1]), []
+        steps, frames = self._begin(style, audio.shape[1]), list[tuple[Tensor, Tensor, Tensor]]()
         heard = zip(*(layer.unbind(1) for layer in self.decoder.hear(audio)), strict=True)
         with one_thread():
             for own in heard:
@@ -217,10 +226,7 @@ class CodeCore(BaseCore):
         lengths = whole if frame_mask is None else frame_mask.sum((1, 2)).tolist()
         decoder = self.codebook.decoder
         mixed = decode_rows(lambda rows: decoder.mixer(decoder.input(rows), True), vectors, lengths)
-        weight, bias = decoder.output.weight, decoder.output.bias
-        if not train_output_map:
-            weight, bias = weight.detach(), None if bias is None else bias.detach()
-        moved = F.linear(mixed, weight, bias)
+        moved = decoder.output(mixed) if train_output_map else _as_constant(decoder.output, mixed)
         return moved if frame_mask is None else torch.where(frame_mask, moved, torch.zeros_like(moved))
 
     def mean_motion(self, td: TensorDictBase, collected: bool = False, *, decoded: bool = True) -> Tensor:
@@ -316,3 +322,43 @@ class CodeCore(BaseCore):
     def frozen_in_rl(self) -> Iterable[nn.Parameter]:
         """Stage 1."""
         return self.codebook.parameters()
+
+
+class CodePolicy(MotionPolicy):
+    """Draws codes; see :class:`~s2f_rl.models.policy.MotionPolicy`.
+
+    Args:
+        actor: a :class:`~s2f_rl.models.codetalker.CodeTalker`; its stages are shared, not copied.
+        changed_codes: share of codes that are not the nearest, see :meth:`CodeCore.calibrate`.
+        exploration, correlation, learn_noise: of actors that draw vectors; here ``"latent"``, 0 and False.
+        noise_mm, noise_vertices: the same, without meaning here.
+
+    Raises:
+        UserError: an option that an actor of codes does not have.
+
+    Example:
+        >>> policy = CodePolicy(actor)                                       # doctest: +SKIP
+        >>> policy.core.calibrate(0.07, [(features, style)])                 # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        actor: CodeTalker,
+        changed_codes: float = CHANGED_CODES,
+        exploration: str = "latent",
+        correlation: float = 0.0,
+        learn_noise: bool = False,
+        noise_mm: float | None = None,
+        noise_vertices: Tensor | Sequence[int] | None = None,
+    ) -> None:
+        for key, value, only in (
+            ("exploration", exploration, "latent"),
+            ("correlation", correlation, 0.0),
+            ("learn_noise", learn_noise, False),
+        ):
+            if value != only:
+                raise UserError(
+                    f"exploration.{key}={value}: an actor of kind {actor.kind} draws codes, no noise is added; "
+                    "use exploration=latent and set exploration.changed_codes"
+                )
+        super().__init__(CodeCore(actor.decoder, actor.codebook, actor.feedback_window, changed_codes))

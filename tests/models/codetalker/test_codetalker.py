@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from golden_codetalker import GOLDEN, load
+from small_codetalker import small_actor
 from tiny import make_tiny_corpus
 
 from benchmarks.speed import codetalker
@@ -20,22 +20,11 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.tensor_files import save_tensors
 from s2f_rl.errors import UserError
 from s2f_rl.evaluation import predict_corpus
-from s2f_rl.models import Actor, CodeTalker, MelAudioEncoder, Wav2Vec2AudioEncoder
+from s2f_rl.models import Actor, CodeTalker, Wav2Vec2AudioEncoder
 from s2f_rl.models.audio_cache import CachedAudio
 from s2f_rl.models.checkpoint import actor_payload, load_actor
 
 TOPOLOGIES = ["vocaset", "biwi"]
-SIZES = {"feature_dim": 16, "n_layers": 2, "codebook_width": 16, "codebook_hidden": 24, "codebook_layers": 2,
-         "codebook_heads": 2, "n_codes": 12, "code_width": 4, "codes_per_frame": 4}  # fmt: skip
-
-
-def small_actor(n_vertices: int = 40, n_subjects: int = 2, **options: Any) -> CodeTalker:
-    """Random weights whose codes follow the sound."""
-    torch.manual_seed(0)
-    actor = CodeTalker(MelAudioEncoder(width=8), n_vertices, n_subjects, **{**SIZES, **options}).eval()
-    torch.nn.init.normal_(actor.codebook.codes)
-    torch.nn.init.normal_(actor.decoder.feature_map.weight, std=0.3)
-    return actor
 
 
 # -- prediction ----------------------------------------------------------------------------------------------------
@@ -180,8 +169,6 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> FaceCorpus:
 def test_contract() -> None:
     actor = small_actor()
     assert isinstance(actor, Actor) and actor.linear_decode is None and len(list(actor.output_map())) == 2
-    with pytest.raises(UserError, match="codetalker has no policy"):
-        actor.make_policy()
     with pytest.raises(UserError, match="an actor of codes learns teacher-forced"):
         actor.imitate(torch.zeros(1, 2, 1, 8), torch.eye(2)[:1], torch.zeros(1, 2, 120), False)
 
