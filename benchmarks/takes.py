@@ -38,6 +38,7 @@ from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs.checkpoints import load_checkpoint
 from s2f_rl.training.build_policy import build_policy
+from s2f_rl.training.parts import some_speech
 
 Row = dict[str, Any]
 MM = {"diversity_lips", "diversity_face", "nearest_take", "nearest_plain", "nearest_true"}
@@ -58,7 +59,8 @@ def exploration_of(run: Path) -> dict[str, Any] | None:
 def open_policy(run: Path, corpus: FaceCorpus, exploration: Mapping[str, Any]) -> tuple[Actor, MotionPolicy]:
     """Actor and policy of a checkpoint; what the policy has beyond the actor (noise) is that of the run's end."""
     actor = load_actor_for(run, corpus)[0].eval()
-    policy = build_policy(actor, exploration, corpus.regions["lips"])
+    train = FaceCorpus(corpus.root, split="train")
+    policy = build_policy(actor, exploration, corpus.regions["lips"], speech=some_speech(actor, train, None))
     last = actor_file(run).with_name("last.pt")
     saved = load_checkpoint(last).get("parts", {}).get("policy") if last.exists() else None
     if saved is not None:

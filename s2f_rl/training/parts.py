@@ -153,7 +153,7 @@ def prepare_rl(config: Mapping[str, object], device: torch.device) -> RLParts:
         )
     policy = build_policy(
         actor, config["exploration"], lips, bool(config["optimizer"]["output_lr_factor"]),
-        _some_speech(actor, train, corpus["cache"]),
+        some_speech(actor, train, corpus["cache"]),
     )  # fmt: skip
     credit = credit_of(config["credit"], policy.core.frame_wise) if "credit" in config else None
     speech, hearing = None, None
@@ -201,7 +201,7 @@ _SOME = 4
 """Utterances that tell a policy how far it explores."""
 
 
-def _some_speech(actor: Actor, corpus: FaceCorpus, cache: str | None) -> Iterator[tuple[Tensor, Tensor]]:
+def some_speech(actor: Actor, corpus: FaceCorpus, cache: str | None) -> Iterator[tuple[Tensor, Tensor]]:
     """Features [T, A, D] and style [S] of a few utterances over the corpus; encoded when they are asked for."""
     kept = CachedAudio(actor.audio_encoder, corpus, cache)
     for utterance in torch.linspace(0, len(corpus) - 1, min(_SOME, len(corpus))).long().tolist():
