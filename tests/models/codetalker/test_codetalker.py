@@ -126,7 +126,7 @@ def test_benchmark(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     monkeypatch.setattr("sys.argv", "codetalker.py --small --frames 3 6 --lanes 2 --windows 2".split())
     codetalker.main()
     rows = [line.split("|")[1].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert rows == ["frames", "---", "3", "6", "window, frames", "---", "all", "2"]
+    assert rows == ["frames", "---", "3", "6", "lanes", "---", "2", "window, frames", "---", "all", "2"]
 
 
 def test_feedback_map_follows_the_weights() -> None:
