@@ -14,10 +14,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from s2f_rl.data.mesh_identity import MeshIdentity
 from s2f_rl.data.tensor_files import content_hash
 from s2f_rl.errors import UserError
 from s2f_rl.models import FaceFormer, MelAudioEncoder
 from s2f_rl.models.checkpoint import actor_payload
+from s2f_rl.models.codetalker import Codebook, TrainedCodebook
 from s2f_rl.rewards import RewardModel, ScoreHead, SpeechMeshTransformer
 from s2f_rl.runs.configs import compose_config
 from s2f_rl.runs.folder import RunFolder
@@ -32,6 +34,7 @@ def place(tmp_path: Path) -> Path:
     save_actor(tmp_path / "policy.pt", 1)
     for seed, name in enumerate(("reward", "backbone")):
         model(seed).save(tmp_path / name)
+    save_codebook(tmp_path / "codebook", 2)
     (tmp_path / "samples").mkdir()
     np.save(tmp_path / "samples" / "a.npy", np.arange(3.0))
     return tmp_path
@@ -58,6 +61,12 @@ def flat(cfg: Any, prefix: str = "") -> set[str]:
     return found
 
 
+def save_codebook(folder: Path, seed: int) -> None:
+    folder.mkdir(exist_ok=True)
+    torch.manual_seed(seed)
+    TrainedCodebook(Codebook(9, 4, 4, 1, 2, 3, 2, 2), 30.0, MeshIdentity(3), {}).save(folder)
+
+
 def open_run(place: Path, resume: bool = True, **changes: Any) -> None:
     config = {
         "seed": 0,
@@ -66,6 +75,7 @@ def open_run(place: Path, resume: bool = True, **changes: Any) -> None:
         "policy": str(place / "policy.pt"),
         "reward": {"folder": str(place / "reward"), "weights": {"lip_score": 1.0}},
         "backbone": str(place / "backbone"),
+        "actor": {"codebook": str(place / "codebook")},
         "policy_samples": str(place / "samples"),
         **changes,
     }
@@ -84,6 +94,7 @@ CHANGES = {
     "policy": lambda place: save_actor(place / "policy.pt", 5),
     "reward.folder": lambda place: change_head(place / "reward"),
     "backbone": lambda place: model(5).save(place / "backbone"),
+    "actor.codebook": lambda place: save_codebook(place / "codebook", 5),
     "policy_samples": lambda place: np.save(place / "samples" / "a.npy", np.arange(3.0)[::-1]),
 }
 
@@ -93,6 +104,7 @@ class TestInputs:
         assert set(CHANGES) == set(READERS)
         conf = Path(__file__).resolve().parents[2] / "recipes" / "conf"
         configs = [compose_config(conf, recipe) for recipe in ("ppo", "supervised", "reward", "judge")]
+        configs.append(compose_config(conf, "supervised", ["actor=codetalker"]))
         known = {key for key in READERS for cfg in configs if key in flat(cfg)}
         assert known == set(READERS) and all("corpus.root" in flat(cfg) for cfg in configs)
 

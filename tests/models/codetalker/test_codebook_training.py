@@ -149,7 +149,7 @@ def test_a_coordinate_counts_by_its_weight() -> None:
     weight /= weight.mean()
     found = book(motion)
     slow = sum(
-        float(weight[k]) * abs(float(found.displacement[0, t, k] - motion[0, t, k]))
+        float(weight[k]) * abs(float(found.displacement.detach()[0, t, k] - motion[0, t, k]))
         for t in range(7)
         for k in range(3 * N_VERTICES)
     )
