@@ -16,15 +16,14 @@ from s2f_rl.adaptation.run import adapt
 from s2f_rl.cli import main as command
 from s2f_rl.data import FaceCorpus
 from s2f_rl.errors import UserError
-from s2f_rl.models import CodeTalker, MelAudioEncoder
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.runs import read_rows, save_checkpoint
+from s2f_rl.streaming import SpeechStream
 from s2f_rl.training import actor_entry
 from tests.adaptation.test_adapt import Aligner
+from tests.small_codetalker import SIZES, small_actor
 from tests.tiny import make_tiny_corpus
 
-SIZES = {"feature_dim": 16, "n_layers": 1, "codebook_width": 16, "codebook_hidden": 24, "codebook_layers": 1,
-         "codebook_heads": 2, "n_codes": 12, "code_width": 4, "codes_per_frame": 4}  # fmt: skip
 RECIPES = {
     "rloo": [], "grpo": ["minibatch_lanes=2"], "gdpo": ["minibatch_lanes=2"], "reinforce": [], "a2c": [],
     "ppo": ["minibatch_lanes=2"], "ppo_kl": ["minibatch_lanes=2"], "awr": ["minibatch_lanes=2"],
@@ -36,10 +35,7 @@ RECIPES = {
 def start(workshop: Path) -> Path:
     """A run folder with a random CodeTalker, whose codes follow the sound."""
     corpus = FaceCorpus(workshop / "corpus", split="train")
-    torch.manual_seed(0)
-    actor = CodeTalker(MelAudioEncoder(width=8), corpus.n_vertices, len(corpus.subjects), **SIZES)
-    torch.nn.init.normal_(actor.codebook.codes)
-    torch.nn.init.normal_(actor.decoder.feature_map.weight, std=0.3)
+    actor = small_actor(corpus.n_vertices, len(corpus.subjects))
     with torch.no_grad():
         for parameter in actor.output_map():
             parameter.mul_(0.01)
@@ -121,6 +117,13 @@ def test_takes(start: Path, tuned: Path, workshop: Path, tmp_path: Path) -> None
     exploration = takes.exploration_of(tuned)
     temperatures = [takes.open_policy(run, corpus, exploration)[1].core.exploration() for run in (start, tuned)]
     assert temperatures[0] == temperatures[1]  # the run's is that of its start
+
+
+def test_no_stream_of_codes(start: Path, workshop: Path) -> None:
+    """Stage 1 sees whole utterances."""
+    actor, corpus = load_actor(start)[0].eval(), FaceCorpus(workshop / "corpus", split="train")
+    with pytest.raises(UserError, match="codetalker"):
+        SpeechStream(actor, corpus[0].template, 0)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
