@@ -27,7 +27,7 @@ ZERO = {
     "gae_lambda", "listening.iterations", "gain_db", "equaliser_db", "noise_db", "steps", "hold", "on_base",
     "identity_spread", "style_spread", "voice_spread", "capture_noise_mm", "draw_threads",
     "cpus_per_worker", "gpus_per_worker", "substituted", "boundary_noise_s", "style_left_out", "errors", "neighbours",
-    "invented_voices", "quantisation_weight", "feature_weight",
+    "invented_voices", "quantisation_weight",
     "lip_score", "real_score",  # of reward.weights, one of them
     "info_nce", "predict", "rank", "pooled", "hardening", "classify", "value", "sync",  # of weights
     "extra_closure", "frame_drop", "missing_closure", "wrong_utterance", "frame_hold", "wrong_speaker",
