@@ -143,18 +143,33 @@ def check_runs(suite: Mapping[str, Any], recipes: Path = RECIPES) -> None:
 def stages(suite: Mapping[str, Any]) -> list[Stage]:
     """The preparations whose run folder a start, a reward, a judge or a later preparation points to.
 
-    Naming other folders (``reward=FOLDER starts.first=FOLDER judges.judge=FOLDER``) therefore leaves stages out.
+    Each comes after those that it needs itself, whatever their order in the suite. Naming other folders
+    (``reward=FOLDER starts.first=FOLDER judges.judge=FOLDER``) therefore leaves stages out.
+
+    Raises:
+        UserError: some need each other.
     """
     root = Path(suite["setup_root"])
-    wanted = set(_texts([suite[key] for key in ("starts", "reward", "rewards", "judges")]))
+    cells = {str(root / name): (name, stage, settings) for name, _, stage, settings in _cells(suite["setup"])}
+    needs = {
+        place: {text for text in _texts([stage["overrides"], settings]) if text in cells}
+        for place, (_, stage, settings) in cells.items()
+    }
+    wanted = set(_texts([suite[key] for key in ("starts", "reward", "rewards", "judges")])) & set(cells)
+    for place, own in needs.items():
+        own.discard(place)
+    while more := set().union(*(needs[place] for place in wanted)) - wanted:
+        wanted |= more
     found: list[Stage] = []
-    for name, _, stage, settings in reversed(list(_cells(suite["setup"]))):  # a later one may need an earlier one
-        if str(root / name) in wanted:
-            options = as_overrides({"corpus.root": suite["corpus"]["root"]}, stage["overrides"], settings)
-            found.insert(
-                0, Stage(name, stage["recipe"], (*options, f"root={literal(root)}", f"name={name}"), root / name)
-            )
-            wanted |= set(_texts([stage["overrides"], settings]))
+    left = [place for place in cells if place in wanted]
+    while left:  # in the suite's order, but each after those that it needs
+        place = next((place for place in left if not needs[place] & set(left)), None)
+        if place is None:
+            raise UserError(f"{suite['name']}: setup: {', '.join(cells[p][0] for p in left)} need each other")
+        left.remove(place)
+        name, stage, settings = cells[place]
+        options = as_overrides({"corpus.root": suite["corpus"]["root"]}, stage["overrides"], settings)
+        found.append(Stage(name, stage["recipe"], (*options, f"root={literal(root)}", f"name={name}"), root / name))
     return found
 
 

@@ -222,6 +222,19 @@ class TestRuns:
         assert [stage.name for stage in stages(suite)] == ["supervised_seed0", "supervised_seed2", "reward"]
         assert "seed=2" in stages(suite)[1].overrides
 
+    def test_stages_in_the_order_in_which_they_need_each_other(self) -> None:
+        setup = {
+            name: {"recipe": "fake", "overrides": {"reads": [f"out/setup/{other}" for other in needed]}}
+            for name, needed in {"reward": ["b", "a"], "a": [], "b": ["codes"], "codes": []}.items()
+        }
+        suite = small_suite(
+            setup=setup, starts={"first": "out/setup/a", "second": "out/setup/b"}, reward="out/setup/reward"
+        )
+        assert [stage.name for stage in stages(suite)] == ["a", "codes", "b", "reward"]
+        setup["codes"]["overrides"]["reads"] = ["out/setup/reward"]
+        with pytest.raises(UserError, match="small: setup: reward, b, codes need each other"):
+            stages(suite)
+
     def test_stages_only_where_they_are_needed(self) -> None:
         (stage,) = stages(small_suite())
         assert stage.overrides == ("corpus.root=corpus", "lr=0.5", "root=out/setup", "name=supervised")
