@@ -119,7 +119,7 @@ class MotionCore(BaseCore):
         self._graphs = RolloutGraphs()
         self.to(decoder.linear_decode.weight.device)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # The past belongs to a rollout, not to the policy: it is neither copied nor sent to workers.
         past = {"_steps": None, "_previous": None, "_sigma": torch.empty(0), "_together": False}
         return {**super().__getstate__(), **past, "_graphs": RolloutGraphs()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from s2f_rl.models.policy import MotionPolicy
 
 def build_policy(
     actor: Actor,
-    exploration: Mapping[str, Any],
+    exploration: Mapping[str, object],
     lips: Tensor,
     train_output_map: bool = False,
     speech: Iterable[tuple[Tensor, Tensor]] = (),
@@ -34,7 +34,9 @@ def build_policy(
         speech: features [T, A, D] and style [S] of some utterances, see :meth:`PolicyCore.calibrate`.
     """
     options = dict(exploration)
-    changed_codes = options.pop("changed_codes", 0.07)  # not for make_policy: most actors know nothing of codes
+    changed_codes = cast(
+        float, options.pop("changed_codes", 0.07)
+    )  # not for make_policy: most actors know nothing of codes
     policy: MotionPolicy = actor.make_policy(**options, noise_vertices=lips)
     policy.core.calibrate(changed_codes, speech)
     trained = {id(p) for p in actor.output_map()} if train_output_map else set()

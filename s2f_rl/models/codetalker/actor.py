@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,9 @@ from s2f_rl.models.contract import Imitation
 from s2f_rl.models.latent_actor import frame_bar
 from s2f_rl.models.latent_motion import MadeOnce
 from s2f_rl.threads import one_thread
+
+if TYPE_CHECKING:
+    from s2f_rl.models.policy import MotionPolicy
 
 
 class CodeTalker(BaseActor):
@@ -249,11 +252,11 @@ class CodeTalker(BaseActor):
         count = ranks.mean_count(truth.new_tensor(float(sum(lengths)))) * predicted[0, 0].numel()
         return Imitation(torch.stack(moved), {"feature": self.feature_weight * torch.stack(apart).sum() / count})
 
-    def make_policy(self, **options: Any) -> Any:
-        """A :class:`~s2f_rl.models.codetalker.policy.CodePolicy`; ``options`` are its keyword arguments."""
+    def make_policy(self, **options: Any) -> MotionPolicy:
+        """A :class:`~s2f_rl.models.codetalker.policy.CodePolicy`; ``options`` are its other arguments."""
         from s2f_rl.models.codetalker.policy import CodePolicy
 
-        return CodePolicy(self, **options)
+        return CodePolicy(self.decoder, self.codebook, self.feedback_window, **options)
 
     @torch.no_grad()
     def predict_codes(self, waveform: Tensor, style: Tensor) -> Tensor:

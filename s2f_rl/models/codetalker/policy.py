@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
 
 import torch
 from tensordict import TensorDictBase
@@ -28,9 +27,6 @@ from s2f_rl.models.codetalker.codebook import Codebook
 from s2f_rl.models.distributions import MaskedCodes
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.threads import one_thread
-
-if TYPE_CHECKING:
-    from s2f_rl.models.codetalker.actor import CodeTalker
 
 CHANGED_CODES = 0.07
 """Share of drawn codes that are not the nearest one, unless another is asked for."""
@@ -109,7 +105,7 @@ class CodeCore(BaseCore):
         with torch.no_grad():
             self._set_temperature(self._scores(codebook.codes.unsqueeze(-2)), changed_codes)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {**super().__getstate__(), "_steps": None}  # the past belongs to a rollout
 
     # -- the distribution ----------------------------------------------------------------------------------------------
@@ -328,7 +324,7 @@ class CodePolicy(MotionPolicy):
     """Draws codes; see :class:`~s2f_rl.models.policy.MotionPolicy`.
 
     Args:
-        actor: a :class:`~s2f_rl.models.codetalker.CodeTalker`; its stages are shared, not copied.
+        decoder, codebook, window: see :class:`CodeCore`.
         changed_codes: share of codes that are not the nearest, see :meth:`CodeCore.calibrate`.
         exploration, correlation, learn_noise: of actors that draw vectors; here ``"latent"``, 0 and False.
         noise_mm, noise_vertices: the same, without meaning here.
@@ -337,13 +333,15 @@ class CodePolicy(MotionPolicy):
         UserError: an option that an actor of codes does not have.
 
     Example:
-        >>> policy = CodePolicy(actor)                                       # doctest: +SKIP
+        >>> policy = CodePolicy(actor.decoder, actor.codebook)               # doctest: +SKIP
         >>> policy.core.calibrate(0.07, [(features, style)])                 # doctest: +SKIP
     """
 
     def __init__(
         self,
-        actor: CodeTalker,
+        decoder: CodeDecoder,
+        codebook: Codebook,
+        window: int | None = None,
         changed_codes: float = CHANGED_CODES,
         exploration: str = "latent",
         correlation: float = 0.0,
@@ -358,7 +356,7 @@ class CodePolicy(MotionPolicy):
         ):
             if value != only:
                 raise UserError(
-                    f"exploration.{key}={value}: an actor of kind {actor.kind} draws codes, no noise is added; "
+                    f"exploration.{key}={value}: an actor of kind codetalker draws codes, no noise is added; "
                     "use exploration=latent and set exploration.changed_codes"
                 )
-        super().__init__(CodeCore(actor.decoder, actor.codebook, actor.feedback_window, changed_codes))
+        super().__init__(CodeCore(decoder, codebook, window, changed_codes))
