@@ -211,6 +211,11 @@ class Runs:
         """[seeds] of a variant, the mean over starts and rewards; nan for a seed that misses one."""
         return self._table(variant, measure, "truth" if variant == "truth" else "last").mean(axis=1)
 
+    def by_start(self, variant: str, measure: Measure) -> Floats:
+        """[starts] of a variant, the mean over seeds and rewards; nan for a start that misses one."""
+        found = self._table(variant, measure, "truth" if variant == "truth" else "last")
+        return found.reshape(len(found), len(self.starts), len(self.rewards)).mean(axis=(0, 2))
+
     def above_truth(self, variant: str, checkpoint: str = "last", gain: float = 1.0) -> tuple[int, int]:
         """Of how many runs the train reward is above the ground truth's own, and of how many it is known."""
         train = next((m for m in self.measures if m.label == TRAIN), None)

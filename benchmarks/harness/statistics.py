@@ -82,6 +82,22 @@ def mean_t_interval(values: ArrayLike, level: float = 0.95) -> Estimate:
     return Estimate(mean, mean - half, mean + half, n)
 
 
+def welch_interval(x: ArrayLike, y: ArrayLike, level: float = 0.95) -> Estimate:
+    """Mean of ``x`` minus mean of ``y``, two independent samples of two or more each, with Welch's t interval.
+
+    Degrees of freedom are Welch's and Satterthwaite's (``scipy.stats.ttest_ind(x, y, equal_var=False)``).
+
+    Example:
+        >>> e = welch_interval([3.0, 4.0, 5.0], [0.0, 1.0, 2.0]); round(e.low, 3), round(e.high, 3)
+        (0.733, 5.267)
+    """
+    from scipy.stats import ttest_ind
+
+    a, b = np.asarray(x, dtype=float).ravel(), np.asarray(y, dtype=float).ravel()
+    found = ttest_ind(a, b, equal_var=False).confidence_interval(level)
+    return Estimate(float(a.mean() - b.mean()), float(found.low), float(found.high), min(len(a), len(b)))
+
+
 def probability_better(x: ArrayLike, y: ArrayLike) -> float:
     """P(a run of X beats a run of Y), ties counted half, averaged over strata: Mann-Whitney's U / (N_x N_y).
 

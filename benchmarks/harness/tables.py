@@ -17,6 +17,7 @@ from benchmarks.harness.statistics import (
     mean_t_interval,
     probability_of_improvement,
     stratified_bootstrap,
+    welch_interval,
 )
 
 N_RESAMPLES = 2000
@@ -183,21 +184,26 @@ def differences_table(results: Results) -> Table:
 def families_table(results: Results) -> Table:
     """The families of a suite beside each other: each minus the first, row by row of the main table."""
     (first, base), *others = results.families.items()
+    several = all(len(part.starts) > 1 for part in results.families.values())
     rows = []
     for name, part in others:
         for label, row in _everyone(part):
             for measure in qualities(base):
                 if row == "truth" or measure.closed or row not in ("start", *base.control_of):
                     continue
-                difference = part.by_seed(row, measure) - base.by_seed(row, measure)
-                estimate = mean_t_interval(difference[np.isfinite(difference)])
+                if several:
+                    estimate = welch_interval(part.by_start(row, measure), base.by_start(row, measure))
+                else:
+                    difference = part.by_seed(row, measure) - base.by_seed(row, measure)
+                    estimate = mean_t_interval(difference[np.isfinite(difference)])
                 better = {"up": 1, "down": -1}.get(measure.aim, 0)
                 shown = with_interval(estimate, measure.digits, True)
                 rows.append([label, f"{name} minus {first}", measure.label, shown, verdict_of(estimate, better)])
+    interval = "over the starts' means (Welch's t, unpaired)" if several else "over seeds, which pair the rows (t)"
     note = (
-        "Rows of one name, paired by seed: the same settings, reward, judges and utterances, another kind of start. "
-        "95% t interval over seeds. Differences of trained rows hold those of their starts; what training adds is in "
-        "the paired differences to the control, family by family."
+        "Rows of one name: the same settings, reward, judges and utterances, another kind of start. 95% interval "
+        f"{interval}. Differences of trained rows hold those of their starts; what training adds is in the paired "
+        "differences to the control, family by family."
     )
     return Table("Families beside each other", note, ["", "difference of", "measure", "difference", ""], rows)
 

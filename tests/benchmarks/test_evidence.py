@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from benchmarks import report
 from benchmarks.harness import evidence, tables
@@ -254,6 +255,15 @@ class TestFamilies:
             by_row["ours", "judge lip"].startswith("+0.100 [") and by_row["supervised start", "judge lip"] == "+0.000"
         )
         assert not any(row[0] == "ground truth" for row in made[0].rows)
+
+    def test_several_starts_in_each_are_two_samples(self, results: Results) -> None:
+        results.suite["families"] = {"one": ["a", "b"], "two": ["b", "a"]}
+        row = next(r for r in all_tables(results)[0].rows if r[0].startswith("ours") and r[2] == "judge lip")
+        means = [np.mean([score("ours", start, r, s, v) for r in REWARDS for s in SEEDS for v in SPEAKERS])
+                 for start in ("a", "b")]  # fmt: skip
+        half = stats.ttest_ind(means, means, equal_var=False).confidence_interval().high
+        low, high = (float(each) for each in re.findall(r"[+-][.\d]+", row[3])[1:])
+        assert row[3].startswith(("+0.000", "-0.000")) and (low, high) == pytest.approx((-half, half), abs=6e-4)
 
     def test_a_family_without_runs_yet(self, results: Results) -> None:
         results.suite["families"] = {"one": ["a", "b"], "later": ["c"]}

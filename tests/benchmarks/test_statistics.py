@@ -20,6 +20,7 @@ from benchmarks.harness.statistics import (
     probability_of_improvement,
     resample,
     stratified_bootstrap,
+    welch_interval,
 )
 
 
@@ -92,6 +93,14 @@ class TestTInterval:
 
     def test_one_value(self) -> None:
         assert np.isnan(mean_t_interval([3.0]).low)
+
+    def test_welch_by_hand(self) -> None:
+        a, b = np.array([0.2, 0.5, 0.9]), np.array([1.0, 1.1, 1.6, 1.2])
+        of_a, of_b = a.var(ddof=1) / 3, b.var(ddof=1) / 4
+        dof = (of_a + of_b) ** 2 / (of_a**2 / 2 + of_b**2 / 3)
+        half = stats.t.ppf(0.975, dof) * (of_a + of_b) ** 0.5
+        found, middle = welch_interval(a, b), a.mean() - b.mean()
+        assert (found.value, found.low, found.high) == pytest.approx((middle, middle - half, middle + half))
 
 
 class TestProbability:
