@@ -26,7 +26,7 @@ class Rows:
             rows = [row for row in csv.DictReader(file) if float(row["gain"]) == 1]
         self.runs: dict[tuple[str, ...], list[dict[str, str]]] = {}
         for row in rows:
-            place = tuple(row[key] or "" for key in ("variant", "start", "reward", "seed"))
+            place = tuple(row.get(key) or "" for key in ("variant", "start", "reward", "seed"))
             self.runs.setdefault(place, []).append(row)
         self.seeds = sorted({place[3] for place in self.runs if place[0] == "gdpo"})
 
