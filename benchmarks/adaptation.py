@@ -94,14 +94,15 @@ def make(
         for subject in dict.fromkeys(corpus[i].subject for i in range(len(corpus))):
             templates[subject] = corpus.template(subject).view(-1, 3).numpy()
     templates |= {NEW + subject: templates[subject] for subject in own}
-    (partial / "templates.pkl").write_bytes(pickle.dumps(templates, protocol=2))
     description = load_json(source / "corpus.json")
-    atomic_write_json(partial / "corpus.json", description)
     joined = [NEW + voice for voice in own]
     if voices is not None or spoken is not None:
-        spared = [subject for subject in templates if subject not in train.subjects and not subject.startswith(NEW)]
-        spared = [subject for subject in spared if subject not in own]
-        joined = add(partial, NEW, list(own), voices or len(own), spoken or new, spared)
+        spared = [s for s in templates if s not in train.subjects and not s.startswith(NEW) and s not in own]
+        seed = description["synthesis"]["seed"]
+        further = add(partial, seed, NEW, list(own), voices or len(own), spoken or new, spared)
+        templates |= further
+        joined += further
+    (partial / "templates.pkl").write_bytes(pickle.dumps(templates, protocol=2))
     last = max(new, sentences, spoken or 0)
     description["splits"]["train"] = {"subjects": [*train.subjects, *joined], "sentences": [1, last]}
     first = min(parse_name(name)[1] or 0 for name in tested[split].names)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import pickle
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from s2f_rl.data.files import load_json
 from s2f_rl.data.synthetic.sentences import N_SHARED_POOL, SENTENCES
@@ -50,33 +50,32 @@ def speak_into(folder: Path, name: str, voice: Voice, texts: list[str], first: i
     return dict(zip(names, texts, strict=True))
 
 
-def add(folder: Path, prefix: str, voices: list[str], n_voices: int, n_sentences: int, spared: list[str]) -> list[str]:
+def add(
+    folder: Path, seed: int, prefix: str, voices: list[str], n_voices: int, n_sentences: int, spared: list[str]
+) -> dict[str, NDArray[np.float32]]:
     """Add to a corpus of adaptation that is being written, of whose voices ``prefix + voice`` have sound alone.
 
     Args:
-        folder: with its wav, phones, templates.pkl, speakers.json and transcripts.json.
+        folder: with its wav, phones, speakers.json and transcripts.json.
+        seed: of the faces of further voices.
         voices: speakers who are there. n_voices, n_sentences: of these and the further ones together, and of each.
         spared: speakers on whom is tested, whose voices are not used again.
 
     Returns:
-        names of all subjects with sound alone.
+        templates [V, 3] of the further subjects by name.
     """
     about = load_json(folder / "speakers.json")["speakers"]
     order = [entry["name"] for entry in about]
     said = load_json(folder / "transcripts.json")
-    templates = pickle.loads((folder / "templates.pkl").read_bytes())  # written a moment ago, by the same command
     for voice in voices:
         own = [text for name, text in said.items() if name.startswith(f"{prefix}{voice}_")]
         index = order.index(voice)
         texts = texts_for(own, index, n_sentences)
         said |= speak_into(folder, prefix + voice, Voice(**about[index]["voice"]), texts, len(own) + 1)
-    subjects = [prefix + voice for voice in voices]
-    n_vertices, seed = about[0]["n_vertices"], load_json(folder / "corpus.json")["synthesis"]["seed"]
+    templates = {}
     for index in further_voices(n_voices - len(voices), len(order), {order.index(name) for name in spared}):
         name = f"{prefix}V{index + 1:03d}"
         said |= speak_into(folder, name, voice_of(index), texts_for([], index, n_sentences), 1)
-        templates[name] = np.asarray(make_speaker(index, seed, n_vertices).template)
-        subjects.append(name)
-    (folder / "templates.pkl").write_bytes(pickle.dumps(templates, protocol=2))
+        templates[name] = make_speaker(index, seed, about[0]["n_vertices"]).template
     (folder / "transcripts.json").write_text(json.dumps(said, indent=1) + "\n")
-    return subjects
+    return templates

@@ -173,7 +173,7 @@ class TestCopy:
         assert composed(recipe)["actor"]["audio"]["width"] == 6
         assert composed(recipe, "actor=wav2vec2")["actor"]["audio"]["kind"] == "wav2vec2"
         for override, message in {
-            "actor=absent": "actor=absent: no such choice; use listener or mel or speech or tiny or wav2vec2",
+            "actor=absent": "actor=absent: no such choice; use .*listener or mel or speech or tiny or wav2vec2",
             "corpus=mine": "corpus=mine: no such choice; use biwi or demo or vocaset",
             "corpus.rot=a": "unknown key 'corpus.rot'; did you mean corpus.root",
             "optimizer.lr=fast": "optimizer.lr=fast: expected a number",
