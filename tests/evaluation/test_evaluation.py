@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -248,6 +249,14 @@ class TestScoreFolder:
             score_folder("nowhere", root / "corpus", root / "reward", tmp_path / "o.csv")
 
 
+def pictures(film: Path) -> np.ndarray:
+    """Frames [T, height, width, 3] of a film, 0 to 255."""
+    import av
+
+    with av.open(str(film)) as opened:
+        return np.stack([frame.to_ndarray(format="rgb24").astype(float) for frame in opened.decode(video=0)])
+
+
 class TestAnimate:
     @pytest.fixture
     def checkpoint(self, actor, corpus, tmp_path):
@@ -340,11 +349,12 @@ class TestAnimate:
         assert out.read_bytes() == (tmp_path / "b.npy").read_bytes()
         film = animate(wav, checkpoint, tmp_path / "a.mp4", subject="S1", size=32)
         render_film([np.load(out)], None, corpus.faces, wav, 30, tmp_path / "b.mp4", size=32)
-        assert film.read_bytes() == (tmp_path / "b.mp4").read_bytes()
+        assert np.abs(pictures(film) - pictures(tmp_path / "b.mp4")).max() < 16, "but for rounding before the codec"
         near = animate(wav, checkpoint, tmp_path / "c.mp4", corpus=root / "corpus", subject="S1", size=32)
         look = corpus_look(corpus, [u.template[None]], "S1")
         render_film([np.load(out)], None, corpus.faces, wav, 30, tmp_path / "d.mp4", 32, **look)
-        assert near.read_bytes() == (tmp_path / "d.mp4").read_bytes() != film.read_bytes()
+        assert np.abs(pictures(near) - pictures(tmp_path / "d.mp4")).max() < 16
+        assert np.abs(pictures(near) - pictures(film)).max() > 40
 
     def test_a_long_motion_that_is_not_finite(self, actor, corpus, root, tmp_path, windows):
         with torch.no_grad():
