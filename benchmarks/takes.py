@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from benchmarks.evaluate import open_scorer, spread_recorded
 from benchmarks.slope import shown_style
@@ -37,6 +36,7 @@ from s2f_rl.models.contract import Actor
 from s2f_rl.models.meeting import load_actor_for
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.runs.checkpoints import load_checkpoint
+from s2f_rl.runs.report.write import read_config
 from s2f_rl.training.build_policy import build_policy
 from s2f_rl.training.parts import some_speech
 
@@ -51,9 +51,8 @@ COLUMNS = (
 
 def exploration_of(run: Path) -> dict[str, Any] | None:
     """The group ``exploration`` of the config beside a checkpoint; None where there is none."""
-    path = (run if run.is_dir() else run.parent) / "config.yaml"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else None
-    return config.get("exploration") if isinstance(config, dict) else None
+    found: Any = read_config(run if run.is_dir() else run.parent).get("exploration")
+    return found
 
 
 def open_policy(run: Path, corpus: FaceCorpus, exploration: Mapping[str, Any]) -> tuple[Actor, MotionPolicy]:

@@ -61,17 +61,16 @@ class TrueDistances:
 
         seed: of their hidden variation. speaker: who moves like this; default: the speaker of the audio.
         """
-        from s2f_rl.data.synthetic import Hidden, generate
-        from s2f_rl.data.synthetic.write import STORED_FPS
+        from s2f_rl.data.synthetic import generate
+        from s2f_rl.data.synthetic.write import STORED_FPS, sample_hidden, stored_frames
 
         name, phones = self._who_and_what(utterance, speaker)
         who, end = self.speakers[name], phones[-1][2]
-        rng, style, step = np.random.default_rng(seed), who.style, round(STORED_FPS / self.fps)
-        n_stored = int(np.floor(end * STORED_FPS + 1e-6))
+        rng, step = np.random.default_rng(seed), round(STORED_FPS / self.fps)
         motions = []
         for _ in range(number):
-            hidden = Hidden.sample(rng, len(phones), end, style.blink_hz, style.brow_hz, style.brow_height, self.scale)
-            motions.append(generate(phones, n_stored, who, hidden, STORED_FPS)[::step])
+            hidden = sample_hidden(rng, len(phones), end, who, self.scale)
+            motions.append(generate(phones, stored_frames(end), who, hidden, STORED_FPS)[::step])
         return torch.from_numpy(np.stack(motions)).float()
 
     def _who_and_what(

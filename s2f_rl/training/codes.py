@@ -13,6 +13,7 @@ from s2f_rl.data import FaceCorpus
 from s2f_rl.data.contract import Corpus, place_of, recorded
 from s2f_rl.data.units import MILLIMETRE
 from s2f_rl.errors import UserError
+from s2f_rl.metrics import lip_vertex_error
 from s2f_rl.models.codetalker.codebook import Codebook, perplexity
 from s2f_rl.render.faces import find_faces
 from s2f_rl.render.look import corpus_look
@@ -92,8 +93,8 @@ def describe(
         motion = motions[k].to(device) / metres_per_unit
         passed = codebook(motion, shared_row=True)
         found = distances_mm(passed.displacement, motion, metres_per_unit, lips)
-        apart = ((passed.displacement - motion) * metres_per_unit).unflatten(-1, (-1, 3))[..., lips, :]
-        found |= {"lve": apart.square().sum(-1).amax(-1).mean(), "quantisation": codebook.errors(passed, motion)[1]}
+        found["lve"] = lip_vertex_error(passed.displacement[0], motion[0], lips) * metres_per_unit**2
+        found["quantisation"] = codebook.errors(passed, motion)[1]
         for slot, indices in enumerate(passed.indices[0].cpu().t()):
             counts[slot] += torch.bincount(indices, minlength=codebook.n_codes)
         for name, value in found.items():

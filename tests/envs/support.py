@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tensordict import TensorDict
+from torch import Tensor
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.envs import SpeechToFaceEnv
@@ -50,3 +52,15 @@ def reward_model_for(corpus: FaceCorpus, head: bool = True) -> RewardModel:
 
 def env_for(corpus: FaceCorpus, batch_size: int, **options: Any) -> SpeechToFaceEnv:
     return SpeechToFaceEnv(corpus, audio_encoder(corpus.topology), batch_size=batch_size, **options)
+
+
+def replayed(env: Any, actions: Tensor, utterances: TensorDict) -> TensorDict:
+    """What an environment says step by step of given actions [B, T, V*3], from a reset to ``utterances``."""
+    each = iter(actions.unbind(1))
+    return env.rollout(
+        env.horizon,
+        lambda td: td.set("action", next(each)),
+        auto_reset=False,
+        tensordict=env.reset(utterances),
+        break_when_any_done=False,
+    )

@@ -11,7 +11,7 @@ from torchrl.envs import TransformedEnv, check_env_specs
 
 from s2f_rl.envs import FrozenRewardTransform
 from s2f_rl.errors import UserError
-from tests.envs.support import corpus_in, env_for, policy_for, reward_model_for
+from tests.envs.support import corpus_in, env_for, policy_for, replayed, reward_model_for
 
 SCORES = ("lip_score", "real_score")
 
@@ -251,14 +251,7 @@ class TestFeatures:
 
         env = TransformedEnv(env_for(corpus, 6), FrozenRewardTransform(model, uneven, **options))
         check_env_specs(env)
-        actions = iter(data["action"].unbind(1))
-        stepped = env.rollout(
-            env.horizon,
-            lambda td: td.set("action", next(actions)),
-            auto_reset=False,
-            tensordict=env.reset(batch[:, 0].select("utterance")),
-            break_when_any_done=False,
-        )
+        stepped = replayed(env, data["action"], batch[:, 0].select("utterance"))
         for name in ("reward", "mesh_feature", "audio_feature"):
             torch.testing.assert_close(stepped["next", name], written["next", name], atol=1e-5, rtol=0)
 

@@ -13,7 +13,7 @@ from s2f_rl.rewards import PerceptualReward, Reward, RewardModel
 from s2f_rl.rewards.parts import RewardParts
 from s2f_rl.training import RewardSignal
 from s2f_rl.training.statistics import batch_statistics
-from tests.envs.support import corpus_in, env_for, policy_for, reward_model_for
+from tests.envs.support import corpus_in, env_for, policy_for, replayed, reward_model_for
 
 
 class Jerk(Reward):
@@ -116,14 +116,7 @@ def test_in_the_environment(model, corpus, batch, stride, write_features):
     parts = {"jerk": Jerk(), "p": model}
     env = TransformedEnv(env_for(corpus, 6), FrozenRewardTransform(parts, corpus, **options))
     check_env_specs(env)
-    actions = iter(data["action"].unbind(1))
-    stepped = env.rollout(
-        env.horizon,
-        lambda td: td.set("action", next(actions)),
-        auto_reset=False,
-        tensordict=env.reset(batch[:, 0].select("utterance")),
-        break_when_any_done=False,
-    )
+    stepped = replayed(env, data["action"], batch[:, 0].select("utterance"))
     deferred = FrozenRewardTransform(parts, corpus, **options)(data)
     names = ["lip_score", "real_score", "jerk_score", "reward", *(["mesh_feature"] if write_features else [])]
     for name in names:
@@ -139,14 +132,7 @@ def test_the_stride_leaves_out_clips_not_single_frames(model, corpus, batch):
     data["action"][0, 9, 5] = float("nan")
     parts, weights = {"open": Open(), "jerk": Jerk(), "p": model}, {"open_score": 0.5, "lip_score": 0.25}
     env = TransformedEnv(env_for(corpus, 6), FrozenRewardTransform(parts, corpus, weights, stride=3))
-    actions = iter(data["action"].unbind(1))
-    stepped = env.rollout(
-        env.horizon,
-        lambda td: td.set("action", next(actions)),
-        auto_reset=False,
-        tensordict=env.reset(batch[:, 0].select("utterance")),
-        break_when_any_done=False,
-    )["next"]
+    stepped = replayed(env, data["action"], batch[:, 0].select("utterance"))["next"]
     deferred = FrozenRewardTransform(parts, corpus, weights, stride=3)(data.clone())["next"]
     strided = RewardParts(parts, corpus)
     for out in (stepped, deferred):

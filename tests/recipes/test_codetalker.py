@@ -8,14 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from recipe_tools import dies_at, load_recipe
-from small_codetalker import small_actor
+from small_codetalker import small_checkpoint
 
 from s2f_rl.data import FaceCorpus
 from s2f_rl.data.tensor_files import save_tensors
 from s2f_rl.errors import UserError
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.runs import read_rows, without_times
-from s2f_rl.training import actor_entry
 
 RECIPES = {
     "rloo": ["group_size=2", "credit=around"],
@@ -32,11 +31,7 @@ COLUMNS = ["reward", "amplitude_mm", "changed_codes", "code_entropy", "code_perp
 def start(workshop: Path) -> Path:
     """A random CodeTalker of the workshop's corpus, whose codes follow the sound."""
     corpus = FaceCorpus(workshop / "corpus", split="train")
-    actor = small_actor(corpus.n_vertices, len(corpus.subjects))
-    with torch.no_grad():
-        for parameter in actor.output_map():
-            parameter.mul_(0.01)
-    save_tensors(workshop / "codes.pt", {"actor": actor_entry(actor, corpus)})
+    save_tensors(workshop / "codes.pt", small_checkpoint(corpus))
     return workshop / "codes.pt"
 
 

@@ -19,9 +19,8 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.checkpoint import load_actor
 from s2f_rl.runs import read_rows, save_checkpoint
 from s2f_rl.streaming import SpeechStream
-from s2f_rl.training import actor_entry
 from tests.adaptation.test_adapt import Aligner
-from tests.small_codetalker import SIZES, small_actor
+from tests.small_codetalker import SIZES, small_checkpoint
 from tests.tiny import make_tiny_corpus
 
 RECIPES = {
@@ -35,13 +34,9 @@ RECIPES = {
 def start(workshop: Path) -> Path:
     """A run folder with a random CodeTalker, whose codes follow the sound."""
     corpus = FaceCorpus(workshop / "corpus", split="train")
-    actor = small_actor(corpus.n_vertices, len(corpus.subjects))
-    with torch.no_grad():
-        for parameter in actor.output_map():
-            parameter.mul_(0.01)
     folder = workshop / "runs" / "codetalker"
     folder.mkdir()
-    save_checkpoint(folder / "best.pt", {"actor": actor_entry(actor, corpus)})
+    save_checkpoint(folder / "best.pt", small_checkpoint(corpus))
     return folder
 
 

@@ -155,7 +155,7 @@ def load_take(root: str | os.PathLike[str], name: str) -> Take:
     if phones is None:
         raise UserError(f"{folder / 'phones' / f'{name}.json'}: missing; only the built-in corpus has takes")
     hidden = Hidden.load(folder / "hidden" / f"{name}.npz")
-    return Take(name, name.rpartition("_sentence")[0], phones, _n_frames(phones[-1][2]), hidden)
+    return Take(name, name.rpartition("_sentence")[0], phones, stored_frames(phones[-1][2]), hidden)
 
 
 class _Request(TypedDict):
@@ -301,7 +301,7 @@ def _make_utterance(root: Path, job: PlannedUtterance, hidden_scale: float, arki
     atomic_write_text(phones, json.dumps(speech.phones, separators=(", ", ": ")) + "\n")
     if job.has_vertices:
         hidden = draw_hidden(speech, job.speaker, job.key, hidden_scale)
-        what = speech.phones, _n_frames(speech.phones[-1][2]), job.speaker, hidden, STORED_FPS
+        what = speech.phones, stored_frames(speech.phones[-1][2]), job.speaker, hidden, STORED_FPS
         if arkit is None:
             atomic_write_bytes(take, hidden.to_bytes())
             atomic_save_npy(motion, displaced(job.speaker, generate(*what)))
@@ -313,10 +313,13 @@ def _make_utterance(root: Path, job: PlannedUtterance, hidden_scale: float, arki
 def draw_hidden(speech: Speech, speaker: Speaker, key: tuple[int, int, int], scale: float) -> Hidden:
     """The hidden variation of an utterance; key is (seed, speaker index, sentence number)."""
     rng = np.random.default_rng(np.random.SeedSequence([*key, 2]))
+    return sample_hidden(rng, len(speech.phones), speech.duration_s, speaker, scale)
+
+
+def sample_hidden(rng: np.random.Generator, n_phones: int, duration_s: float, speaker: Speaker, scale: float) -> Hidden:
+    """The hidden variation of so much speech, in the speaker's manner."""
     style = speaker.style
-    return Hidden.sample(
-        rng, len(speech.phones), speech.duration_s, style.blink_hz, style.brow_hz, style.brow_height, scale
-    )
+    return Hidden.sample(rng, n_phones, duration_s, style.blink_hz, style.brow_hz, style.brow_height, scale)
 
 
 def displaced(speaker: Speaker, displacement: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -324,7 +327,7 @@ def displaced(speaker: Speaker, displacement: NDArray[np.float64]) -> NDArray[np
     return (speaker.template.astype(np.float64).reshape(-1) + displacement).astype(np.float32)
 
 
-def _n_frames(duration_s: float) -> int:
+def stored_frames(duration_s: float) -> int:
     """Stored frames of an utterance: those that begin before the sound ends."""
     return int(np.floor(duration_s * STORED_FPS + 1e-6))
 

@@ -12,7 +12,7 @@ from s2f_rl import ranks
 from s2f_rl.data.clock import rates_alike
 from s2f_rl.errors import UserError
 from s2f_rl.models.audio_encoders import AudioEncoder, evaluating
-from s2f_rl.models.base_actor import BaseActor
+from s2f_rl.models.base_actor import BaseActor, decode_rows
 from s2f_rl.models.codetalker import published
 from s2f_rl.models.codetalker.code_decoder import CodeDecoder, CodeSteps, feedback_map
 from s2f_rl.models.codetalker.codebook import Codebook
@@ -241,16 +241,15 @@ class CodeTalker(BaseActor):
             raise UserError("mode=autoregressive: an actor of codes learns teacher-forced; use mode=teacher_forced")
         dropout = self.dropout if self.training else 0.0
         predicted = self.forced_features(features, style, truth, dropout)
-        moved, apart = [], []
+        apart = []
         for own, true, n in zip(predicted, truth, lengths, strict=True):
             with torch.no_grad():
                 wanted = self.codebook.codes[self.codebook.encode(true[None, :n], shared_row=True)]
             apart.append((own[None, :n] - wanted).square().sum())
-            _, quantised = self.codebook.straight_through(own[None, :n])
-            displacement = self.codebook.decoder(quantised.flatten(-2), True)[0]
-            moved.append(nn.functional.pad(displacement, (0, 0, 0, truth.shape[1] - n)))
         count = ranks.mean_count(truth.new_tensor(float(sum(lengths)))) * predicted[0, 0].numel()
-        return Imitation(torch.stack(moved), {"feature": self.feature_weight * torch.stack(apart).sum() / count})
+        vectors = self.codebook.straight_through(predicted)[1].flatten(-2)
+        displacement = decode_rows(lambda rows: self.codebook.decoder(rows, True), vectors, lengths)
+        return Imitation(displacement, {"feature": self.feature_weight * torch.stack(apart).sum() / count})
 
     def make_policy(self, **options: Any) -> MotionPolicy:
         """A :class:`~s2f_rl.models.codetalker.policy.CodePolicy`; ``options`` are its other arguments."""

@@ -23,7 +23,7 @@ from s2f_rl.errors import UserError
 from s2f_rl.models.base_actor import decode_rows
 from s2f_rl.models.base_core import BaseCore, lanes_that_begin
 from s2f_rl.models.codetalker.code_decoder import CodeDecoder, CodeSteps, feedback_map
-from s2f_rl.models.codetalker.codebook import Codebook
+from s2f_rl.models.codetalker.codebook import Codebook, perplexity
 from s2f_rl.models.distributions import MaskedCodes
 from s2f_rl.models.policy import MotionPolicy
 from s2f_rl.threads import one_thread
@@ -312,7 +312,7 @@ class CodeCore(BaseCore):
         return {
             "changed_codes": float((codes != logits.argmax(-1))[mask].float().mean()),
             "code_entropy": float(entropy),
-            "code_perplexity": float(torch.special.entr(used / used.sum().clamp_min(1)).sum().exp()),
+            "code_perplexity": float(perplexity(used)),
         }
 
     def frozen_in_rl(self) -> Iterable[nn.Parameter]:

@@ -7,7 +7,7 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 import torch
@@ -180,11 +180,24 @@ def auc_summary(rows: Sequence[AucRow]) -> dict[str, float]:
     return summary
 
 
+Row = Mapping[str, Any]
+"""A row of a report as JSON holds it: numbers that are not finite are None (nan where it is drawn)."""
+R = TypeVar("R", AucRow, Row)
+
+
+def of_heads(rows: Sequence[R]) -> list[R]:
+    """Of rows of :func:`corruption_auc`, those of spoiled true motion and the head that ought to notice."""
+    return [row for row in rows if row["routed"] and row["score"] != SUM and row["base"] == "truth"]
+
+
+def unnoticed(rows: Sequence[R]) -> list[R]:
+    """Of :func:`of_heads` what is hardly noticed (AUC below :data:`NOTICED`), the worst first."""
+    return sorted((row for row in of_heads(rows) if row["auc"] < NOTICED), key=lambda row: row["auc"])
+
+
 def warn_of_unnoticed(rows: Sequence[AucRow]) -> list[AucRow]:
-    """Say in one line what of true motion, once spoiled, its head hardly notices (AUC below :data:`NOTICED`), and what
-    helps; returns those rows, the worst first. None says nothing: other faults may still be bought."""
-    heads = [row for row in rows if row["routed"] and row["score"] != SUM and row["base"] == "truth"]
-    missed = sorted((row for row in heads if row["auc"] < NOTICED), key=lambda row: row["auc"])
+    """Say :func:`unnoticed` in one line, and what helps; returns it. None says nothing: other faults may be bought."""
+    missed = unnoticed(rows)
     if missed:
         names = ", ".join(f"{row['corruption']} {row['auc']:.2f}" for row in missed)
         logger.warning(

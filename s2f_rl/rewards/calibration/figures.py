@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from s2f_rl.errors import UserError
 from s2f_rl.keys import LIP_SCORE, REAL_SCORE
-from s2f_rl.rewards.calibration.auc import SUM
+from s2f_rl.rewards.calibration.auc import SUM, Row
 from s2f_rl.rewards.calibration.spoiled_versions import TRUTH
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-Row = Mapping[str, Any]
-"""A row of a report as JSON holds it: numbers that are not finite are None (nan where it is drawn)."""
 Rows = Sequence[Row]
 
 COLOUR = {LIP_SCORE: "#1f6fb4", REAL_SCORE: "#d1642b", SUM: "#555555"}

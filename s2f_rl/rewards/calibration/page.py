@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s2f_rl.pages import document, escape
-from s2f_rl.rewards.calibration.auc import NOTICED, SUM
+from s2f_rl.rewards.calibration.auc import NOTICED, SUM, of_heads, unnoticed
 from s2f_rl.rewards.calibration.figures import LABEL, Row
 from s2f_rl.rewards.calibration.spoiled_versions import TRUTH
 
@@ -83,8 +83,7 @@ def findings(report: Report) -> list[str]:
     unknown = dict.fromkeys(row["corruption"] for row in report["discrimination"] if row["auc"] is None)
     if unknown:
         lines.append(f'<span class="bad">Scores that are not finite:</span> {escape(", ".join(unknown))}')
-    heads = [row for row in rows if row["routed"] and row["score"] != SUM and row["base"] == TRUTH]
-    missed = sorted((row for row in heads if row["auc"] < NOTICED), key=lambda row: row["auc"])
+    heads, missed = of_heads(rows), unnoticed(rows)
     if missed:
         names = ", ".join(f"{LABEL[row['score']]} on {row['corruption']} ({row['auc']:.2f})" for row in missed)
         lines.append(
